@@ -1,0 +1,93 @@
+/**
+ * What the architecture tests know of one source file: its text, its header comment, its imports and its exports.
+ */
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import ts from "typescript"
+
+export interface Import {
+  readonly line: number
+  /** As written: `./Node.ts`, `effect/Effect`, `node:fs`. */
+  readonly specifier: string
+  /** The path under `src` of a relative import, else undefined. */
+  readonly target: string | undefined
+  /** How the edge holds: only for the compiler, always, or once a call is made. */
+  readonly kind: "type" | "static" | "dynamic"
+}
+
+export interface Source {
+  /** Path below `src`, with forward slashes. */
+  readonly path: string
+  readonly text: string
+  readonly tree: ts.SourceFile
+  readonly imports: ReadonlyArray<Import>
+}
+
+export const lineOf = (tree: ts.SourceFile, node: ts.Node): number =>
+  tree.getLineAndCharacterOfPosition(node.getStart(tree)).line + 1
+
+export const visit = (node: ts.Node, see: (node: ts.Node) => void): void => {
+  see(node)
+  ts.forEachChild(node, (child) => visit(child, see))
+}
+
+const isTypeOnly = (node: ts.ImportDeclaration | ts.ExportDeclaration): boolean => {
+  if (ts.isExportDeclaration(node)) return node.isTypeOnly
+  if (node.importClause === undefined) return false
+  return node.importClause.phaseModifier === ts.SyntaxKind.TypeKeyword
+}
+
+const isImportCall = (node: ts.CallExpression): boolean =>
+  node.expression.kind === ts.SyntaxKind.ImportKeyword ||
+  (ts.isIdentifier(node.expression) && node.expression.text === "require")
+
+export const parse = (path: string, text: string): Source => {
+  const tree = ts.createSourceFile(path, text, ts.ScriptTarget.ES2022, true)
+  const imports: Array<Import> = []
+  const add = (node: ts.Node, specifier: string, kind: Import["kind"]): void => {
+    const target = specifier.startsWith(".") ? Path.posix.join(Path.posix.dirname(path), specifier) : undefined
+    imports.push({ line: lineOf(tree, node), specifier, target, kind })
+  }
+  visit(tree, (node) => {
+    if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) {
+      const specifier = node.moduleSpecifier
+      if (specifier !== undefined && ts.isStringLiteral(specifier)) {
+        add(node, specifier.text, isTypeOnly(node) ? "type" : "static")
+      }
+    } else if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) {
+      if (ts.isStringLiteral(node.argument.literal)) add(node, node.argument.literal.text, "type")
+    } else if (ts.isCallExpression(node) && isImportCall(node)) {
+      const [argument] = node.arguments
+      if (argument !== undefined && ts.isStringLiteral(argument)) add(node, argument.text, "dynamic")
+    }
+  })
+  return { path, text, tree, imports }
+}
+
+/** Every source file of the project. */
+export const readAll = (root: string): ReadonlyArray<Source> =>
+  Fs.readdirSync(root, { recursive: true, encoding: "utf8" })
+    .filter((path) => path.endsWith(".ts"))
+    .map((path) => path.replaceAll(Path.sep, "/"))
+    .toSorted()
+    .map((path) => parse(path, Fs.readFileSync(Path.join(root, path), "utf8")))
+
+/** The header comment of a file, without its stars, and its fields by name. */
+export const header = (source: Source): { readonly text: string; readonly fields: ReadonlyMap<string, string> } => {
+  const block = /^\/\*\*\n([\s\S]*?)\n \*\//.exec(source.text)?.[1] ?? ""
+  const lines = block.split("\n").map((line) => line.replace(/^ \* ?/, ""))
+  const fields = new Map<string, string>()
+  let current: string | undefined
+  for (const line of lines) {
+    const start = /^(From|Checked|Departs) {2,}(\S.*)$/.exec(line)
+    if (start !== null) {
+      current = start[1]!
+      fields.set(current, start[2]!)
+    } else if (current !== undefined && /^ {2,}\S/.test(line)) {
+      fields.set(current, `${fields.get(current)} ${line.trim()}`)
+    } else {
+      current = undefined
+    }
+  }
+  return { text: lines.join("\n"), fields }
+}

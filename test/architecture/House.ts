@@ -135,10 +135,12 @@ export const lengthFaults = (sources: ReadonlyArray<Source>): ReadonlyArray<stri
   })
 
 /**
- * Every file opens with its header comment: a sentence, and, unless it only gathers others (index.ts) or starts a process
- * (main.ts), the fields From and Checked; each test that Checked names exists.
+ * Every file opens with its header comment: a sentence, and, unless it only gathers others (index.ts) or starts a
+ * process (main.ts), the fields From and Checked; each test that Checked names exists.
  */
-export const headerFaults = (sources: ReadonlyArray<Source>, isTest: (path: string) => boolean): ReadonlyArray<string> =>
+export const headerFaults = (
+  sources: ReadonlyArray<Source>, isTest: (path: string) => boolean
+): ReadonlyArray<string> =>
   sources.flatMap((source) => {
     const place = `src/${source.path}`
     const { fields, text } = header(source)
@@ -154,7 +156,10 @@ export const headerFaults = (sources: ReadonlyArray<Source>, isTest: (path: stri
 
 /** The test files named in a Checked field, as paths from the root; a star stands for any name. */
 export const testsNamed = (checked: string): ReadonlyArray<string> =>
-  [...checked.matchAll(/[\w*/.-]+\.(?:ts|mjs)\b/g)].map(([path]) => path.startsWith("test/") ? path : `test/${path}`)
+  [...checked.matchAll(/\btest\/[\w*/.-]*\w|[\w*/.-]+\.ts\b/g)].map(([named]) => {
+    const path = named.startsWith("test/") ? named : `test/${named}`
+    return path.endsWith(".ts") ? path : `${path}.test.ts`
+  })
 
 /** Every exported declaration carries a doc comment (a type and a value of one name share theirs). */
 export const documentationFaults = (sources: ReadonlyArray<Source>): ReadonlyArray<string> =>
@@ -165,11 +170,9 @@ export const documentationFaults = (sources: ReadonlyArray<Source>): ReadonlyArr
       const isExported = ts.canHaveModifiers(statement) &&
         ts.getModifiers(statement)?.some(({ kind }) => kind === ts.SyntaxKind.ExportKeyword) === true
       if (!isExported) continue
-      const names = ts.isVariableStatement(statement)
-        ? statement.declarationList.declarations.map(({ name }) => name.getText(tree))
-        : "name" in statement && statement.name !== undefined
-        ? [(statement.name as ts.Node).getText(tree)]
-        : []
+      const declarations = ts.isVariableStatement(statement) ? statement.declarationList.declarations : [statement]
+      const names = declarations.flatMap((declaration) => ts.getNameOfDeclaration(declaration as ts.Declaration) ?? [])
+        .map((name) => name.getText(tree))
       const comments = ts.getJSDocCommentsAndTags(statement).filter(ts.isJSDoc)
       const isDocumented = comments.some((comment) => !comment.getText(tree).includes("@module"))
       for (const name of names) {
@@ -198,7 +201,8 @@ export const syntaxFaults = (sources: ReadonlyArray<Source>): ReadonlyArray<stri
       if (ts.isAsExpression(node)) {
         if (node.type.kind === ts.SyntaxKind.AnyKeyword) add(node, "a cast to any")
         const inner = ts.isParenthesizedExpression(node.expression) ? node.expression.expression : node.expression
-        if (ts.isAsExpression(inner) && inner.type.kind === ts.SyntaxKind.UnknownKeyword) add(node, "a cast through unknown")
+        const isThroughUnknown = ts.isAsExpression(inner) && inner.type.kind === ts.SyntaxKind.UnknownKeyword
+        if (isThroughUnknown) add(node, "a cast through unknown")
       }
       if (ts.isClassLike(node)) {
         const parent = node.heritageClauses?.map((clause) => clause.getText(tree)).join(" ") ?? ""
@@ -211,7 +215,10 @@ export const syntaxFaults = (sources: ReadonlyArray<Source>): ReadonlyArray<stri
       }
     })
     const unfinished = /\b(TODO|FIXME|XXX|HACK|not implemented)\b/.exec(text)
-    if (unfinished !== null) faults.push(`src/${path}:${text.slice(0, unfinished.index).split("\n").length}: "${unfinished[0]}"`)
+    if (unfinished !== null) {
+      const line = text.slice(0, unfinished.index).split("\n").length
+      faults.push(`src/${path}:${line}: "${unfinished[0]}"`)
+    }
     for (const match of text.matchAll(/oxlint-disable[^\n]*/g)) {
       if (!/ -- \S/.test(match[0])) faults.push(`src/${path}: "${match[0].trim()}" gives no reason (-- because …)`)
     }
@@ -225,4 +232,4 @@ export const indexFaults = (index: Source): ReadonlyArray<string> =>
   )
 
 const isNamespaceExport = (statement: ts.Statement): boolean =>
-  ts.isExportDeclaration(statement) && statement.exportClause !== undefined && ts.isNamespaceExport(statement.exportClause)
+  ts.isExportDeclaration(statement) && statement.exportClause?.kind === ts.SyntaxKind.NamespaceExport

@@ -1,0 +1,61 @@
+/**
+ * Composites: named pieces of a graph that a backend may run as one kernel, with a pullback better than the derived one.
+ *
+ * Everything that a composite means is its decomposition into primitives; a backend without the kernel, float64 gradient
+ * checks and a residual that is differentiated again all use it. The pullback is itself made of differentiable operations.
+ *
+ * From     Cria's own; the same idea as custom derivatives in JAX and operator fusion by pattern in compilers.
+ * Checked  tensor/Gradient.test.ts (pullback = pullback of the decomposition, for every composite).
+ *
+ * @module
+ */
+import type { Any, Kind, Tensor, Untyped } from "./Node.ts"
+import { make } from "./Node.ts"
+
+/** The axis order in which a kernel sees its inputs and gives its outputs. */
+export interface Layout {
+  readonly inputs: ReadonlyArray<ReadonlyArray<string>>
+  readonly outputs: ReadonlyArray<ReadonlyArray<string>>
+}
+
+/** What a composite is; see `composite`. */
+export interface Composite {
+  readonly name: string
+  readonly attributes: Readonly<Record<string, number | string>>
+  /** The outputs as primitives; trailing ones may be residuals that only the pullback uses. */
+  readonly decompose: (inputs: ReadonlyArray<Any>) => ReadonlyArray<Any>
+  /** How many of the outputs are residuals. */
+  readonly residuals: number
+  /** The cotangent of each input (`undefined` where none flows), given the inputs, all outputs, and the cotangents of the proper outputs. */
+  readonly pullback?: (
+    inputs: ReadonlyArray<Untyped>, outputs: ReadonlyArray<Untyped>, cotangents: ReadonlyArray<Untyped | undefined>
+  ) => ReadonlyArray<Any | undefined>
+  /** The axis orders of a kernel, given the orders in which the inputs lie. Without it no backend has a kernel. */
+  readonly layout?: (orders: ReadonlyArray<ReadonlyArray<string>>) => Layout
+}
+
+/** Builds the outputs of a composite over some inputs, residuals included. */
+export const composite = (definition: Composite, inputs: ReadonlyArray<Any>): ReadonlyArray<Untyped> => {
+  const shapes = definition.decompose(inputs).map(({ kind, sizes }) => ({ kind, sizes }))
+  return outputsOf(make({ _tag: "Composite", composite: definition, outputs: shapes }, inputs, {}, "real"))
+}
+
+/** The outputs of a composite node. */
+export const outputsOf = (node: Any): ReadonlyArray<Untyped> =>
+  node.operation._tag === "Composite"
+    ? node.operation.outputs.map(({ kind, sizes }, index) => make({ _tag: "Output", index }, [node], sizes, kind))
+    : []
+
+/** `order` with `last` moved to its end, in the given order. */
+export const withLast = (order: ReadonlyArray<string>, last: ReadonlyArray<string>): ReadonlyArray<string> => [
+  ...order.filter((axis) => !last.includes(axis)),
+  ...last
+]
+
+/**
+ * A value that cannot be computed before `after` is: sharing and constant folding never cross it.
+ *
+ * `recompute` stands on it: a replayed region is kept apart from its first run.
+ */
+export const barrier = <A extends string, K extends Kind>(x: Tensor<A, K>, after: Any): Tensor<A, K> =>
+  make({ _tag: "Barrier" }, [x, after], x.sizes, x.kind)

@@ -1,0 +1,152 @@
+/**
+ * Programs: a tree of inputs to a tree of outputs, over state cells that are read and replaced. The closed form of a computation.
+ *
+ * A program is a value: it can be printed, differentiated before it was closed, compiled by any backend, run over any
+ * state of its specification. It names the cells it reads and those it replaces; nothing else is an effect.
+ *
+ * From     Cria's own.
+ * Checked  tensor/Program.test.ts; backend tests.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import type { Composite } from "./Composite.ts"
+import { topological } from "./Gradient.ts"
+import type { Lowered } from "./Instruction.ts"
+import { lower as lowerRoots } from "./Lower.ts"
+import type { Any } from "./Node.ts"
+import { describe, make as makeNode, show } from "./Node.ts"
+import { rewrite } from "./Rewrite.ts"
+import { ShapeError } from "./ShapeError.ts"
+import { type AnySpecification, isSpecification, leaves, type Tensors } from "./Specification.ts"
+import { mapAs, type Part, tensors, type Tree } from "./Tree.ts"
+
+/** A closed computation; `I` and `S` are trees of specifications, `O` the tree of output tensors. */
+export interface Program<out I, out S, out O> {
+  readonly name: string
+  readonly inputs: I
+  readonly state: S
+  readonly outputs: O
+  readonly leaves: Named
+  readonly cells: Named
+  readonly results: Named
+  /** The cells that a run replaces, with their new values. */
+  readonly writes: Named
+}
+
+/** Tensors by path. */
+export type Named = ReadonlyArray<readonly [path: string, tensor: Any]>
+
+/** What a program is made of. */
+export interface Parts<S, O> {
+  readonly outputs: O
+  /** New values of some cells; a cell that is absent keeps its value. */
+  readonly state?: Part<Tensors<S>>
+}
+
+/**
+ * Closes a computation. The one place where a `ShapeError` becomes a typed failure.
+ *
+ * `f` receives tensors for the inputs and for the cells, and returns outputs and, for cells that it replaces, new values.
+ */
+export const make = <I, S, O>(
+  name: string,
+  specification: { readonly inputs: I; readonly state: S },
+  f: (inputs: Tensors<I>, state: Tensors<S>) => Parts<S, O & Tree<O>>
+): Effect.Effect<Program<I, S, O>, ShapeError> =>
+  Effect.suspend(() => {
+    try { // the edge where a defect of building becomes a failure
+      return Effect.succeed(close(name, specification, f))
+    } catch (error) {
+      return error instanceof ShapeError ? Effect.fail(error) : Effect.die(error)
+    }
+  })
+
+const close = <I, S, O>(
+  name: string,
+  specification: { readonly inputs: I; readonly state: S },
+  f: (inputs: Tensors<I>, state: Tensors<S>) => Parts<S, O & Tree<O>>
+): Program<I, S, O> => {
+  const tree = <T>(role: "input" | "cell", part: unknown): T =>
+    mapAs<T>()(part, isSpecification, ({ kind, sizes }, path) => makeNode({ _tag: "Leaf", role, name: path }, [], sizes, kind))
+  const inputs = tree<Tensors<I>>("input", specification.inputs)
+  const state = tree<Tensors<S>>("cell", specification.state)
+  const parts = f(inputs, state)
+  const leafTensors = tensors(inputs)
+  const cells = tensors(state)
+  const results = tensors(parts.outputs)
+  const writes = tensors(parts.state ?? {})
+  checkWrites(name, new Map(leaves(specification.state)), writes)
+  const own = new Set([...leafTensors, ...cells].map(([, leaf]) => leaf))
+  const stray = topological([...results, ...writes].map(([, node]) => node)).find((node) => node.operation._tag === "Leaf" && !own.has(node))
+  if (stray !== undefined) {
+    throw new ShapeError({
+      operation: `program ${name}`, place: "", invariant: "every leaf must be an input or a cell of this program", values: [["leaf", show(stray)]],
+      remedy: "It was made for another program: build the expression inside this one, from the tensors that it is given."
+    })
+  }
+  return { name, inputs: specification.inputs, state: specification.state, outputs: parts.outputs, leaves: leafTensors, cells, results, writes }
+}
+
+const checkWrites = (name: string, cells: ReadonlyMap<string, AnySpecification>, writes: Named): void => {
+  const wrong = writes.filter(([path, value]) => {
+    const cell = cells.get(path)
+    return cell === undefined || cell.kind !== value.kind || Object.keys(cell.sizes).length !== Object.keys(value.sizes).length ||
+      Object.entries(cell.sizes).some(([axis, size]) => value.sizes[axis] !== size)
+  })
+  if (wrong.length === 0) return
+  throw new ShapeError({
+    operation: `program ${name}`, place: "", invariant: "a cell must be replaced by a tensor of its own sizes and kind",
+    values: wrong.flatMap(([path, value]) => [
+      [`cell ${path}`, cells.has(path) ? `${describe(cells.get(path)?.sizes ?? {})} ${cells.get(path)?.kind}` : "there is none"] as const,
+      ["new value", show(value)] as const
+    ])
+  })
+}
+
+/** Which composites a backend has a kernel for, and which labelled inner values it shall return. */
+export interface LowerOptions {
+  readonly hasKernel: (composite: Composite, inputs: ReadonlyArray<Any>) => boolean
+  /** Full names of labels; composites that hold one are expanded. */
+  readonly watch: ReadonlyArray<string>
+}
+
+/** The positional program of a program. */
+export const lower = <I, S, O>(program: Program<I, S, O>, options: LowerOptions): Lowered => {
+  const watched = new Set(options.watch)
+  const keep = (node: Any): boolean =>
+    node.operation._tag === "Composite" && node.operation.composite.layout !== undefined &&
+    options.hasKernel(node.operation.composite, node.operands) &&
+    (watched.size === 0 || labelsOf(node.operation.composite.decompose(node.operands)).every(([name]) => !watched.has(name)))
+  const ends = [...program.results, ...program.writes]
+  const watchable = labelsOf(ends.map(([, node]) => node)).filter(([name]) => watched.has(name))
+  const roots = [...ends, ...watchable].map(([, node]) => node)
+  const rewritten = rewrite(roots, keep)
+  const named = (start: number, names: Named): Named => names.map(([name], i) => [name, rewritten[start + i] ?? names[i]?.[1]] as [string, Any])
+  return lowerRoots({
+    inputs: program.leaves,
+    cells: program.cells,
+    outputs: named(0, program.results),
+    writes: named(program.results.length, program.writes),
+    watched: named(ends.length, watchable)
+  })
+}
+
+/** The labelled values that a program can be compiled to watch, by full name; composites are looked into. */
+export const labels = <I, S, O>(program: Program<I, S, O>): ReadonlyArray<string> =>
+  [...new Set(labelsOf([...program.results, ...program.writes].map(([, node]) => node)).map(([name]) => name))]
+
+const labelsOf = (ends: ReadonlyArray<Any>): Named => {
+  const found: Array<readonly [string, Any]> = []
+  for (const node of topological(ends)) {
+    if (node.operation._tag === "Label" && node.operation.name !== "") found.push([node.operation.name, node])
+    if (node.operation._tag === "Composite") {
+      const inside = node.operation.composite.decompose(node.operands)
+      const behind = new Set(topological(node.operands))
+      for (const inner of topological(inside, (value) => behind.has(value))) {
+        if (inner.operation._tag === "Label" && inner.operation.name !== "") found.push([inner.operation.name, inner])
+      }
+    }
+  }
+  return found
+}

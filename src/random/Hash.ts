@@ -1,14 +1,15 @@
 /**
  * A 128-bit hash of texts and bytes: names documents by their content and turns words into keys.
  *
- *     H ← E(message block; H) ⊕ H, from H = 0, over the message in blocks of 128 bits, then over one block with its length
+ *     H ← E(message block; H) ⊕ H, from H = 0, over the blocks of the message, then over one block with its length
  *
  * E(k; x) Threefry-4×32 of counter x under key k · H the running hash
  *
- * From     the construction of Davies and Meyer, with Merkle and Damgård's length block, over the cipher of Threefry.ts.
+ * From     the construction of Davies and Meyer, with Merkle and Damgård's length block, over the cipher of
+ *          Threefry.ts.
  * Checked  test/random/Hash.test.ts (no collision among near-equal inputs, every bit balanced, pinned values).
- * Departs  from the usual SHA-256: this one is synchronous and needs no service. It guards against accidents, not against
- *          someone who wants two documents to collide; snapshots use a cryptographic digest.
+ * Departs  from the usual SHA-256: this one is synchronous and needs no service. It guards against accidents, not
+ *          against someone who wants two documents to collide; snapshots use a cryptographic digest.
  *
  * @module
  */
@@ -40,7 +41,10 @@ export const ofText = (text: string): Words => {
   return finish(state, text.length, 2)
 }
 
-/** The hash of bytes. The hash of a typed array's buffer depends on the machine's byte order; all of today's are little-endian. */
+/**
+ * The hash of bytes. The hash of a typed array's buffer depends on the machine's byte order; all of today's are
+ * little-endian.
+ */
 export const ofBytes = (bytes: Uint8Array): Words => {
   const state = new Int32Array(4)
   const message = new Int32Array(4)

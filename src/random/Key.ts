@@ -1,13 +1,16 @@
 /**
  * Counter-based random keys: every draw is a pure function of (key, index), and keys are derived from keys by name.
  *
- *     draw i of key k = block of Threefry at counter [i low, i high, attempt, purpose] under k;   derive(k, w) is such a block too
+ *     draw i of key k = Threefry's block at counter [i low, i high, attempt, purpose] under k;  derive(k, w) is one too
  *
- * A key holds 128 bits. There is no hidden state: drawing in another order, in another batch size, or on another day gives
- * the same numbers, so any draw of a run can be replayed. Derive a key per stage, item, candidate and position, then draw from it.
+ * A key holds 128 bits. There is no hidden state: drawing in another order, in another batch size, or on another day
+ * gives the same numbers, so any draw of a run can be replayed. Derive a key per stage, item, candidate and position,
+ * then draw from it.
  *
- * From     Salmon, Moraes, Dror & Shaw 2011 (counters instead of state); the splitting of keys follows Claessen & Pałka 2013.
- * Checked  test/random/Key.test.ts (order independence, no collisions, moments, chi-square, permutations, pinned values).
+ * From     Salmon, Moraes, Dror & Shaw 2011 (counters instead of state); the splitting of keys follows Claessen &
+ *          Pałka 2013.
+ * Checked  test/random/Key.test.ts (order independence, no collisions, moments, chi-square, permutations, pinned
+ *          values).
  * Departs  from generators with state; indices and seeds reach 2⁵³, the safe integers of JavaScript.
  *
  * @module
@@ -48,8 +51,8 @@ export const make = (seed: number | string): Key => derive([0, 0, 0, 0], seed)
 /**
  * The key that `words` name below `key`, e.g. `derive(key, "rollout", item, candidate)`.
  *
- * `derive(key, a, b)` equals `derive(derive(key, a), b)`. Numbers are safe integers (else a RangeError); a number and its digits as
- * text give different keys. Two different paths meet with a probability of 2⁻¹²⁸.
+ * `derive(key, a, b)` equals `derive(derive(key, a), b)`. Numbers are safe integers (else a RangeError); a number and
+ * its digits as text give different keys. Two different paths meet with a probability of 2⁻¹²⁸.
  */
 export const derive = (key: Key, ...words: ReadonlyArray<number | string>): Key => {
   let derived = key
@@ -67,16 +70,20 @@ export const uniform = (key: Key, index: number): number => {
   return index % 2 === 0 ? fraction(block[0], block[1]) : fraction(block[2], block[3])
 }
 
-/** The unsigned 32-bit word at `index`; the words that `uniform` reads in pairs, so give one key one of the two uses. */
+/**
+ * The unsigned 32-bit word at `index`; the words that `uniform` reads in pairs, so give one key one of the two uses.
+ */
 export const bits = (key: Key, index: number): number => draw(key, index, 4, purpose.uniform)[index % 4]!
 
-/** The standard normal at `index`: one of 2³² values between −6.3 and 6.3, from 32 bits through the quantile function. */
+/**
+ * The standard normal at `index`: one of 2³² values between −6.3 and 6.3, from 32 bits through the quantile function.
+ */
 export const normal = (key: Key, index: number): number =>
   quantile((draw(key, index, 4, purpose.normal)[index % 4]! + 0.5) * 2 ** -32)
 
 /** A whole number in [0, count), every one exactly as likely; `count` is at most 2⁵³. */
 export const below = (key: Key, index: number, count: number): number => {
-  if (!(Number.isInteger(count) && count >= 1 && count <= 2 ** 53)) throw new RangeError(countMessage("Key.below", count))
+  mustBeIn("Key.below: the count", count, 1, 2 ** 53)
   const accepted = 2 ** 53 - 2 ** 53 % count // a multiple of count, so the remainder favours nobody
   for (let attempt = 0;; attempt++) {
     const block = draw(key, index, 1, purpose.below, attempt)
@@ -118,7 +125,7 @@ export const fillNormal = (
 
 /** A uniformly drawn order of 0 … count − 1 (Fisher and Yates). For orders too long to hold, see {@link permuted}. */
 export const permutation = (key: Key, count: number): Uint32Array => {
-  if (!(Number.isInteger(count) && count >= 0 && count < 2 ** 32)) throw new RangeError(countMessage("Key.permutation", count))
+  mustBeIn("Key.permutation: the count", count, 0, 2 ** 32 - 1)
   const order = new Uint32Array(count)
   for (let i = 0; i < count; i++) {
     const other = below(key, i, i + 1)
@@ -131,15 +138,14 @@ export const permutation = (key: Key, count: number): Uint32Array => {
 /**
  * The place of `index` in a shuffled order of 0 … count − 1, without holding the order: a bijection for every key.
  *
- * A Feistel network of eight rounds permutes the smallest even power of two that holds `count`; outcomes past the end walk on along
- * their cycle (Black & Rogaway 2002), less than four steps on average. Every index is equally likely to go everywhere, but not all
- * `count!` orders can occur; where that matters and the order fits in memory, use {@link permutation}.
+ * A Feistel network of eight rounds permutes the smallest even power of two that holds `count`; outcomes past the end
+ * walk on along their cycle (Black & Rogaway 2002), less than four steps on average. Every index is equally likely to
+ * go everywhere, but not all `count!` orders can occur; where that matters and the order fits in memory, use {@link
+ * permutation}.
  */
 export const permuted = (key: Key, count: number, index: number): number => {
-  if (!(Number.isInteger(count) && count >= 1 && count <= 2 ** 52)) throw new RangeError(countMessage("Key.permuted", count))
-  if (!(Number.isInteger(index) && index >= 0 && index < count)) {
-    throw new RangeError(`Key.permuted: index ${index} must be a whole number in [0, ${count}), the order being shuffled`)
-  }
+  mustBeIn("Key.permuted: the count", count, 1, 2 ** 52)
+  mustBeIn("Key.permuted: the index", index, 0, count - 1)
   let half = 1
   while (4 ** half < count) half++
   const side = 2 ** half
@@ -167,7 +173,8 @@ const forEachBlock = (
   const blocks = new Int32Array(4 * blocksAtOnce)
   for (let first = 0; first < total; first += blocksAtOnce) {
     const count = Math.min(blocksAtOnce, total - first)
-    Threefry.fillBlocks(key, first % 2 ** 32, high(first), 0, counterPurpose, count, blocks) // 1024 divides 2³²: no carry inside
+    // 1024 divides 2³²: no carry inside
+    Threefry.fillBlocks(key, first % 2 ** 32, high(first), 0, counterPurpose, count, blocks)
     use(blocks, first, count)
   }
 }
@@ -175,21 +182,23 @@ const forEachBlock = (
 const fraction = (word: number, next: number): number => ((word >>> 0) * 2 ** 21 + (next >>> 11)) * 2 ** -53
 
 const draw = (key: Key, index: number, perBlock: number, counterPurpose: number, attempt = 0): Words => {
-  if (!(Number.isSafeInteger(index) && index >= 0)) {
-    throw new RangeError(`Key: the index of a draw must be a whole number in [0, 2^53), got ${index}`)
-  }
+  mustBeIn("Key: the index of a draw", index, 0, Number.MAX_SAFE_INTEGER)
   const at = Math.floor(index / perBlock)
   return Threefry.block(key, [low(at), high(at), attempt, counterPurpose])
 }
 
 const low = (integer: number): number => {
   if (!Number.isSafeInteger(integer)) {
-    throw new RangeError(`Key: a seed or a number in a derivation must be a safe integer, got ${integer}; name other things by text`)
+    throw new RangeError(
+      `Key: a seed or a number in a derivation must be a safe integer, got ${integer}; name other things by text`)
   }
   return integer >>> 0
 }
 
 const high = (integer: number): number => Math.floor(integer / 2 ** 32) >>> 0
 
-const countMessage = (place: string, count: number): string =>
-  `${place}: the count must be a whole number it can serve (at least 1; permutation also 0), got ${count}`
+const mustBeIn = (what: string, value: number, from: number, to: number): void => {
+  if (!(Number.isInteger(value) && value >= from && value <= to)) {
+    throw new RangeError(`${what} must be a whole number from ${from} to ${to}, got ${value}`)
+  }
+}

@@ -1,14 +1,17 @@
 /**
- * The Threefry-4×32 block function with 20 rounds: 128 bits of counter under 128 bits of key become 128 random-looking bits.
+ * The Threefry-4×32 block function with 20 rounds: 128 bits of counter under 128 bits of key become 128
+ * random-looking bits.
  *
- *     mix(x, y; r) = (x + y, (y ⋘ r) ⊕ (x + y)),  four rounds of mixes, then a word of the key schedule is added to each lane
+ *     mix(x, y; r) = (x + y, (y ⋘ r) ⊕ (x + y)); after every four rounds the key schedule is added to the lanes
  *
- * r the rotation distances of the published table · the key schedule is the four key words and their parity with 1BD11BDA
+ * r the rotation distances of the published table · the key schedule is the four key words and their parity with
+ * 1BD11BDA
  *
- * From     Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3" (Random123), after Threefish.
+ * From     Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3" (Random123), after
+ *          Threefish.
  * Checked  test/random/Threefry.test.ts (the three published known answers; a bijection of the counter).
- * Departs  nothing: 20 rounds are the authors' safe choice. Only additions, rotations and xors of 32-bit integers are used,
- *          so every JavaScript engine computes the same bits.
+ * Departs  nothing: 20 rounds are the authors' safe choice. Only additions, rotations and xors of 32-bit integers are
+ *          used, so every JavaScript engine computes the same bits.
  *
  * @module
  */
@@ -39,15 +42,23 @@ export const fillBlocks = (
     let x3 = (c3 + k3) | 0
     for (let round = 1; round <= 5; round++) {
       if ((round & 1) === 1) {
-        x0 = (x0 + x1) | 0, x1 = ((x1 << 10) | (x1 >>> 22)) ^ x0, x2 = (x2 + x3) | 0, x3 = ((x3 << 26) | (x3 >>> 6)) ^ x2
-        x0 = (x0 + x3) | 0, x3 = ((x3 << 11) | (x3 >>> 21)) ^ x0, x2 = (x2 + x1) | 0, x1 = ((x1 << 21) | (x1 >>> 11)) ^ x2
-        x0 = (x0 + x1) | 0, x1 = ((x1 << 13) | (x1 >>> 19)) ^ x0, x2 = (x2 + x3) | 0, x3 = ((x3 << 27) | (x3 >>> 5)) ^ x2
-        x0 = (x0 + x3) | 0, x3 = ((x3 << 23) | (x3 >>> 9)) ^ x0, x2 = (x2 + x1) | 0, x1 = ((x1 << 5) | (x1 >>> 27)) ^ x2
+        x0 = (x0 + x1) | 0, x1 = ((x1 << 10) | (x1 >>> 22)) ^ x0
+        x2 = (x2 + x3) | 0, x3 = ((x3 << 26) | (x3 >>> 6)) ^ x2
+        x0 = (x0 + x3) | 0, x3 = ((x3 << 11) | (x3 >>> 21)) ^ x0
+        x2 = (x2 + x1) | 0, x1 = ((x1 << 21) | (x1 >>> 11)) ^ x2
+        x0 = (x0 + x1) | 0, x1 = ((x1 << 13) | (x1 >>> 19)) ^ x0
+        x2 = (x2 + x3) | 0, x3 = ((x3 << 27) | (x3 >>> 5)) ^ x2
+        x0 = (x0 + x3) | 0, x3 = ((x3 << 23) | (x3 >>> 9)) ^ x0
+        x2 = (x2 + x1) | 0, x1 = ((x1 << 5) | (x1 >>> 27)) ^ x2
       } else {
-        x0 = (x0 + x1) | 0, x1 = ((x1 << 6) | (x1 >>> 26)) ^ x0, x2 = (x2 + x3) | 0, x3 = ((x3 << 20) | (x3 >>> 12)) ^ x2
-        x0 = (x0 + x3) | 0, x3 = ((x3 << 17) | (x3 >>> 15)) ^ x0, x2 = (x2 + x1) | 0, x1 = ((x1 << 11) | (x1 >>> 21)) ^ x2
-        x0 = (x0 + x1) | 0, x1 = ((x1 << 25) | (x1 >>> 7)) ^ x0, x2 = (x2 + x3) | 0, x3 = ((x3 << 10) | (x3 >>> 22)) ^ x2
-        x0 = (x0 + x3) | 0, x3 = ((x3 << 18) | (x3 >>> 14)) ^ x0, x2 = (x2 + x1) | 0, x1 = ((x1 << 20) | (x1 >>> 12)) ^ x2
+        x0 = (x0 + x1) | 0, x1 = ((x1 << 6) | (x1 >>> 26)) ^ x0
+        x2 = (x2 + x3) | 0, x3 = ((x3 << 20) | (x3 >>> 12)) ^ x2
+        x0 = (x0 + x3) | 0, x3 = ((x3 << 17) | (x3 >>> 15)) ^ x0
+        x2 = (x2 + x1) | 0, x1 = ((x1 << 11) | (x1 >>> 21)) ^ x2
+        x0 = (x0 + x1) | 0, x1 = ((x1 << 25) | (x1 >>> 7)) ^ x0
+        x2 = (x2 + x3) | 0, x3 = ((x3 << 10) | (x3 >>> 22)) ^ x2
+        x0 = (x0 + x3) | 0, x3 = ((x3 << 18) | (x3 >>> 14)) ^ x0
+        x2 = (x2 + x1) | 0, x1 = ((x1 << 20) | (x1 >>> 12)) ^ x2
       }
       const k5 = k0
       k0 = k1, k1 = k2, k2 = k3, k3 = k4, k4 = k5

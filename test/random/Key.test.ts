@@ -13,7 +13,10 @@ const chiSquare = (counts: ArrayLike<number>): number => {
   return list.reduce((sum, count) => sum + (count - expected) ** 2 / expected, 0)
 }
 
-/** Asserts that a chi-square lies within six standard deviations of what chance gives: a false alarm is out of the question. */
+/**
+ * Asserts that a chi-square lies within six standard deviations of what chance gives: a false alarm is out of the
+ * question.
+ */
 const isLikely = (statistic: number, freedom: number) =>
   assert.isBelow(Math.abs(statistic - freedom) / Math.sqrt(2 * freedom), 6, `chi-square ${statistic} of ${freedom}`)
 
@@ -44,7 +47,10 @@ describe("Key", () => {
         for (let item = 0; item < 40; item++) {
           const k = Key.derive(Key.make(seed), item)
           add(k)
-          for (let candidate = 0; candidate < 20; candidate++) add(Key.derive(k, candidate)), add(Key.derive(k, String(candidate)))
+          for (let candidate = 0; candidate < 20; candidate++) {
+            add(Key.derive(k, candidate))
+            add(Key.derive(k, String(candidate)))
+          }
           for (const text of ["a", "ab", "b", "a\0", "aa", "a".repeat(8), "a".repeat(9)]) add(Key.derive(k, text))
           add(Key.derive(k, "a", "b"))
         }
@@ -56,7 +62,8 @@ describe("Key", () => {
       assert.throws(() => Key.make(0.5),
         "Key: a seed or a number in a derivation must be a safe integer, got 0.5; name other things by text")
       assert.throws(() => Key.derive(Key.make(0), 2 ** 53), "got 9007199254740992")
-      assert.throws(() => Key.uniform(Key.make(0), -1), "Key: the index of a draw must be a whole number in [0, 2^53), got -1")
+      assert.throws(() => Key.uniform(Key.make(0), -1),
+        "Key: the index of a draw must be a whole number from 0 to 9007199254740991, got -1")
     })
   })
 
@@ -113,7 +120,9 @@ describe("Key", () => {
       fc.assert(fc.property(key, fc.oneof(fc.nat(20), fc.constantFrom(4095, 4096, 4099)), (k, length) => {
         const out = new Float64Array(length)
         Key.fillNormal(k, out, { mean: 2, deviation: 3 })
-        for (let i = length - 1; i >= 0; i -= Math.max(1, length >> 4)) assert.strictEqual(out[i], 2 + 3 * Key.normal(k, i))
+        for (let i = length - 1; i >= 0; i -= Math.max(1, length >> 4)) {
+          assert.strictEqual(out[i], 2 + 3 * Key.normal(k, i))
+        }
       }), { numRuns: 30 })
     })
 
@@ -147,7 +156,8 @@ describe("Key", () => {
       const thirds = new Uint32Array(3)
       for (let i = 0; i < 12000; i++) {
         sixths[Key.below(Key.make(3), i, 6)]!++
-        thirds[Math.floor(Key.below(Key.make(4), i, 3 * 2 ** 51) / 2 ** 51)]!++ // a plain remainder would favour the first third 2 : 1
+        // a plain remainder would favour the first third 2 : 1
+        thirds[Math.floor(Key.below(Key.make(4), i, 3 * 2 ** 51) / 2 ** 51)]!++
       }
       isLikely(chiSquare(sixths), 5)
       isLikely(chiSquare(thirds), 2)
@@ -155,7 +165,7 @@ describe("Key", () => {
 
     it("refuses an impossible count, by message", () => {
       assert.throws(() => Key.below(Key.make(0), 0, 0),
-        "Key.below: the count must be a whole number it can serve (at least 1; permutation also 0), got 0")
+        "Key.below: the count must be a whole number from 1 to 9007199254740992, got 0")
     })
   })
 
@@ -206,7 +216,9 @@ describe("Key", () => {
 
     it("refuses an index outside the order, by message", () => {
       assert.throws(() => Key.permuted(Key.make(0), 5, 5),
-        "Key.permuted: index 5 must be a whole number in [0, 5), the order being shuffled")
+        "Key.permuted: the index must be a whole number from 0 to 4, got 5")
+      assert.throws(() => Key.permutation(Key.make(0), -1),
+        "Key.permutation: the count must be a whole number from 0 to 4294967295, got -1")
     })
   })
 })

@@ -10,7 +10,7 @@ import { Skipped } from "./test/Skipped.ts"
 const source = (path: string): string => fileURLToPath(new URL(`./src/${path}`, import.meta.url))
 const folders = (...names: ReadonlyArray<string>): Array<string> => names.map((name) => `test/${name}/**/*.test.ts`)
 
-const story = folders("story")
+const story = folders("story", "soak")
 const backend = folders("backend/onnx", "conformance", "recipe", "cli", "documentation")
 const reference = folders("backend", "law", "llama", "loss", "optimize", "generate", "evaluate", "parity")
 const seconds = 1000

@@ -4,7 +4,8 @@
  * Imports go down the floors, never up, and never sideways except where the table says so.
  */
 import ts from "typescript"
-import { header, lineOf, type Source, visit } from "./Source.ts"
+import { header, testsNamed } from "../../docs/make/header.mjs"
+import { lineOf, type Source, visit } from "./Source.ts"
 
 interface Floor {
   readonly floor: number
@@ -95,6 +96,7 @@ export const importFaults = (sources: ReadonlyArray<Source>): ReadonlyArray<stri
 export const nativeFaults = (sources: ReadonlyArray<Source>, entries: ReadonlyArray<string>): ReadonlyArray<string> => {
   const byPath = new Map(sources.map((source) => [source.path, source]))
   return entries.flatMap((entry) => {
+    if (!byPath.has(entry)) return [`src/${entry} is not there`]
     const from = new Map<string, string | undefined>([[entry, undefined]])
     const chain = (path: string): string => {
       const before = from.get(path)
@@ -143,8 +145,8 @@ export const headerFaults = (
 ): ReadonlyArray<string> =>
   sources.flatMap((source) => {
     const place = `src/${source.path}`
-    const { fields, text } = header(source)
-    if (!/^\S[\s\S]*?[.:]/.test(text)) return [`${place}: no header comment that says in a sentence what the file is`]
+    const { fields, sentence, text } = header(source.text)
+    if (sentence === "") return [`${place}: no header comment that says in a sentence what the file is`]
     if (!text.includes("@module")) return [`${place}: the header comment lacks the tag @module`]
     if (/(^|\/)(index|main)\.ts$/.test(source.path)) return []
     const missing = ["From", "Checked"].filter((field) => !fields.has(field))
@@ -152,13 +154,6 @@ export const headerFaults = (
     const named = testsNamed(fields.get("Checked")!)
     if (named.length === 0) return [`${place}: Checked names no test file`]
     return named.filter((path) => !isTest(path)).map((path) => `${place}: Checked names ${path}, which does not exist`)
-  })
-
-/** The test files named in a Checked field, as paths from the root; a star stands for any name. */
-export const testsNamed = (checked: string): ReadonlyArray<string> =>
-  [...checked.matchAll(/\btest\/[\w*/.-]*\w|[\w*/.-]+\.ts\b/g)].map(([named]) => {
-    const path = named.startsWith("test/") ? named : `test/${named}`
-    return path.endsWith(".ts") ? path : `${path}.test.ts`
   })
 
 /** Every exported declaration carries a doc comment (a type and a value of one name share theirs). */

@@ -1,9 +1,9 @@
 /**
- * What the architecture tests know of one source file: its text, its header comment, its imports and its exports.
+ * What the architecture tests know of one source file: its text, its tree and its imports.
  */
-import * as Fs from "node:fs"
 import * as Path from "node:path"
 import ts from "typescript"
+import { readAll } from "../../docs/make/header.mjs"
 
 export interface Import {
   readonly line: number
@@ -64,30 +64,6 @@ export const parse = (path: string, text: string): Source => {
   return { path, text, tree, imports }
 }
 
-/** Every source file of the project. */
-export const readAll = (root: string): ReadonlyArray<Source> =>
-  Fs.readdirSync(root, { recursive: true, encoding: "utf8" })
-    .filter((path) => path.endsWith(".ts"))
-    .map((path) => path.replaceAll(Path.sep, "/"))
-    .toSorted()
-    .map((path) => parse(path, Fs.readFileSync(Path.join(root, path), "utf8")))
-
-/** The header comment of a file, without its stars, and its fields by name. */
-export const header = (source: Source): { readonly text: string; readonly fields: ReadonlyMap<string, string> } => {
-  const block = /^\/\*\*\n([\s\S]*?)\n \*\//.exec(source.text)?.[1] ?? ""
-  const lines = block.split("\n").map((line) => line.replace(/^ \* ?/, ""))
-  const fields = new Map<string, string>()
-  let current: string | undefined
-  for (const line of lines) {
-    const start = /^(From|Checked|Departs) {2,}(\S.*)$/.exec(line)
-    if (start !== null) {
-      current = start[1]!
-      fields.set(current, start[2]!)
-    } else if (current !== undefined && /^ {2,}\S/.test(line)) {
-      fields.set(current, `${fields.get(current)} ${line.trim()}`)
-    } else {
-      current = undefined
-    }
-  }
-  return { text: lines.join("\n"), fields }
-}
+/** Every source file under a folder. */
+export const parseAll = (folder: string): ReadonlyArray<Source> =>
+  readAll(folder, ".ts").map(([path, text]) => parse(path, text))

@@ -1,6 +1,6 @@
 /**
- * What the compiler must refuse, and why: each line after `// @ts-expect-error FRAGMENT` in this folder is refused with a
- * message that contains FRAGMENT, and no other line is refused.
+ * What the compiler must refuse, and why: each line after `// @ts-expect-error FRAGMENT` in this folder is refused with
+ * a message that contains FRAGMENT, and no other line is refused.
  *
  * The directives are taken out before the compiler sees the files, so a line that fails for another reason (a name that
  * is not there any more) does not pass for a caught mistake.

@@ -51,8 +51,8 @@ export type Primitive =
   | { readonly _tag: "cumulativeSum"; readonly axis: number; readonly reverse: boolean }
   /** The first input, not computed before the second is. */
   | { readonly _tag: "barrier" }
-  /** A composite that the backend has a kernel for. */
-  | { readonly _tag: "composite"; readonly composite: Composite }
+  /** A composite that the backend has a kernel for; `orders` names the axes of each input. */
+  | { readonly _tag: "composite"; readonly composite: Composite; readonly orders: ReadonlyArray<ReadonlyArray<string>> }
 
 /** One step of a positional program. */
 export interface Instruction {

@@ -154,7 +154,7 @@ const keyOf = (primitive: Primitive, identity: (thing: object) => number): strin
   }
   if (primitive._tag === "composite") {
     const { attributes, name } = primitive.composite
-    return `composite ${name} ${JSON.stringify(attributes)}`
+    return `composite ${name} ${JSON.stringify(attributes)} ${primitive.orders.join(";")}`
   }
   return Object.values(primitive).map(String).join(" ")
 }
@@ -284,7 +284,8 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
       const order = layout.outputs[i] ?? Object.keys(sizes)
       return { shape: shapeOf(order, sizes), axes: order, kind }
     })
-    const ids = builder.emitAll({ _tag: "composite", composite }, inputs, values, node.place)
+    const orders = node.operands.map((operand, i) => layout.inputs[i] ?? place(operand).order)
+    const ids = builder.emitAll({ _tag: "composite", composite, orders }, inputs, values, node.place)
     const placed = ids.map((id, i) => ({ id, order: values[i]?.axes ?? [] }))
     composites.set(node, placed)
     return placed

@@ -19,7 +19,7 @@ import { join, sep } from "node:path"
  * @returns {Header}
  */
 export const header = (source) => {
-  const block = /^\/\*\*\n([\s\S]*?)\n \*\//.exec(source)?.[1] ?? ""
+  const block = /^(?:#!.*\n)?\/\*\*\n([\s\S]*?)\n \*\//.exec(source)?.[1] ?? ""
   const lines = block.split("\n").map((line) => line.replace(/^ \* ?/, ""))
   const text = lines.join("\n")
   const opening = lines.slice(0, lines.indexOf("") < 0 ? lines.length : lines.indexOf("")).join(" ")

@@ -1,0 +1,376 @@
+/**
+ * Byte-pair encoding as SentencePiece does it: of all adjacent pairs that make a piece, merge the best-scored first.
+ *
+ *     repeat  (l, r) ← the adjacent pair with the highest score(l · r), leftmost on ties;  replace l r by l · r
+ *
+ * From     google/sentencepiece, `src/bpe_model.cc`; Sennrich et al. 2016, algorithm 1; Llama 2 §2.2.
+ * Checked  token/BytePair (a quadratic reference on random vocabularies and texts; SentencePiece's own unit tests),
+ *          parity/tokenizer (the library's ids), token/Tokenizer (the 47 cases of llama.cpp).
+ * Departs  in method, never in result. Two characters that stand side by side in no piece cannot be merged across, so text is cut
+ *          there and the parts, which recur, are encoded once and remembered. The vocabulary decides where it may be cut, and
+ *          unused or user-defined pieces, which look further, switch the memory off. Linear where words recur, else n log n.
+ */
+import * as PairTable from "./PairTable.ts"
+import * as Utf8 from "./Utf8.ts"
+import type { UserDefined, Vocabulary } from "./Vocabulary.ts"
+
+/**
+ * The ids of a normalised text, in which U+0020 and U+2581 both mean a space (if the vocabulary escapes spaces).
+ * The function keeps a bounded memory of words; its results depend on nothing but its argument.
+ */
+export type Encode = (text: string) => Int32Array
+
+/** Text is cut into words wherever two characters meet that stand side by side in no piece. Longer words are not remembered. */
+const LONGEST_REMEMBERED = 48
+/** Up to this many symbols, looking at every pair for each merge is faster than a heap. */
+const LONGEST_SCANNED = 40
+/** Size of the memory of words: slots, code units of words, ids. About 6 MB; it is emptied when full. */
+const SLOTS = 1 << 16
+const POOL = 1 << 20
+
+/** A symbol that is already a whole user-defined piece: it merges with nothing. Encoded as −2 − id. */
+const frozen = (id: number): number => -2 - id
+
+/** An encoder for one vocabulary. */
+export const make = (vocabulary: Vocabulary): Encode => {
+  const { byteIds, looseCharacters, rank, size, unitSymbol, unkId, unused } = vocabulary
+  const merges = vocabulary.merges.slots
+  const neighbours = vocabulary.neighbours.slots
+  const hasUserDefined = vocabulary.userDefined.size > 0
+  const wordByWord = !hasUserDefined && unused === undefined
+
+  // Scratch: the symbols of the stretch being encoded, where each begins in the text, and the ids found so far.
+  let symbols = new Int32Array(1024)
+  let places = new Int32Array(1024)
+  let ids = new Int32Array(4096)
+  let idCount = 0
+  let source = ""
+  // For `unused` pieces: the two symbols that the piece was last seen to be made of.
+  const parts = unused === undefined ? undefined : new Int32Array(size * 2).fill(-1)
+  const remembered = wordMemory()
+  const asciiNeighbours = new Uint8Array(128 * 128)
+  for (let left = 0; left < 128; left++) {
+    for (let right = 0; right < 128; right++) {
+      if (PairTable.get(neighbours, unitSymbol[left]!, unitSymbol[right]!) >= 0) asciiNeighbours[(left << 7) | right] = 1
+    }
+  }
+
+  const encode = (text: string): Int32Array => {
+    // With user-defined pieces, which may hold U+2581, spaces are written as pieces write them.
+    source = !hasUserDefined || !vocabulary.escapesSpaces ? text : text.replaceAll(" ", "\u2581")
+    idCount = 0
+    if (wordByWord) encodeWords()
+    else encodeStretch(0, text.length)
+    source = ""
+    return ids.slice(0, idCount)
+  }
+
+  const encodeWords = (): void => {
+    const text = source
+    const { length } = text
+    const { pool, slots } = remembered
+    for (let at = 0; at < length;) {
+      const start = at
+      let unit = text.charCodeAt(at)
+      let hash = Math.imul(unit, 0x5bd1e995)
+      while (++at < length) {
+        const next = text.charCodeAt(at)
+        if ((unit | next) < 0x80 ? asciiNeighbours[(unit << 7) | next] === 0 : !meet(at)) break
+        hash = Math.imul(hash ^ next, 0x5bd1e995)
+        hash ^= hash >>> 15
+        unit = next
+      }
+      const size = at - start
+      if (ids.length < idCount + size * 3) ids = grown(ids, idCount + size * 3)
+      if (size === 1 && (unit & 0xf800) !== 0xd800) {
+        write(unitSymbol[unit]!, start)
+        continue
+      }
+      if (size > LONGEST_REMEMBERED) {
+        encodeStretch(start, at)
+        continue
+      }
+      const slot = remembered.find(text, start, at, hash)
+      let count = slots[slot + 2]! >> 8
+      if (count > 0) {
+        let from = slots[slot + 3]!
+        // Without bytes to fall back on, unknowns in a row are one id, across words too.
+        if (byteIds === undefined && idCount > 0 && ids[idCount - 1] === unkId && pool[from] === unkId) {
+          from++
+          count--
+        }
+        for (let i = 0; i < count; i++) ids[idCount++] = pool[from + i]!
+        continue
+      }
+      const before = idCount
+      const afterUnknown = byteIds === undefined && before > 0 && ids[before - 1] === unkId
+      encodeStretch(start, at)
+      if (!afterUnknown) remembered.keep(slot, text, start, at, hash, ids, before, idCount)
+    }
+  }
+
+  /** Whether the characters before and at `source[at]` stand side by side in some piece, or are halves of one character. */
+  const meet = (at: number): boolean => {
+    const unit = source.charCodeAt(at)
+    const before = source.charCodeAt(at - 1)
+    const isLow = (unit & 0xfc00) === 0xdc00
+    if (isLow && (before & 0xfc00) === 0xd800) return true
+    const start = (before & 0xfc00) === 0xdc00 && at > 1 && (source.charCodeAt(at - 2) & 0xfc00) === 0xd800 ? at - 2 : at - 1
+    return PairTable.get(neighbours, symbolAt(start), symbolAt(at)) >= 0
+  }
+
+  const symbolAt = (at: number): number => {
+    const unit = source.charCodeAt(at)
+    if ((unit & 0xf800) !== 0xd800) return unitSymbol[unit]!
+    const character = source.codePointAt(at)!
+    // A surrogate without its other half is not a character: it reads as U+FFFD.
+    return character <= 0xffff ? unitSymbol[0xfffd]! : vocabulary.astralSymbol.get(character) ?? -1
+  }
+
+  /** Encodes `source[start, end)`, in parts where the vocabulary lets it be cut. */
+  const encodeStretch = (start: number, end: number): void => {
+    const room = end - start
+    if (symbols.length < room) {
+      symbols = new Int32Array(room * 2)
+      places = new Int32Array(room * 2)
+    }
+    if (ids.length < idCount + room * 3) ids = grown(ids, idCount + room * 3)
+    const count = readSymbols(start, end)
+    if (count <= LONGEST_SCANNED || unused !== undefined) return mergeAndWrite(0, count)
+    let from = 0
+    for (let i = 1; i <= count; i++) {
+      if (i < count && PairTable.get(neighbours, symbols[i - 1]!, symbols[i]!) >= 0) continue
+      mergeAndWrite(from, i)
+      from = i
+    }
+  }
+
+  const readSymbols = (start: number, end: number): number => {
+    const text = source
+    let count = 0
+    for (let at = start; at < end; at++) {
+      if (hasUserDefined) {
+        const match = userDefinedAt(vocabulary.userDefined, text, at, end)
+        if (match !== undefined) {
+          places[count] = at
+          symbols[count++] = frozen(match.id)
+          at += match.text.length - 1
+          continue
+        }
+      }
+      places[count] = at
+      symbols[count++] = symbolAt(at)
+      if (text.codePointAt(at)! > 0xffff) at++
+    }
+    return count
+  }
+
+  const mergeAndWrite = (from: number, end: number): void => {
+    if (end - from === 1) return write(symbols[from]!, places[from]!)
+    if (end - from <= LONGEST_SCANNED && unused === undefined) mergeByScanning(from, end)
+    else mergeByHeap(from, end)
+  }
+
+  // The pair at each place of a short stretch: what it merges into, and when.
+  const pairs = new Int32Array(LONGEST_SCANNED + 1)
+  const order = new Int32Array(LONGEST_SCANNED + 1)
+
+  const mergeByScanning = (from: number, end: number): void => {
+    let last = end - from - 1
+    for (let i = 0; i < last; i++) {
+      const pair = PairTable.get(merges, symbols[from + i]!, symbols[from + i + 1]!)
+      pairs[i] = pair
+      order[i] = pair < 0 ? NEVER : rank[pair]!
+    }
+    for (;;) {
+      let best = 0
+      let bestOrder = NEVER
+      for (let i = 0; i < last; i++) {
+        if (order[i]! < bestOrder) {
+          bestOrder = order[i]!
+          best = i
+        }
+      }
+      if (bestOrder === NEVER) break
+      symbols[from + best] = pairs[best]!
+      for (let i = best + 1; i < last; i++) {
+        symbols[from + i] = symbols[from + i + 1]!
+        places[from + i] = places[from + i + 1]!
+        pairs[i] = pairs[i + 1]!
+        order[i] = order[i + 1]!
+      }
+      last--
+      for (let i = best > 0 ? best - 1 : best; i <= best && i < last; i++) {
+        const pair = PairTable.get(merges, symbols[from + i]!, symbols[from + i + 1]!)
+        pairs[i] = pair
+        order[i] = pair < 0 ? NEVER : rank[pair]!
+      }
+    }
+    for (let i = 0; i <= last; i++) write(symbols[from + i]!, places[from + i]!)
+  }
+
+  /**
+   * The same with a heap of (rank, place). An entry is stale when the pair now at its place has another rank; a stale entry
+   * that looks current stands exactly where the current one does in the order, so taking it changes nothing.
+   */
+  const mergeByHeap = (from: number, end: number): void => {
+    const count = end - from
+    const text = symbols.slice(from, end)
+    const next = new Int32Array(count)
+    const previous = new Int32Array(count)
+    const pairAt = new Int32Array(count).fill(-1)
+    const heap = minimumHeap(count)
+    const add = (left: number, right: number): void => {
+      const pair = PairTable.get(merges, text[left]!, text[right]!)
+      pairAt[left] = pair
+      if (pair < 0) return
+      heap.push(rank[pair]! * PLACES + left)
+      if (parts !== undefined && unused![pair] === 1) {
+        parts[pair * 2] = text[left]!
+        parts[pair * 2 + 1] = text[right]!
+      }
+    }
+    for (let i = 0; i < count; i++) {
+      next[i] = i + 1
+      previous[i] = i - 1
+    }
+    for (let i = 0; i + 1 < count; i++) add(i, i + 1)
+    for (let entry = heap.pop(); entry >= 0; entry = heap.pop()) {
+      const left = entry % PLACES
+      const pair = pairAt[left]!
+      if (pair < 0 || rank[pair] !== (entry - left) / PLACES) continue
+      const right = next[left]!
+      text[left] = pair
+      pairAt[right] = -1
+      pairAt[left] = -1
+      const after = next[right]!
+      next[left] = after
+      if (after < count) previous[after] = left
+      if (previous[left]! >= 0) add(previous[left]!, left)
+      if (after < count) add(left, after)
+    }
+    for (let i = 0; i < count; i = next[i]!) write(text[i]!, places[from + i]!)
+  }
+
+  const write = (symbol: number, place: number): void => {
+    if (symbol >= 0 && symbol < size) {
+      // An unused piece was merged only as a step to something better: what it was made of is written instead.
+      if (parts !== undefined && unused![symbol] === 1 && parts[symbol * 2]! >= 0) {
+        write(parts[symbol * 2]!, 0)
+        write(parts[symbol * 2 + 1]!, 0)
+      } else ids[idCount++] = symbol
+    } else if (symbol <= -2) ids[idCount++] = -2 - symbol
+    else writeUnknown(symbol >= size ? looseCharacters[symbol - size]! : characterAt(place))
+  }
+
+  const characterAt = (place: number): number => {
+    const character = source.codePointAt(place)!
+    if (character === 0x20 && vocabulary.escapesSpaces) return 0x2581
+    return (character & 0xfffff800) === 0xd800 ? 0xfffd : character
+  }
+
+  const writeUnknown = (character: number): void => {
+    if (byteIds === undefined) {
+      if (idCount === 0 || ids[idCount - 1] !== unkId) ids[idCount++] = unkId
+      return
+    }
+    const count = Utf8.byteCount(character)
+    for (let i = 0; i < count; i++) ids[idCount++] = byteIds[Utf8.byteOf(character, i)]!
+  }
+
+  return encode
+}
+
+const NEVER = 0x7fffffff
+/** Heap entries are rank · 2³¹ + place, exact in a double for any vocabulary below 2²² pieces. */
+const PLACES = 2 ** 31
+
+const grown = (array: Int32Array<ArrayBuffer>, needed: number): Int32Array<ArrayBuffer> => {
+  const larger = new Int32Array(Math.max(array.length * 2, needed))
+  larger.set(array)
+  return larger
+}
+
+const userDefinedAt = (
+  userDefined: Vocabulary["userDefined"],
+  text: string,
+  at: number,
+  end: number
+): UserDefined | undefined => {
+  return userDefined.get(text.charCodeAt(at))?.find((candidate) => at + candidate.text.length <= end && text.startsWith(candidate.text, at))
+}
+
+/** A binary heap of numbers, smallest first; `pop` answers −1 when empty. */
+const minimumHeap = (capacity: number) => {
+  let items = new Float64Array(capacity * 2 + 16)
+  let count = 0
+  const push = (item: number): void => {
+    if (count === items.length) {
+      const larger = new Float64Array(count * 2)
+      larger.set(items)
+      items = larger
+    }
+    let at = count++
+    while (at > 0) {
+      const parent = (at - 1) >> 1
+      if (items[parent]! <= item) break
+      items[at] = items[parent]!
+      at = parent
+    }
+    items[at] = item
+  }
+  const pop = (): number => {
+    if (count === 0) return -1
+    const top = items[0]!
+    const item = items[--count]!
+    let at = 0
+    for (let child = 1; child < count; child = 2 * at + 1) {
+      if (child + 1 < count && items[child + 1]! < items[child]!) child++
+      if (items[child]! >= item) break
+      items[at] = items[child]!
+      at = child
+    }
+    items[at] = item
+    return top
+  }
+  return { push, pop }
+}
+
+/** The memory of words: slots of (hash, place of the word, word length + 256 · id count, place of the ids). */
+const wordMemory = () => {
+  const slots = new Int32Array(SLOTS * 4)
+  const words = new Uint16Array(POOL)
+  const pool = new Int32Array(POOL)
+  let wordUnits = 0
+  let poolUsed = 0
+  let used = 0
+  const find = (text: string, start: number, end: number, hash: number): number => {
+    const length = end - start
+    for (let slot = ((hash ^ (hash >>> 16)) & (SLOTS - 1)) * 4;; slot = (slot + 4) & (SLOTS * 4 - 4)) {
+      const lengths = slots[slot + 2]!
+      if (lengths === 0) return slot
+      if (slots[slot] !== hash || (lengths & 0xff) !== length) continue
+      const from = slots[slot + 1]!
+      let i = 0
+      while (i < length && words[from + i] === text.charCodeAt(start + i)) i++
+      if (i === length) return slot
+    }
+  }
+  const keep = (
+    slot: number, text: string, start: number, end: number, hash: number, ids: Int32Array, from: number, to: number
+  ): void => {
+    if (used > SLOTS / 2 || wordUnits + LONGEST_REMEMBERED > POOL || poolUsed + to - from > POOL) {
+      slots.fill(0)
+      used = wordUnits = poolUsed = 0
+      slot = ((hash ^ (hash >>> 16)) & (SLOTS - 1)) * 4
+    }
+    used++
+    slots[slot] = hash
+    slots[slot + 1] = wordUnits
+    slots[slot + 2] = (end - start) | ((to - from) << 8)
+    slots[slot + 3] = poolUsed
+    for (let i = start; i < end; i++) words[wordUnits++] = text.charCodeAt(i)
+    for (let i = from; i < to; i++) pool[poolUsed++] = ids[i]!
+  }
+  return { slots, pool, find, keep }
+}

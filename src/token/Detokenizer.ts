@@ -1,0 +1,181 @@
+/**
+ * Ids back to text, all at once or as they come.
+ *
+ *     text = surface(id₁) · surface(id₂) · …  with U+2581 as a space, less the one space that encoding put in front
+ *
+ * From     google/sentencepiece, `src/sentencepiece_processor.cc` (Decode).
+ * Checked  token/Detokenizer (streaming = all at once on random ids; every row of the decoding table), parity/tokenizer.
+ */
+import * as Schema from "effect/Schema"
+import type * as SentencePiece from "./SentencePiece.ts"
+import * as Utf8 from "./Utf8.ts"
+
+/** An id that the vocabulary does not have: a mistake of the caller, thrown by `decode` and its like. */
+export class IdRangeError extends Schema.TaggedError<IdRangeError>()("IdRangeError", {
+  id: Schema.Number,
+  position: Schema.Int,
+  vocabSize: Schema.Int
+}) {
+  override get message() {
+    return `decode: id ${this.id} at position ${this.position} is not in the vocabulary of ${this.vocabSize} pieces (0 to ${this.vocabSize - 1})\n  ` +
+      "do the ids come from another tokenizer, or from a model whose vocabulary was padded to a rounder size?"
+  }
+}
+
+/** Decodes one sequence id by id; the pieces of text that it returns, in order, are the text of all ids together. */
+export interface StreamDecoder {
+  /** The text that is certain after this id; "" while a character of several bytes is incomplete. Throws {@link IdRangeError}. */
+  readonly push: (id: number) => string
+  /** What was held back: U+FFFD for each byte of an unfinished character. The decoder then begins a new sequence. */
+  readonly end: () => string
+}
+
+/** See {@link make}. */
+export interface Detokenizer {
+  /** The text of a sequence. Throws {@link IdRangeError}. */
+  readonly decode: (ids: ArrayLike<number>) => string
+  readonly streamDecoder: () => StreamDecoder
+  /** Bytes of UTF-8 that an id stands for: a space for U+2581, 1 for a byte piece, 0 for a control piece. */
+  readonly byteLengths: Int32Array
+}
+
+const TEXT = 0
+const CONTROL = 1
+const UNKNOWN = 2
+const BYTE = 3
+
+/** The decoding functions of a model. */
+export const make = (model: SentencePiece.Model): Detokenizer => {
+  const { pieces } = model
+  const { addDummyPrefix, removeExtraWhitespaces } = model.normalizer
+  const stripsSpace = addDummyPrefix || removeExtraWhitespaces
+  const kinds = Uint8Array.from(pieces, ({ type }) => type === "control" ? CONTROL : type === "unknown" ? UNKNOWN : type === "byte" ? BYTE : TEXT)
+  // For a byte piece, its byte; for others, their text with spaces.
+  const texts = pieces.map(({ text, type }) =>
+    type === "control" ? "" : type === "unknown" ? model.trainer.unkSurface : type === "byte" ? "" : text.replaceAll("\u2581", " ")
+  )
+  const byteValues = Uint8Array.from(pieces, ({ text, type }) => type === "byte" ? Number(text.slice(1, 5)) : 0)
+  const startsWithSpace = Uint8Array.from(pieces, ({ text, type }, id) => kinds[id] === TEXT && text.startsWith("\u2581") ? 1 : 0)
+  const surface = new TextEncoder().encode(texts.join(""))
+  const offsets = new Int32Array(pieces.length + 1)
+  const byteLengths = new Int32Array(pieces.length)
+  for (let id = 0; id < pieces.length; id++) {
+    const count = Utf8.textByteCount(texts[id]!)
+    offsets[id + 1] = offsets[id]! + count
+    byteLengths[id] = kinds[id] === BYTE ? 1 : count
+  }
+
+  const decode = (ids: ArrayLike<number>): string => {
+    let output = new Uint8Array(ids.length * 6 + 64)
+    let length = 0
+    let runStart = 0
+    let runExtra = 0
+    let atBeginning = true
+    let consumedSpace = false
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i]!
+      const kind = kinds[id]
+      if (kind === undefined) throw new IdRangeError({ id, position: i, vocabSize: pieces.length })
+      const from = offsets[id]!
+      const end = offsets[id + 1]!
+      // Room for this piece, and for every byte of the open run to become a U+FFFD of three bytes.
+      if (length + end - from + 3 + 2 * runExtra > output.length) {
+        const larger = new Uint8Array((length + end - from + 3 + 2 * runExtra) * 2)
+        larger.set(output)
+        output = larger
+      }
+      if (kind === BYTE) {
+        output[length++] = byteValues[id]!
+        runExtra++
+        continue
+      }
+      if (runExtra > 0) {
+        length = repairRun(output, runStart, length)
+        runExtra = 0
+      }
+      if (atBeginning) {
+        if (consumedSpace || length > 0) atBeginning = false
+        consumedSpace = atBeginning && stripsSpace && startsWithSpace[id] === 1
+      }
+      for (let k = atBeginning && consumedSpace ? from + 1 : from; k < end; k++) output[length++] = surface[k]!
+      if (removeExtraWhitespaces) consumedSpace = false
+      runStart = length
+    }
+    if (runExtra > 0) length = repairRun(output, runStart, length)
+    return Utf8.validText(output.subarray(0, length))
+  }
+
+  const streamDecoder = (): StreamDecoder => {
+    const held = new Uint8Array(4)
+    let heldCount = 0
+    let position = 0
+    let atBeginning = true
+    let consumedSpace = false
+    let hasText = false
+    const release = (isOver: boolean): string => {
+      let text = ""
+      while (heldCount > 0) {
+        const count = Utf8.characterLength(held, 0, heldCount)
+        if (count === 0 && !isOver && Utf8.isIncomplete(held, 0, heldCount)) break
+        text += count === 0 ? "\ufffd" : Utf8.validText(held.subarray(0, count))
+        held.copyWithin(0, count || 1, heldCount)
+        heldCount -= count || 1
+      }
+      hasText ||= text !== ""
+      return text
+    }
+    const push = (id: number): string => {
+      const kind = kinds[id]
+      if (kind === undefined) throw new IdRangeError({ id, position, vocabSize: pieces.length })
+      position++
+      if (kind === BYTE) {
+        held[heldCount++] = byteValues[id]!
+        return release(false)
+      }
+      const before = release(true)
+      if (atBeginning) {
+        if (consumedSpace || hasText) atBeginning = false
+        consumedSpace = atBeginning && stripsSpace && startsWithSpace[id] === 1
+      }
+      const text = atBeginning && consumedSpace ? texts[id]!.slice(1) : texts[id]!
+      if (removeExtraWhitespaces) consumedSpace = false
+      hasText ||= text !== ""
+      return before + text
+    }
+    const end = (): string => {
+      const text = release(true)
+      position = 0
+      atBeginning = true
+      consumedSpace = hasText = false
+      return text
+    }
+    return { push, end }
+  }
+
+  return { decode, streamDecoder, byteLengths }
+}
+
+/** Rewrites the bytes of a run of byte pieces: each that belongs to no character becomes U+FFFD. Returns the new end. */
+const repairRun = (output: Uint8Array, start: number, end: number): number => {
+  let at = start
+  while (at < end) {
+    const count = Utf8.characterLength(output, at, end)
+    if (count === 0) break
+    at += count
+  }
+  if (at === end) return end
+  const run = output.slice(at, end)
+  let to = at
+  for (let i = 0; i < run.length;) {
+    const count = Utf8.characterLength(run, i, run.length)
+    if (count === 0) {
+      output[to++] = 0xef
+      output[to++] = 0xbf
+      output[to++] = 0xbd
+      i++
+    } else {
+      for (let k = 0; k < count; k++) output[to++] = run[i++]!
+    }
+  }
+  return to
+}

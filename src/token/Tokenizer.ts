@@ -1,0 +1,181 @@
+/**
+ * Text ⇄ ids: the tokenizer of Llama 2 as one service.
+ *
+ *     decode(encode(text)) = text        for every well-formed text without U+2581
+ *
+ * From     Llama 2 §2.2: byte-pair encoding by SentencePiece, digits single, bytes for unknown characters, 32 000 pieces.
+ * Checked  token/Tokenizer (llama.cpp's 47 cases and the edge cases of real Llama 2; laws on generated text),
+ *          parity/tokenizer (the SentencePiece library, id for id).
+ * Departs  text never becomes a control id: beginning and end of sequence enter by {@link Codec.encodeSegments} alone.
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
+import type * as PlatformError from "effect/PlatformError"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as BytePair from "./BytePair.ts"
+import * as Detokenizer from "./Detokenizer.ts"
+import * as Normalizer from "./Normalizer.ts"
+import * as SentencePiece from "./SentencePiece.ts"
+import * as Vocabulary from "./Vocabulary.ts"
+
+/** The beginning or the end of a sequence, as a part of {@link Codec.encodeSegments}: see {@link bos} and {@link eos}. */
+export interface Special {
+  readonly special: "bos" | "eos"
+}
+
+/** Beginning of sequence, `<s>` in Llama. */
+export const bos: Special = { special: "bos" }
+
+/** End of sequence, `</s>` in Llama. */
+export const eos: Special = { special: "eos" }
+
+/** A tokenizer as a value: pure functions over one vocabulary. */
+export interface Codec {
+  readonly vocabSize: number
+  readonly unkId: number
+  readonly bosId: number
+  readonly eosId: number
+  /** Llama 2 has none; padding is then a matter of lengths and masks. */
+  readonly padId: number | undefined
+  /** Ids of a text, without beginning or end of sequence. Lone surrogates read as U+FFFD. */
+  readonly encode: (text: string) => Int32Array
+  /** Ids of UTF-8 bytes; each byte that belongs to no character reads as U+FFFD. */
+  readonly encodeBytes: (bytes: Uint8Array) => Int32Array
+  /** Texts, each encoded on its own (so each gets its own leading space, as in Meta's code), with specials between them. */
+  readonly encodeSegments: (segments: ReadonlyArray<string | Special>) => Int32Array
+  /** Text of a sequence; control ids are silent. Throws {@link Detokenizer.IdRangeError}. */
+  readonly decode: (ids: ArrayLike<number>) => string
+  /** Decodes one sequence id by id, as it is generated. */
+  readonly streamDecoder: () => Detokenizer.StreamDecoder
+  /** A piece as the vocabulary writes it, U+2581 for spaces. Throws {@link Detokenizer.IdRangeError}. */
+  readonly piece: (id: number) => string
+  /**
+   * UTF-8 bytes that an id stands for, for losses in bits per byte; throws {@link Detokenizer.IdRangeError}.
+   * Over `encode(text)` they sum to the bytes of the text and 1 for the space in front (0 without a dummy prefix, or for "").
+   */
+  readonly byteLength: (id: number) => number
+}
+
+/** The tokenizer that a program uses. */
+export class Tokenizer extends Context.Service<Tokenizer, Codec>()("cria/token/Tokenizer") {}
+
+/** A model that is well formed but does what Cria's encoder does not: refused, rather than encoded wrongly. */
+export class UnsupportedModelError extends Schema.TaggedError<UnsupportedModelError>()("UnsupportedModelError", {
+  reasons: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `SentencePiece model: not usable as a Llama tokenizer${this.reasons.map((reason) => `\n  ${reason}`).join("")}\n  ` +
+      "Cria encodes byte-pair models (model_type BPE) with <s> and </s> as control pieces"
+  }
+}
+
+/** A tokenizer file that cannot be used, with its path. */
+export class TokenizerFileError extends Schema.TaggedError<TokenizerFileError>()("TokenizerFileError", {
+  path: Schema.String,
+  reason: Schema.Union([SentencePiece.SentencePieceError, UnsupportedModelError])
+}) {
+  override get message() {
+    return `${this.path}: ${this.reason.message}`
+  }
+}
+
+/** The tokenizer of a SentencePiece model, read from a file or just trained. */
+export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, UnsupportedModelError> => {
+  const { normalizer, pieces, trainer } = model
+  const control = (text: string) => pieces.findIndex((piece) => piece.type === "control" && piece.text === text)
+  const bosId = control(trainer.bosPiece)
+  const eosId = control(trainer.eosPiece)
+  const padId = control(trainer.padPiece)
+  const normalize = Normalizer.make(normalizer, trainer.treatWhitespaceAsSuffix, pieces)
+  const reasons = [
+    ...trainer.modelType === "bpe" ? [] : [`its model_type is ${trainer.modelType}, which cuts text by another rule than byte-pair encoding`],
+    ...model.hasDenormalizer ? ["it has a denormalizer, which would rewrite decoded text"] : [],
+    ...bosId >= 0 ? [] : [`no control piece is named ${trainer.bosPiece} (beginning of sequence)`],
+    ...eosId >= 0 ? [] : [`no control piece is named ${trainer.eosPiece} (end of sequence)`],
+    ...Result.isFailure(normalize) ? [normalize.failure] : []
+  ]
+  if (Result.isFailure(normalize) || reasons.length > 0) return Result.fail(new UnsupportedModelError({ reasons }))
+  const { bytes, text } = normalize.success
+  const vocabulary = Vocabulary.make(pieces, normalizer.escapeWhitespaces)
+  const encodeNormalized = BytePair.make(vocabulary)
+  const { byteLengths, decode, streamDecoder } = Detokenizer.make(model)
+  const encode = (input: string) => encodeNormalized(text(input))
+  const checked = (id: number): number => {
+    if (byteLengths[id] === undefined) throw new Detokenizer.IdRangeError({ id, position: 0, vocabSize: pieces.length })
+    return id
+  }
+  return Result.succeed({
+    vocabSize: pieces.length,
+    unkId: vocabulary.unkId,
+    bosId,
+    eosId,
+    padId: padId < 0 ? undefined : padId,
+    encode,
+    encodeBytes: (input) => encodeNormalized(bytes(input)),
+    encodeSegments: (segments) =>
+      concatenated(segments.map((segment) =>
+        typeof segment === "string" ? encode(segment) : Int32Array.of(segment.special === "bos" ? bosId : eosId)
+      )),
+    decode,
+    streamDecoder,
+    piece: (id) => pieces[checked(id)]!.text,
+    byteLength: (id) => byteLengths[checked(id)]!
+  })
+}
+
+const concatenated = (parts: ReadonlyArray<Int32Array>): Int32Array => {
+  const all = new Int32Array(parts.reduce((sum, part) => sum + part.length, 0))
+  parts.reduce((at, part) => {
+    all.set(part, at)
+    return at + part.length
+  }, 0)
+  return all
+}
+
+/** Reads a SentencePiece `.model` file. */
+export const loadModel = (
+  path: string
+): Effect.Effect<SentencePiece.Model, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
+  Effect.gen(function*() {
+    const files = yield* FileSystem.FileSystem
+    const bytes = yield* files.readFile(path)
+    return yield* Effect.fromResult(SentencePiece.parse(bytes)).pipe(
+      Effect.mapError((reason) => new TokenizerFileError({ path, reason }))
+    )
+  })
+
+/** Writes a model as a SentencePiece `.model` file, which SentencePiece itself, llama.cpp and others read. */
+export const saveModel = (
+  path: string,
+  model: SentencePiece.Model
+): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem> =>
+  Effect.flatMap(FileSystem.FileSystem, (files) => files.writeFile(path, model.bytes))
+
+/** The tokenizer of a `.model` file. */
+export const layerSentencePiece = (
+  path: string
+): Layer.Layer<Tokenizer, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
+  Layer.effect(Tokenizer, Effect.flatMap(loadModel(path), (model) =>
+    Effect.fromResult(fromModel(model)).pipe(Effect.mapError((reason) => new TokenizerFileError({ path, reason })))))
+
+/** The tokenizer of a model at hand, as {@link Trainer.train} makes it. */
+export const layerModel = (model: SentencePiece.Model): Layer.Layer<Tokenizer, UnsupportedModelError> =>
+  Layer.effect(Tokenizer, Effect.fromResult(fromModel(model)))
+
+/** A model that learned nothing: `<unk>`, `<s>`, `</s>` and the 256 bytes, id = byte + 3, with no space in front. */
+export const bytesModel: SentencePiece.Model = Result.getOrThrow(SentencePiece.make(
+  [
+    { text: "<unk>", score: 0, type: "unknown" },
+    { text: "<s>", score: 0, type: "control" },
+    { text: "</s>", score: 0, type: "control" },
+    ...Array.from({ length: 256 }, (_, byte): SentencePiece.Piece => ({ text: SentencePiece.byteText(byte), score: 0, type: "byte" }))
+  ],
+  { ...SentencePiece.defaultTrainer, modelType: "bpe", vocabSize: 259, byteFallback: true },
+  { ...SentencePiece.identityNormalizer, addDummyPrefix: false, escapeWhitespaces: false }
+))
+
+/** A tokenizer of 259 ids that needs no training: one id a byte. */
+export const layerBytes: Layer.Layer<Tokenizer> = Layer.sync(Tokenizer, () => Result.getOrThrow(fromModel(bytesModel)))

@@ -1,0 +1,320 @@
+/**
+ * ONNX Runtime's C library, called directly through koffi: no copies, and an event loop that stays live.
+ *
+ * Every address is a JavaScript number (user-space addresses stay below 2^53) and names and values are packed into
+ * pointer tables once, so a run passes eight numbers. Native code runs on stacks that koffi makes, without guard
+ * pages: they are set to the 8 MiB that a thread normally has. One environment with one global thread pool serves all
+ * sessions (pools of their own spin against each other) and is kept until the process ends.
+ *
+ * From     onnxruntime_c_api.h, API version 23; the table of functions only ever grows at its end.
+ * Checked  test/backend/onnx/Engine, test/soak/engine. Run on linux x64 only; the other paths follow the npm package.
+ * Departs  memory patterns are off: with fixed sizes they doubled the memory of a session and won no time. Denormals
+ *          are kept: the session option flushes JavaScript's own numbers on this thread, the global one only those of
+ *          the pool's threads, so that a result depends on which thread computed it.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as Semaphore from "effect/Semaphore"
+import { createRequire } from "node:module"
+import { availableParallelism } from "node:os"
+import { dirname } from "node:path"
+import { alignment, allocate, type Buffer, minimumBytes } from "./Buffer.ts"
+import { type EngineError, failure } from "./EngineError.ts"
+import { elements, elementTypeOf } from "./ModelProto.ts"
+import { type Declared, type Interface, make as makeSession, type Native, type NativeRun } from "./Session.ts"
+
+/** How the C library is found and started. */
+export interface Options {
+  /** Threads that compute, this one included; by default the cores this process may use, at most 16. */
+  readonly threads?: number
+  /** Whether idle threads spin for about a millisecond: quicker when the process is alone (1.2 against 2.0 ms for 80
+   * small operators on two cores), slower on a busy machine (84 against 65 ms for large ones). True by default. */
+  readonly spin?: boolean
+  /** Path of an ONNX Runtime library, in place of the one inside the package onnxruntime-node. */
+  readonly library?: string
+}
+
+/**
+ * Where the package onnxruntime-node keeps the library, or nothing for a platform it is not built for. Seen working on
+ * linux x64 only; the other four are read off the package and were never run.
+ */
+export const libraryPath = (platform: string, architecture: string, packageRoot: string): string | undefined => {
+  const files: Readonly<Record<string, string>> = {
+    "linux x64": "libonnxruntime.so.1",
+    "linux arm64": "libonnxruntime.so.1",
+    "darwin arm64": "libonnxruntime.1.dylib",
+    "win32 x64": "onnxruntime.dll",
+    "win32 arm64": "onnxruntime.dll"
+  }
+  const file = files[`${platform} ${architecture}`]
+  if (file === undefined) return undefined
+  return [packageRoot, "bin", "napi-v6", platform, architecture, file].join(platform === "win32" ? "\\" : "/")
+}
+
+const apiVersion = 23
+
+type Koffi = typeof import("koffi")
+
+/** A C function: addresses, sizes and integers are numbers. `async` runs it on another thread, then calls back. */
+interface NativeFunction {
+  (...values: ReadonlyArray<number | string>): number
+  readonly async: (...values: [...ReadonlyArray<number>, (error: Error | null, status: number) => void]) => void
+}
+
+const parameterTypes: Readonly<Record<string, string>> = { a: "uintptr_t", n: "size_t", i: "int", s: "str" }
+
+/** The library, loaded once: its environment, and what sessions need of it. Kept until the process ends. */
+const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
+  const library = koffi.load(path)
+  const [getApi, getVersion] = koffi.decode(library.func("OrtGetApiBase", "void *", [])(), "void *", 2)
+  const version: string = koffi.decode(getVersion, koffi.proto("str", []))()
+  const api = koffi.decode(getApi, koffi.proto("void *", ["uint32_t"]))(apiVersion)
+  if (api === null) throw new Error(`it is ONNX Runtime ${version}, which does not have API version ${apiVersion}`)
+  const functions: ReadonlyArray<unknown> = koffi.decode(api, "void *", 150)
+  const native = (index: number, parameters: string, result = "uintptr_t"): NativeFunction =>
+    koffi.decode(functions[index], koffi.proto(result, [...parameters].map((kind) => parameterTypes[kind] ?? kind)))
+
+  const out = new BigUint64Array(minimumBytes / 8) // where functions leave what they make
+  const outSizes = new BigInt64Array(out.buffer)
+  const outInteger = new Int32Array(out.buffer)
+  const outAddress = Number(koffi.address(out))
+  const getErrorMessage: (status: number) => string = koffi.decode(functions[2], koffi.proto("str", ["uintptr_t"]))
+  const releaseStatus = native(93, "a", "void")
+  const failed = (status: number): string | undefined => {
+    if (status === 0) return undefined
+    const text = getErrorMessage(status)
+    releaseStatus(status)
+    return text
+  }
+  const check = (status: number): void => {
+    const text = failed(status)
+    if (text !== undefined) throw new Error(text)
+  }
+  const made = (status: number): number => {
+    check(status)
+    return Number(out[0])
+  }
+
+  const threading = made(native(121, "a")(outAddress))
+  check(native(147, "ai")(threading, threads))
+  check(native(148, "ai")(threading, 1))
+  check(native(149, "ai")(threading, spin ? 1 : 0))
+  const silent = 4 // only fatal messages are printed: failures come back as text
+  const environment = made(native(119, "isaa")(silent, "cria", threading, outAddress))
+  native(122, "a", "void")(threading)
+  const memory = made(native(69, "iia")(0, 0, outAddress))
+  const allocator = made(native(78, "a")(outAddress))
+  const sessionOptions = (level: number): number => {
+    const options = made(native(10, "a")(outAddress))
+    check(native(120, "a")(options)) // no thread pool of its own
+    check(native(17, "a")(options)) // no memory pattern
+    check(native(23, "ai")(options, level))
+    return options
+  }
+  const names = made(native(125, "aa")(outAddress, outAddress + 8))
+  const count = outInteger[2] ?? 0
+  const providers: ReadonlyArray<string> = koffi.decode(koffi.decode(out, "void *"), koffi.array("str", count))
+  check(native(126, "ai")(names, count))
+
+  const freeMemory = native(76, "aa")
+  const castToTensorInfo = native(55, "aa")
+  const getElementType = native(60, "aa")
+  const getRank = native(61, "aa")
+  const getSizes = native(62, "aan")
+  const releaseTypeInfo = native(98, "a", "void")
+  /** Reads what a session declares, from the functions for its inputs or for its outputs. */
+  const declared = (getCount: NativeFunction, getName: NativeFunction, getTypeInfo: NativeFunction) =>
+  (session: number): ReadonlyArray<Declared> =>
+    Array.from({ length: made(getCount(session, outAddress)) }, (_, index) => {
+      const address = made(getName(session, index, allocator, outAddress))
+      const name: string = koffi.decode(out, "str")
+      check(freeMemory(allocator, address))
+      const typeInfo = made(getTypeInfo(session, index, outAddress))
+      const tensorInfo = made(castToTensorInfo(typeInfo, outAddress))
+      if (tensorInfo === 0) throw new Error(`${name} is not a tensor`)
+      check(getElementType(tensorInfo, outAddress))
+      const type = elementTypeOf(outInteger[0] ?? 0)
+      const rank = made(getRank(tensorInfo, outAddress))
+      if (rank > out.length) throw new Error(`${name} has ${rank} axes`)
+      check(getSizes(tensorInfo, outAddress, rank))
+      const sizes = Array.from(outSizes.subarray(0, rank), Number)
+      releaseTypeInfo(typeInfo)
+      return { name, type, sizes }
+    })
+
+  const createTensor = native(49, "aanania")
+  return {
+    path, threads, spin, version, failed, environment,
+    providers: providers.map((name) => name.replace("ExecutionProvider", "").toLowerCase()),
+    addressOf: (memory: ArrayBufferLike | ArrayBufferView): number => Number(koffi.address(memory)),
+    options: {
+      off: sessionOptions(0), basic: sessionOptions(1), extended: sessionOptions(2), all: sessionOptions(99)
+    },
+    createSession: native(8, "aanaa"),
+    inputs: declared(native(30, "aa"), native(36, "anaa"), native(33, "ana")),
+    outputs: declared(native(31, "aa"), native(37, "anaa"), native(34, "ana")),
+    /** A tensor over the buffer's memory; the sizes are copied. */
+    createTensor: (buffer: Buffer, address: number): number => {
+      const sizes = BigInt64Array.from(buffer.sizes, BigInt)
+      return made(createTensor(
+        memory, address, buffer.bytes.length, Number(koffi.address(sizes)), sizes.length, elements[buffer.type].code,
+        outAddress
+      ))
+    },
+    run: native(9, "aaaanana"),
+    releaseValue: native(96, "a", "void"),
+    releaseSession: native(95, "a", "void")
+  }
+}
+
+type Library = ReturnType<typeof open>
+
+// The library allows one environment a process, so this is the one piece of state a module keeps.
+let opened: Library | undefined
+
+const openOnce = (options: Options): Effect.Effect<Library, EngineError> =>
+  Effect.suspend(() => {
+    const { library, spin = opened?.spin ?? true, threads = opened?.threads ?? Math.min(availableParallelism(), 16) } =
+      options
+    if (!Number.isSafeInteger(threads) || threads < 1) {
+      return Effect.fail(failure("BadOption", "layerKoffi", `threads: ${threads}`))
+    }
+    if (opened !== undefined) {
+      const differences = [
+        ...(threads === opened.threads ? [] : [`threads: ${opened.threads} are running, ${threads} were asked for`]),
+        ...(spin === opened.spin ? [] : [`spin: it is ${opened.spin}, ${spin} was asked for`]),
+        ...(library ?? opened.path) === opened.path ? [] : [`library: ${opened.path} is loaded, not ${library}`]
+      ]
+      return differences.length === 0
+        ? Effect.succeed(opened)
+        : Effect.fail(failure("ThreadsPinned", "layerKoffi", ...differences))
+    }
+    // Set here and not by users: the library reads it when it loads, and would otherwise send usage data.
+    process.env["ORT_DISABLE_TELEMETRY"] = "1"
+    const require = createRequire(import.meta.url)
+    const missing = (place: string) => (cause: unknown) => failure("MissingLibrary", "layerKoffi", place, cause)
+    return Effect.gen(function*() {
+      const koffi = yield* Effect.try({ try: (): Koffi => require("koffi"), catch: missing("koffi") })
+      const path = library ?? (yield* Effect.try({
+        try: () => {
+          const root = dirname(require.resolve("onnxruntime-node/package.json"))
+          return libraryPath(process.platform, process.arch, root)
+        },
+        catch: missing("onnxruntime-node")
+      }))
+      if (path === undefined) {
+        return yield* missing("onnxruntime-node")(`it has no library for ${process.platform} ${process.arch}`)
+      }
+      yield* growStacks(koffi)
+      opened = yield* Effect.try({ try: () => open(koffi, path, threads, spin), catch: missing(path) })
+      return opened
+    })
+  })
+
+/** Half a megabyte was never passed in our measurements, yet an overflow here would not fault but corrupt memory. */
+const growStacks = (koffi: Koffi): Effect.Effect<void, EngineError> => {
+  const enough = 8 * 2 ** 20
+  const { async_stack_size = 0, sync_stack_size = 0 } = koffi.config()
+  return async_stack_size >= enough && sync_stack_size >= enough ? Effect.void : Effect.try({
+    try: () => koffi.config({ async_stack_size: enough, sync_stack_size: enough }),
+    catch: (cause) =>
+      failure("StackTooSmall", "layerKoffi", `sync ${sync_stack_size} bytes, async ${async_stack_size} bytes`, cause)
+  })
+}
+
+// Calls wait on the four threads that Node also reads files with; one of them is left free.
+const permits = Semaphore.makeUnsafe(3)
+
+/** Loads a model on another thread. The callback names `model` and `out`, so neither is collected before its call. */
+const loadModel = (library: Library, model: Uint8Array, options: number): Effect.Effect<number, EngineError> =>
+  permits.withPermits(1)(Effect.uninterruptible(Effect.callback<number, EngineError>((resume) => {
+    const out = new BigUint64Array(minimumBytes / 8)
+    const { addressOf, createSession, environment, failed } = library
+    const done = (error: Error | null, status: number): void => {
+      const text = error === null ? failed(status) : error.message
+      if (text === undefined) return resume(Effect.succeed(Number(out[0])))
+      const reason = text.includes("GlobalThreadPools") ? "ThreadsPinned" : "BadModel"
+      resume(Effect.fail(failure(reason, "createSession", text, `the model has ${model.length} bytes`)))
+    }
+    createSession.async(environment, addressOf(model), model.length, options, addressOf(out), done)
+  })))
+
+const nativeSession = (library: Library, session: number): Native => {
+  const { addressOf, createTensor, failed, releaseSession, releaseValue, run } = library
+  const inputs = library.inputs(session)
+  const outputs = library.outputs(session)
+  const names = inputs.concat(outputs).map(({ name }) => new TextEncoder().encode(name + "\0".repeat(minimumBytes)))
+  const nameTable = table(names.map(addressOf))
+  const inputNames = addressOf(nameTable)
+  const outputNames = inputNames + 8 * inputs.length
+  const values = new Set<number>()
+  const releaseValues = (these: Iterable<number>): void => {
+    for (const value of these) if (values.delete(value)) releaseValue(value)
+  }
+  const forgotten = new FinalizationRegistry<ReadonlyArray<number>>(releaseValues)
+  const bind = (inputBuffers: ReadonlyArray<Buffer>, outputBuffers: ReadonlyArray<Buffer>): NativeRun => {
+    const bound = inputBuffers.concat(outputBuffers).map((buffer) => createTensor(buffer, addressOf(buffer.bytes)))
+    for (const value of bound) values.add(value)
+    const valueTable = table(bound)
+    const inputValues = addressOf(valueTable)
+    const outputValues = inputValues + 8 * inputs.length
+    const keep = [names, nameTable, valueTable] // native code has their addresses: they live as long as the binding
+    const nativeRun = {
+      keep,
+      now: () =>
+        failed(run(session, 0, inputNames, inputValues, inputs.length, outputNames, outputs.length, outputValues)),
+      start: (done: (failed: string | undefined) => void) =>
+        run.async(
+          session, 0, inputNames, inputValues, inputs.length, outputNames, outputs.length, outputValues,
+          (error, status) => done(error === null ? failed(status) : error.message)
+        )
+    }
+    forgotten.register(nativeRun, bound)
+    return nativeRun
+  }
+  return {
+    inputs,
+    outputs,
+    permits,
+    bind,
+    refuses: ({ bytes }) =>
+      addressOf(bytes) % alignment !== 0
+        ? `starts at no multiple of ${alignment} bytes`
+        : bytes.buffer.byteLength < minimumBytes
+        ? `lies in an ArrayBuffer of ${bytes.buffer.byteLength} bytes, fewer than ${minimumBytes}`
+        : undefined,
+    release: () => {
+      releaseValues([...values])
+      releaseSession(session)
+    }
+  }
+}
+
+const table = (addresses: ReadonlyArray<number>): BigUint64Array => {
+  const result = new BigUint64Array(Math.max(minimumBytes / 8, addresses.length))
+  addresses.forEach((address, index) => {
+    result[index] = BigInt(address)
+  })
+  return result
+}
+
+/** The engine over the C library. Fails where koffi or the library is missing, or the pool is pinned differently. */
+export const make = (options: Options = {}): Effect.Effect<Interface, EngineError> =>
+  Effect.map(openOnce(options), (library): Interface => ({
+    name: "koffi",
+    version: library.version,
+    threads: library.threads,
+    providers: library.providers,
+    allocate: allocate(library.addressOf),
+    createSession: (model, { optimization = "all" } = {}) =>
+      makeSession(
+        loadModel(library, model, library.options[optimization]).pipe(Effect.flatMap((session) => Effect.try({
+          try: () => nativeSession(library, session),
+          catch: (cause) => {
+            library.releaseSession(session)
+            return failure("BadModel", "createSession", cause)
+          }
+        })))
+      )
+  }))

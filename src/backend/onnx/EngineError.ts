@@ -1,0 +1,76 @@
+/**
+ * The ways in which ONNX Runtime can refuse, each with the rule that was broken and what to do about it.
+ *
+ * Checked  test/backend/onnx (every reason, its message as text).
+ *
+ * @module
+ */
+import * as Schema from "effect/Schema"
+
+const lessons = {
+  MissingLibrary: {
+    rule: "its native library must load",
+    remedy: "Install it with `npm install onnxruntime-node@1.30.0 koffi` (ignore-scripts=true in .npmrc skips a CUDA"
+      + " download that is not needed), or name a libonnxruntime of version 1.23 or later in the option `library`."
+  },
+  StackTooSmall: {
+    rule: "native code needs stacks of 8 MiB, set before koffi loads its first library",
+    remedy: "Something else in this process used koffi first: provide this layer before it, or have it call"
+      + " koffi.config({ sync_stack_size: 8 << 20, async_stack_size: 8 << 20 })."
+  },
+  ThreadsPinned: {
+    rule: "a process has one thread pool, made by the first layer and kept until the process ends",
+    remedy: "Ask for the same everywhere, leave the options out to share what is there, or start another process."
+  },
+  BadOption: {
+    rule: "`threads` must be a whole number of at least 1",
+    remedy: "Leave it out to use the cores of this machine."
+  },
+  BadModel: {
+    rule: "the model must load",
+    remedy: "The first line names what was rejected. Usual causes: an operator newer than the opset, types or sizes"
+      + " that do not fit, damaged bytes. Weights beyond 2 GiB must be inputs, not initializers."
+  },
+  BadBuffer: {
+    rule: "every buffer must be what the model declares",
+    remedy: "Make buffers with `allocate` or `view`, from the same sizes the model was written for."
+  },
+  OutOfMemory: {
+    rule: "memory for a buffer must be there",
+    remedy: "Use smaller batches or fewer sessions; one buffer holds at most 4 GiB on Node 20."
+  },
+  RunFailed: {
+    rule: "an operator failed while running",
+    remedy: "The first line names it. Usual cause: an index out of range, or sizes only known at run time."
+  },
+  Closed: {
+    rule: "a session must be open while it runs",
+    remedy: "Its Scope has ended: keep the run inside the Scope that created the session."
+  }
+} as const
+
+/** Why the engine refused; each reason has its rule and its remedy in the message. */
+export type Reason = keyof typeof lessons
+
+/** Fails an engine operation: the reason, the operation, and every value that broke the rule. */
+export class EngineError extends Schema.TaggedError<EngineError>()("EngineError", {
+  reason: Schema.Literals([
+    "MissingLibrary", "StackTooSmall", "ThreadsPinned", "BadOption", "BadModel", "BadBuffer", "OutOfMemory",
+    "RunFailed", "Closed"
+  ]),
+  operation: Schema.String,
+  values: Schema.Array(Schema.String)
+}) {
+  override get message(): string {
+    const { remedy, rule } = lessons[this.reason]
+    return [`ONNX Runtime, in ${this.operation}: ${rule}`, ...this.values, remedy].join("\n  ")
+  }
+}
+
+/** An `EngineError` from whatever native code threw. */
+export const failure = (reason: Reason, operation: string, ...values: ReadonlyArray<unknown>): EngineError =>
+  new EngineError({
+    reason,
+    operation,
+    values: values.map((value) => value instanceof Error ? value.message : String(value))
+  })

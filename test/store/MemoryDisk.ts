@@ -3,7 +3,9 @@
  * system as pessimistic as the standard allows. What was written counts as safe only once its file, and the folder
  * that names it, were synced.
  */
-import { ByteSize, Effect, FileSystem, Option, PlatformError } from "effect"
+import { ByteSize, Effect, FileSystem, Option, Path, PlatformError } from "effect"
+import type { Exit, Scope } from "effect"
+import * as Lock from "../../src/store/Lock.ts"
 
 interface FileNode {
   readonly kind: "file"
@@ -43,7 +45,7 @@ export interface MemoryDisk {
 
 export const make = (): MemoryDisk => {
   const root = folderNode()
-  let [count, dieAt, capacity, isDead] = [0, Infinity, Infinity, false]
+  let [count, dieAt, capacity, isDead, names] = [0, Infinity, Infinity, false, 0]
 
   const systemError = (tag: PlatformError.SystemErrorTag, method: string, path: string, text: string, code: string) =>
     PlatformError.systemError({
@@ -196,6 +198,10 @@ export const make = (): MemoryDisk => {
         return Effect.succeed(makeFile(file, path, flag.startsWith("a")))
       })
     }),
+    makeTempDirectory: (options) => Effect.suspend(() => {
+      const path = `${options?.directory ?? ""}/${options?.prefix ?? ""}${(names++).toString().padStart(6, "0")}`
+      return Effect.as(fileSystem.makeDirectory(path), path)
+    }),
     readDirectory: (path) => alive(() => {
       const node = find(path)
       if (node?.kind !== "folder") return Effect.fail(missing("readDirectory", path))
@@ -265,3 +271,20 @@ export const make = (): MemoryDisk => {
     }
   }
 }
+
+/** Runs an Effect on this disk as a process of a machine on which it alone is alive, and closes its Scope. */
+export const live = <A, E>(
+  disk: MemoryDisk,
+  process: number,
+  effect: Effect.Effect<A, E, FileSystem.FileSystem | Path.Path | Scope.Scope>
+): Promise<Exit.Exit<A, E>> =>
+  Effect.scoped(effect).pipe(
+    Effect.provideService(FileSystem.FileSystem, disk.fileSystem),
+    Effect.provide(Path.layer),
+    Effect.provideService(Lock.Processes, {
+      self: Effect.succeed({ host: "here", process, started: `life ${process}` }),
+      exists: (other) => Effect.succeed(other === process),
+      started: (other) => Effect.succeed(`life ${other}`)
+    }),
+    Effect.runPromiseExit
+  )

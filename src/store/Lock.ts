@@ -1,0 +1,164 @@
+/**
+ * The lock of a run folder: one process writes a run; what a dead one left locked is taken over.
+ *
+ * The lock is a folder, `run.lock`, that names its owner. It is made under another name and renamed, which is atomic
+ * and fails while a lock exists, on every file system: a lock is never seen half made, and never without an owner.
+ *
+ * Checked  test/store/Lock.test.ts (one winner among many, kill before every operation, stale and foreign owners).
+ * Departs  from a plain lock file: a process killed between making the file and writing its number into it would lock
+ *          the run for ever.
+ *
+ * @module
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import * as Path from "effect/Path"
+import type { PlatformError } from "effect/PlatformError"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Os from "node:os"
+import * as Durable from "./Durable.ts"
+
+/**
+ * Schema for who holds a lock: a process of a machine. `started` tells it from a later process with the same number,
+ * where the system says when a process began (Linux does); null elsewhere.
+ */
+export const Owner = Schema.Struct({
+  host: Schema.String,
+  process: Schema.Int,
+  started: Schema.NullOr(Schema.String)
+})
+
+/** Who holds a lock. */
+export interface Owner extends Schema.Schema.Type<typeof Owner> {}
+
+/** Fails when another process, or this one a second time, writes the run. */
+export class RunLockedError extends Schema.TaggedError<RunLockedError>()("RunLockedError", {
+  folder: Schema.String,
+  lock: Schema.String,
+  owner: Schema.NullOr(Owner),
+  isOurs: Schema.Boolean,
+  isForeign: Schema.Boolean
+}) {
+  override get message(): string {
+    const process = this.owner === null
+      ? `by whom, ${this.lock} does not say`
+      : `by process ${this.owner.process} on ${this.owner.host}${this.isOurs ? ", this very process" : ""}`
+    const title = `${this.folder} is being written already, ${process}. Two writers would mix two runs in one folder.`
+    if (this.isOurs) return `${title}\nClose the first store of this run before opening a second.`
+    return this.isForeign || this.owner === null
+      ? `${title}\nWhether it still runs cannot be seen from here: if it does not, remove ${this.lock}.`
+      : `${title}\nLet it finish, or stop it, or give this run a folder of its own.`
+  }
+}
+
+/** The beginning of the names of locks being made or discarded; a killed process may leave some, which are rubbish. */
+export const temporaryPrefix = ".run.lock-"
+
+const decode = Schema.decodeUnknownOption(Schema.fromJsonString(Owner))
+
+/** How the operating system is asked about processes. */
+export interface Processes {
+  readonly self: Effect.Effect<Owner, never, FileSystem.FileSystem>
+  /** Whether such a process exists on this machine. */
+  readonly exists: (process: number) => Effect.Effect<boolean>
+  /** When a process of this machine began, in a form that no other process of that number shares; null if unknown. */
+  readonly started: (process: number) => Effect.Effect<string | null, never, FileSystem.FileSystem>
+}
+
+/** The time since boot at which a process began, with the number of the boot, from Linux's /proc. */
+const started = (process: number): Effect.Effect<string | null, never, FileSystem.FileSystem> =>
+  Effect.gen(function*() {
+    const fileSystem = yield* FileSystem.FileSystem
+    const boot = yield* fileSystem.readFileString("/proc/sys/kernel/random/boot_id")
+    const status = yield* fileSystem.readFileString(`/proc/${process}/stat`)
+    const fields = status.slice(status.lastIndexOf(")") + 2).split(" ") // the name, in brackets, may hold spaces
+    return `${boot.trim()} ${fields[19]}`
+  }).pipe(Effect.orElseSucceed(() => null)) // no such files beyond Linux
+
+/** Whether a process exists: signal 0 asks, and sends nothing. An edge, for Effect has no service of processes. */
+const exists = (number: number): Effect.Effect<boolean> =>
+  Effect.try({
+    try: () => process.kill(number, 0),
+    catch: (error) => Predicate.hasProperty(error, "code") && error.code === "EPERM" // it does, as another user's
+  }).pipe(Effect.catch(Effect.succeed))
+
+/** The processes of this machine; tests put others in their place. */
+export const Processes = Context.Reference<Processes>("cria/Lock/Processes", {
+  defaultValue: () => ({
+    self: Effect.map(started(process.pid), (started) => ({ host: Os.hostname(), process: process.pid, started })),
+    exists,
+    started
+  })
+})
+
+interface Lock {
+  readonly path: string
+  readonly discarded: string
+}
+
+/**
+ * Locks a run folder, which must exist, until the Scope closes. A lock whose owner is dead is taken over; a live
+ * owner, or one on another machine, is an error.
+ */
+export const acquire = (
+  folder: string
+): Effect.Effect<void, RunLockedError | PlatformError, FileSystem.FileSystem | Path.Path | Scope.Scope> =>
+  Effect.acquireRelease(take(folder), (lock) => discard(lock).pipe(Effect.ignore)) // left behind, it is a dead owner's
+
+const take = Effect.fnUntraced(function*(
+  folder: string
+): Effect.fn.Return<Lock, RunLockedError | PlatformError, FileSystem.FileSystem | Path.Path> {
+  const fileSystem = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const processes = yield* Processes
+  const self = yield* processes.self
+  const lock = path.join(folder, "run.lock")
+  const ours = yield* fileSystem.makeTempDirectory({ directory: folder, prefix: temporaryPrefix })
+  yield* Durable.writeFile(path.join(ours, "owner.json"), new TextEncoder().encode(`${JSON.stringify(self)}\n`))
+  yield* Durable.syncFolder(ours)
+
+  const ownerText = (lock: string) =>
+    fileSystem.readFileString(path.join(lock, "owner.json")).pipe(Effect.orElseSucceed(() => ""))
+  const locked = (text: string): RunLockedError => {
+    const owner = Option.getOrNull(decode(text))
+    const isForeign = owner !== null && owner.host !== self.host
+    return new RunLockedError({ folder, lock, owner, isOurs: !isForeign && owner?.process === self.process, isForeign })
+  }
+  const isDead = Effect.fnUntraced(function*(owner: Owner) {
+    if (owner.host !== self.host) return false
+    if (!(yield* processes.exists(owner.process))) return true
+    return owner.started !== null && owner.started !== (yield* processes.started(owner.process))
+  })
+  const removeStale = Effect.fnUntraced(function*(refusal: PlatformError) {
+    if (!(yield* fileSystem.exists(lock))) return yield* refusal // of the rename, for another reason than a lock
+    const text = yield* ownerText(lock)
+    const owner = decode(text)
+    if (Option.isNone(owner) || !(yield* isDead(owner.value))) return yield* locked(text)
+    const stale = `${ours}-stale`
+    yield* fileSystem.rename(lock, stale)
+    const moved = yield* ownerText(stale)
+    if (moved !== text) { // another process took the stale lock over in the meantime, and this is its own
+      yield* fileSystem.rename(stale, lock)
+      return yield* locked(moved)
+    }
+    yield* fileSystem.remove(stale, { recursive: true })
+  })
+  const claim: Effect.Effect<void, RunLockedError | PlatformError, FileSystem.FileSystem> = fileSystem
+    .rename(ours, lock)
+    .pipe(Effect.catch((refusal) => Effect.andThen(removeStale(refusal), claim)))
+  yield* claim.pipe(
+    Effect.onError(() => fileSystem.remove(ours, { recursive: true, force: true }).pipe(Effect.ignore))
+  )
+  return { path: lock, discarded: `${ours}-discarded` }
+})
+
+/** Removes the lock at once for all who look: it is renamed before its owner's name is removed. */
+const discard = Effect.fnUntraced(function*(lock: Lock) {
+  const fileSystem = yield* FileSystem.FileSystem
+  yield* fileSystem.rename(lock.path, lock.discarded)
+  yield* fileSystem.remove(lock.discarded, { recursive: true })
+})

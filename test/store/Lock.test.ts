@@ -1,0 +1,149 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, FileSystem, Path } from "effect"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { spawnSync } from "node:child_process"
+import * as Lock from "../../src/store/Lock.ts"
+import * as MemoryDisk from "./MemoryDisk.ts"
+
+const withRun = (): MemoryDisk.MemoryDisk => {
+  const disk = MemoryDisk.make()
+  Effect.runSync(disk.fileSystem.makeDirectory("/run"))
+  return disk
+}
+const ownedBy = (owner: Lock.Owner): MemoryDisk.MemoryDisk => {
+  const disk = withRun()
+  Effect.runSync(disk.fileSystem.makeDirectory("/run/run.lock"))
+  disk.put("/run/run.lock/owner.json", new TextEncoder().encode(JSON.stringify(owner)))
+  return disk
+}
+const acquire = Lock.acquire("/run")
+
+const refusal = async (disk: MemoryDisk.MemoryDisk, process: number): Promise<Lock.RunLockedError> => {
+  const exit = await MemoryDisk.live(disk, process, Effect.flip(acquire))
+  if (Exit.isFailure(exit) || exit.value._tag !== "RunLockedError") throw new Error("the lock was taken")
+  return exit.value
+}
+
+describe("Lock laws", () => {
+  it("a process killed before any of its operations leaves a run that the next one can lock", async () => {
+    let operations = 0
+    for (let n = 0; n <= operations; n++) {
+      const disk = withRun()
+      const before = disk.operations()
+      disk.killAfter(n)
+      const first = await MemoryDisk.live(disk, 1, acquire)
+      if (n === 0) assert.isTrue(Exit.isFailure(first))
+      if (Exit.isFailure(first)) operations = n + 1
+      else operations = Math.max(operations, disk.operations() - before) // killed while it let go
+      disk.revive()
+      assert.isTrue(Exit.isSuccess(await MemoryDisk.live(disk, 2, acquire)), `killed after ${n} operations`)
+    }
+    assert.isAbove(operations, 5)
+  })
+
+  it("of several who come at once, one wins, also over a stale lock", async () => {
+    for (const disk of [withRun(), ownedBy({ host: "here", process: 9, started: "life 9" })]) {
+      let [holders, most, wins] = [0, 0, 0]
+      const hold = Effect.scoped(Effect.gen(function*() {
+        yield* acquire
+        most = Math.max(most, ++holders)
+        wins++
+        yield* Effect.yieldNow
+        holders--
+      })).pipe(Effect.exit)
+      await MemoryDisk.live(disk, 1, Effect.all([hold, hold, hold, hold], { concurrency: "unbounded" }))
+      assert.strictEqual(most, 1)
+      assert.isAtLeast(wins, 1)
+    }
+  })
+
+  it("when the Scope closes nothing of the lock is left", async () => {
+    const disk = withRun()
+    await MemoryDisk.live(disk, 1, acquire)
+    assert.deepStrictEqual([...disk.files().keys()], [])
+    assert.deepStrictEqual(Effect.runSync(disk.fileSystem.readDirectory("/run")), [])
+  })
+})
+
+describe("Lock cases", () => {
+  it("a dead owner's lock is taken over, so is that of an earlier process with our number", async () => {
+    for (const process of [9, 1]) {
+      const disk = ownedBy({ host: "here", process, started: "an earlier boot" })
+      assert.isTrue(Exit.isSuccess(await MemoryDisk.live(disk, 1, acquire)))
+    }
+  })
+
+  it("this process cannot lock a run twice", async () => {
+    const exit = await MemoryDisk.live(withRun(), 1, Effect.andThen(acquire, Effect.flip(acquire)))
+    assert.strictEqual(
+      Exit.isSuccess(exit) ? exit.value.message : "",
+      "/run is being written already, by process 1 on here, this very process. " +
+        "Two writers would mix two runs in one folder.\nClose the first store of this run before opening a second."
+    )
+  })
+
+  it("a refusal leaves the lock as it was", async () => {
+    const disk = ownedBy({ host: "elsewhere", process: 5, started: null })
+    await refusal(disk, 1)
+    assert.deepStrictEqual([...disk.files().keys()], ["/run/run.lock/owner.json"])
+  })
+
+  it("the real processes: this one lives, a finished child does not, and a child cannot be taken for another", () =>
+    Effect.gen(function*() {
+      const processes = yield* Lock.Processes
+      const child = spawnSync(process.execPath, ["--version"]).pid
+      assert.isTrue(yield* processes.exists(process.pid))
+      assert.isTrue(yield* processes.exists(1)) // another user's, where the tests are not root's
+      assert.isFalse(yield* processes.exists(child))
+      const self = yield* processes.self
+      assert.deepStrictEqual([self.process, self.started], [process.pid, yield* processes.started(process.pid)])
+      assert.strictEqual(self.started === null, process.platform !== "linux")
+    }).pipe(Effect.provide(NodeServices.layer), Effect.runPromise))
+
+  it("on the real disk", () =>
+    Effect.gen(function*() {
+      const fileSystem = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const folder = yield* fileSystem.makeTempDirectoryScoped()
+      const error = yield* Effect.scoped(Effect.andThen(Lock.acquire(folder), Effect.flip(Lock.acquire(folder))))
+      assert.strictEqual(error._tag, "RunLockedError")
+      assert.deepStrictEqual(yield* fileSystem.readDirectory(folder), [])
+      const owner = { host: (yield* (yield* Lock.Processes).self).host, process: process.pid, started: "before" }
+      yield* fileSystem.makeDirectory(path.join(folder, "run.lock"))
+      yield* fileSystem.writeFileString(path.join(folder, "run.lock", "owner.json"), JSON.stringify(owner))
+      const again = yield* Effect.exit(Effect.scoped(Lock.acquire(folder)))
+      assert.strictEqual(Exit.isSuccess(again), process.platform === "linux")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer), Effect.runPromise))
+})
+
+describe("Lock messages", () => {
+  it("a live owner, a foreign one, and one that is not named", async () => {
+    const title = "Two writers would mix two runs in one folder."
+    const disk = ownedBy({ host: "here", process: 1, started: null })
+    await MemoryDisk.live(disk, 1, Effect.gen(function*() {
+      const processes = yield* Lock.Processes
+      const error = yield* Effect.flip(acquire).pipe(Effect.provideService(Lock.Processes, {
+        ...processes,
+        self: Effect.succeed({ host: "here", process: 2, started: null }),
+        exists: () => Effect.succeed(true)
+      }))
+      assert.strictEqual(
+        error.message,
+        `/run is being written already, by process 1 on here. ${title}\n` +
+          "Let it finish, or stop it, or give this run a folder of its own."
+      )
+    })).then((exit) => assert.isTrue(Exit.isSuccess(exit)))
+    assert.strictEqual(
+      (await refusal(ownedBy({ host: "elsewhere", process: 5, started: null }), 1)).message,
+      `/run is being written already, by process 5 on elsewhere. ${title}\n` +
+        "Whether it still runs cannot be seen from here: if it does not, remove /run/run.lock."
+    )
+    const unnamed = ownedBy({ host: "here", process: 5, started: null })
+    unnamed.put("/run/run.lock/owner.json", new TextEncoder().encode("{"))
+    assert.strictEqual(
+      (await refusal(unnamed, 1)).message,
+      `/run is being written already, by whom, /run/run.lock does not say. ${title}\n` +
+        "Whether it still runs cannot be seen from here: if it does not, remove /run/run.lock."
+    )
+  })
+})

@@ -8,6 +8,7 @@ export default {
   out: "docs/api",
   name: "Cria",
   readme: "README.md",
+  projectDocuments: ["docs/**/*.md", "CONTRIBUTING.md"],
   blockTags: [...OptionDefaults.blockTags, "@stability"],
   excludeInternal: true,
   excludeExternals: true,

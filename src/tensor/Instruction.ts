@@ -10,7 +10,7 @@
  * @module
  */
 import type { Composite } from "./Composite.ts"
-import type { BinaryFunction, Elements, Kind, Relation, UnaryFunction } from "./Node.ts"
+import type { BinaryFunction, Elements, Kind, Relation, Sizes, UnaryFunction } from "./Node.ts"
 
 /** An array that a program computes or is given. Axis names are kept for `Print`; `""` is an axis of size 1 made by lowering. */
 export interface Value {
@@ -78,5 +78,5 @@ export interface Lowered {
   readonly outputs: ReadonlyArray<Port>
   /** What cells hold when a run ends. */
   readonly writes: ReadonlyArray<Port>
-  readonly watched: ReadonlyArray<Port>
+  readonly watched: ReadonlyArray<Port & { readonly sizes: Sizes }>
 }

@@ -51,7 +51,7 @@ export const lower = (roots: Roots): Lowered => {
   const natural = (_: string, node: Any): Order => Object.keys(node.sizes)
   const outputs = roots.outputs.map(port(natural))
   const writes = roots.writes.map(port((name, node) => cellOrders.get(name) ?? natural(name, node)))
-  const watched = roots.watched.map(port(natural))
+  const watched = roots.watched.map(([name, node]) => ({ ...port(natural)([name, node]), sizes: node.sizes }))
   const live = [...outputs, ...writes, ...watched].map(({ value }) => value)
   return { values: builder.values, instructions: alive(builder.instructions, live), inputs, cells, outputs, writes, watched }
 }

@@ -86,8 +86,8 @@ describe("the rules", () => {
         "src/recipe/Pretrain.ts:3 imports node:fs: only backend/onnx/, cli/ may, because files, time and processes " +
         "are services of Effect",
         "src/recipe/Pretrain.ts:4 imports effect: not in the table of packages (name the module: effect/Effect)",
-        "src/backend/Reference.ts:1 imports koffi: only backend/onnx/ may, because only its own backend loads a " +
-        "native library",
+        "src/backend/Reference.ts:1 imports koffi: only backend/onnx/ may, because only its own backend loads " +
+        "an engine",
         `src/cellar/Wine.ts: "cellar" is on no floor; add it to the table or move the file`
       ]
     )

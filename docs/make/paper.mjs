@@ -19,7 +19,7 @@ const target = join(root, "docs/paper.md")
  * @returns {Array<string>}
  */
 export const places = (from) =>
-  from.split(/;|\.(?= |$)/).flatMap((clause) => {
+  from.split(/;|(?<!\b(?:eqs?|figs?|ch))\.(?= |$)/).flatMap((clause) => {
     const start = clause.indexOf("Llama 2")
     const named = start < 0 ? "" : clause.slice(start)
     const section = /§ ?([A\d](?:\.\d+)*(?:, (?:eq|table|figure)s?\.? \d+)?)/g

@@ -44,7 +44,7 @@ const closed: ReadonlyArray<{ readonly room: string; readonly open: ReadonlyArra
 const packages: ReadonlyArray<{ readonly name: RegExp; readonly open: ReadonlyArray<string>; readonly why: string }> = [
   { name: /^effect\/.+/, open: [""], why: "" },
   { name: /^@effect\/platform-node\/.+/, open: ["cli/"], why: "the platform is chosen at the edge" },
-  { name: /^(koffi|onnxruntime-node)(\/|$)/, open: ["backend/onnx/"], why: "only its own backend loads a native library" },
+  { name: /^(koffi|onnxruntime-node)(\/|$)/, open: ["backend/onnx/"], why: "only its own backend loads an engine" },
   { name: /^fast-check$/, open: ["testing/"], why: "it is an optional peer dependency" },
   { name: /^node:(crypto|zlib)$/, open: ["format/", "data/", "store/"], why: "digests and gzip are for files" },
   { name: /^node:os$/, open: ["store/Lock.ts", "backend/onnx/", "cli/"], why: "a lock names its host" },

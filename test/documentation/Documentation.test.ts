@@ -8,6 +8,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import { readAll } from "../../docs/make/header.mjs"
+import { compare, page, places } from "../../docs/make/paper.mjs"
 import { agrees, docComments, execute, printed, snippets } from "../../docs/make/snippet.mjs"
 
 const root = fileURLToPath(new URL("../..", import.meta.url))
@@ -99,5 +100,29 @@ describe("snippets", () => {
     assert.isFalse(agrees("a", "a\nb"))
     assert.strictEqual(printed("f()\n\n/* Prints:\n1\n2\n*/\n"), "1\n2")
     assert.isUndefined(printed("/* Prints:\n1\n*/\nf()"))
+  })
+})
+
+describe("the table of the paper", () => {
+  it("finds the sections that a header names", () => {
+    assert.deepStrictEqual(places("Zhang & Sennrich 2019, eq. 4; used before each sub-layer in Llama 2 §2.2."), ["2.2"])
+    assert.deepStrictEqual(places("Vaswani et al. 2017 §3.2.1; Llama 2 §3.2.2, eq. 2 and §A.3.4, table 27"), [
+      "3.2.2, eq. 2",
+      "A.3.4, table 27"
+    ])
+    assert.deepStrictEqual(places("Vaswani et al. 2017 §3.2.1. Llama 2 is silent."), [])
+  })
+  it("orders them as the paper does", () => {
+    const order = ["2.1", "2.2", "2.2, table 1", "2.2.1", "2.10", "3", "A.1", "A.2.1"]
+    assert.deepStrictEqual([...order].reverse().toSorted(compare), order)
+  })
+  it("has one row for each section and file, and the rest below", () => {
+    const header = (from: string) =>
+      `/**\n * A | b.\n *\n * From     ${from}\n * Checked  loss/Norm.test.ts.\n * Departs  never\n *          much.\n */\n`
+    const text = page([["a/Norm.ts", header("Llama 2 §2.2.")], ["a/Zip.ts", header("PKWARE.")], ["index.ts", ""]])
+    const test = "[loss/Norm.test.ts](../test/loss/Norm.test.ts)"
+    assert.include(text, `| 2.2 | A \\| b. | [a/Norm.ts](../src/a/Norm.ts) | ${test} | never much. |`)
+    assert.include(text, `| [a/Zip.ts](../src/a/Zip.ts) | A \\| b. | PKWARE. | ${test} | never much. |`)
+    assert.notInclude(text, "index.ts")
   })
 })

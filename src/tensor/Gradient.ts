@@ -20,10 +20,10 @@ import {
 } from "./Elementwise.ts"
 import { putNode, take, zerosLike } from "./Indexing.ts"
 import type { Any, BinaryFunction, Operation, Scalar, UnaryFunction, Untyped } from "./Node.ts"
-import { describe, fail, make, show } from "./Node.ts"
+import { describe, fail, isTensor, make, show } from "./Node.ts"
 import { contract, cumulativeSum, sum } from "./Reduction.ts"
 import { merge, pad, rename, slice, split, spread } from "./Structure.ts"
-import { map, tensors, type Tree } from "./Tree.ts"
+import { map, mapAs, tensors, type Tree } from "./Tree.ts"
 
 /** What each operand receives; `undefined` where no gradient flows. */
 type Cotangents = ReadonlyArray<Any | undefined>
@@ -37,6 +37,13 @@ export const gradient = <P>(loss: Scalar, parameters: P & Tree<P>): P => {
   const found = pullback([loss], [constant(1)], leaves.map(([, leaf]) => leaf))
   const byPath = new Map(leaves.map(([path, leaf], i) => [path, found[i] ?? zerosLike(leaf)]))
   return map(parameters, (leaf, path) => byPath.get(path) ?? zerosLike(leaf))
+}
+
+/** `gradient` for code that is generic in its tree: that every leaf is a tensor is checked when it runs. */
+export const gradientOf = <P>(loss: Scalar, parameters: P): P => {
+  const leaves = tensors(parameters)
+  const byPath = gradient(loss, Object.fromEntries(leaves))
+  return mapAs<P>()(parameters, isTensor, (_, path) => byPath[path])
 }
 
 /**

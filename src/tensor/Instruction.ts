@@ -66,6 +66,8 @@ export interface Instruction {
 export interface Port {
   readonly name: string
   readonly value: number
+  /** The axes in the order in which the elements lie. */
+  readonly sizes: Sizes
 }
 
 /** A positional program: instructions in an order in which they can run. */
@@ -78,5 +80,5 @@ export interface Lowered {
   readonly outputs: ReadonlyArray<Port>
   /** What cells hold when a run ends. */
   readonly writes: ReadonlyArray<Port>
-  readonly watched: ReadonlyArray<Port & { readonly sizes: Sizes }>
+  readonly watched: ReadonlyArray<Port>
 }

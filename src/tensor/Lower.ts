@@ -14,13 +14,20 @@ import { topological } from "./Gradient.ts"
 import type { Instruction, Lowered, Port, Primitive, Value } from "./Instruction.ts"
 import type { Any, Kind, Sizes } from "./Node.ts"
 
+/** A named end of a graph, and the order in which its elements are to lie: that of the keys of `sizes`. */
+export interface End {
+  readonly name: string
+  readonly node: Any
+  readonly sizes: Sizes
+}
+
 /** Named ends of a graph. */
 export interface Roots {
   readonly inputs: ReadonlyArray<readonly [name: string, leaf: Any]>
   readonly cells: ReadonlyArray<readonly [name: string, leaf: Any]>
-  readonly outputs: ReadonlyArray<readonly [name: string, node: Any]>
-  readonly writes: ReadonlyArray<readonly [name: string, node: Any]>
-  readonly watched: ReadonlyArray<readonly [name: string, node: Any]>
+  readonly outputs: ReadonlyArray<End>
+  readonly writes: ReadonlyArray<End>
+  readonly watched: ReadonlyArray<End>
 }
 
 type Order = ReadonlyArray<string>
@@ -33,25 +40,19 @@ interface Placed {
 /** Lowers a graph whose composites without a kernel have been expanded (see `Rewrite`). */
 export const lower = (roots: Roots): Lowered => {
   const builder = makeBuilder()
-  const cellOrders = new Map(roots.cells.map(([name, leaf]) => [name, Object.keys(leaf.sizes)] as const))
-  const ends: ReadonlyArray<readonly [node: Any, order: Order]> = [
-    ...roots.outputs.map(([, node]) => [node, Object.keys(node.sizes)] as const),
-    ...roots.writes.map(([name, node]) => [node, cellOrders.get(name) ?? Object.keys(node.sizes)] as const),
-    ...roots.watched.map(([, node]) => [node, Object.keys(node.sizes)] as const)
-  ]
-  const nodes = topological(ends.map(([node]) => node))
-  const lowering = makeLowering(builder, wantedOrders(nodes, ends), countUses(nodes))
-  const leaf = ([name, node]: readonly [string, Any]): Port => ({ name, value: lowering.place(node).id })
+  const ends = [...roots.outputs, ...roots.writes, ...roots.watched]
+  const nodes = topological(ends.map(({ node }) => node))
+  const lowering = makeLowering(builder, wantedOrders(nodes, ends), countUses(nodes, ends))
+  const leaf = ([name, node]: readonly [string, Any]): Port => ({ name, value: lowering.place(node).id, sizes: node.sizes })
   const inputs = roots.inputs.map(leaf)
   const cells = roots.cells.map(leaf)
   for (const node of nodes) lowering.place(node)
-  const port = (order: (name: string, node: Any) => Order) => ([name, node]: readonly [string, Any]): Port => ({
-    name, value: builder.arrange(lowering.place(node), order(name, node)).id
+  const port = ({ name, node, sizes }: End): Port => ({
+    name, value: builder.arrange(lowering.place(node), Object.keys(sizes)).id, sizes
   })
-  const natural = (_: string, node: Any): Order => Object.keys(node.sizes)
-  const outputs = roots.outputs.map(port(natural))
-  const writes = roots.writes.map(port((name, node) => cellOrders.get(name) ?? natural(name, node)))
-  const watched = roots.watched.map(([name, node]) => ({ ...port(natural)([name, node]), sizes: node.sizes }))
+  const outputs = roots.outputs.map(port)
+  const writes = roots.writes.map(port)
+  const watched = roots.watched.map(port)
   const live = [...outputs, ...writes, ...watched].map(({ value }) => value)
   return { values: builder.values, instructions: alive(builder.instructions, live), inputs, cells, outputs, writes, watched }
 }
@@ -65,16 +66,18 @@ const alive = (instructions: ReadonlyArray<Instruction>, roots: ReadonlyArray<nu
   }).reverse()
 }
 
-const countUses = (nodes: ReadonlyArray<Any>): ReadonlyMap<Any, number> => {
+const countUses = (nodes: ReadonlyArray<Any>, ends: ReadonlyArray<End>): ReadonlyMap<Any, number> => {
   const uses = new Map<Any, number>()
-  for (const node of nodes) for (const operand of node.operands) uses.set(operand, (uses.get(operand) ?? 0) + 1)
+  const use = (node: Any): void => void uses.set(node, (uses.get(node) ?? 0) + 1)
+  for (const { node } of ends) use(node)
+  for (const node of nodes) node.operands.forEach(use)
   return uses
 }
 
 /** The order in which a node's value is wanted by what is made of it, where that is known. */
-const wantedOrders = (nodes: ReadonlyArray<Any>, ends: ReadonlyArray<readonly [Any, Order]>): ReadonlyMap<Any, Order> => {
+const wantedOrders = (nodes: ReadonlyArray<Any>, ends: ReadonlyArray<End>): ReadonlyMap<Any, Order> => {
   const wanted = new Map<Any, Order>()
-  for (const [node, order] of ends) if (!wanted.has(node)) wanted.set(node, order)
+  for (const { node, sizes } of ends) if (!wanted.has(node)) wanted.set(node, Object.keys(sizes))
   for (const node of nodes.toReversed()) {
     const order = wanted.get(node)
     if (order === undefined || !keepsAxes.has(node.operation._tag)) continue
@@ -149,8 +152,10 @@ const sameOrder = (left: Order, right: Order): boolean => left.length === right.
 
 /** Primitives with equal keys over equal inputs compute equal values. */
 const keyOf = (primitive: Primitive, identity: (thing: object) => number): string => {
-  if (primitive._tag === "constant" && typeof primitive.elements !== "number") {
-    return primitive.elements.length <= 64 ? `constant ${primitive.elements.join()}` : `constant #${identity(primitive.elements)}`
+  if (primitive._tag === "constant") {
+    const { elements } = primitive
+    if (typeof elements === "number") return `constant ${digits(elements)}`
+    return elements.length <= 64 ? `constant ${Array.from(elements, digits).join()}` : `constant #${identity(elements)}`
   }
   if (primitive._tag === "composite") {
     const { attributes, name } = primitive.composite
@@ -158,6 +163,9 @@ const keyOf = (primitive: Primitive, identity: (thing: object) => number): strin
   }
   return Object.values(primitive).map(String).join(" ")
 }
+
+/** A number as text that tells −0 from 0. */
+const digits = (x: number): string => Object.is(x, -0) ? "-0" : String(x)
 
 interface Lowering {
   /** The value of a node whose operands have been placed (or are leaves). */

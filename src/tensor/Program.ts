@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import type { Composite } from "./Composite.ts"
 import { topological } from "./Gradient.ts"
 import type { Lowered } from "./Instruction.ts"
-import { lower as lowerRoots } from "./Lower.ts"
+import { type End, lower as lowerRoots } from "./Lower.ts"
 import type { Any } from "./Node.ts"
 import { describe, make as makeNode, show } from "./Node.ts"
 import { rewrite } from "./Rewrite.ts"
@@ -53,19 +53,28 @@ export const make = <I, S, O>(
   name: string,
   specification: { readonly inputs: I; readonly state: S },
   f: (inputs: Tensors<I>, state: Tensors<S>) => Parts<S, O & Tree<O>>
-): Effect.Effect<Program<I, S, O>, ShapeError> =>
+): Effect.Effect<Program<I, S, O>, ShapeError> => closing(() => close<I, S, O>(name, specification, f))
+
+const closing = <A>(build: () => A): Effect.Effect<A, ShapeError> =>
   Effect.suspend(() => {
     try { // the edge where a defect of building becomes a failure
-      return Effect.succeed(close(name, specification, f))
+      return Effect.succeed(build())
     } catch (error) {
       return error instanceof ShapeError ? Effect.fail(error) : Effect.die(error)
     }
   })
 
+/** `make` for code that is generic in its trees: the forms of the outputs and of the new state are checked when it is closed. */
+export const makeGeneric = <I, S, O>(
+  name: string,
+  specification: { readonly inputs: I; readonly state: S },
+  f: (inputs: Tensors<I>, state: Tensors<S>) => { readonly outputs: O; readonly state?: unknown }
+): Effect.Effect<Program<I, S, O>, ShapeError> => closing(() => close(name, specification, f))
+
 const close = <I, S, O>(
   name: string,
   specification: { readonly inputs: I; readonly state: S },
-  f: (inputs: Tensors<I>, state: Tensors<S>) => Parts<S, O & Tree<O>>
+  f: (inputs: Tensors<I>, state: Tensors<S>) => { readonly outputs: O; readonly state?: unknown }
 ): Program<I, S, O> => {
   const tree = <T>(role: "input" | "cell", part: unknown): T =>
     mapAs<T>()(part, isSpecification, ({ kind, sizes }, path) => makeNode({ _tag: "Leaf", role, name: path }, [], sizes, kind))
@@ -119,15 +128,20 @@ export const lower = <I, S, O>(program: Program<I, S, O>, options: LowerOptions)
     options.hasKernel(node.operation.composite, node.operands) &&
     (watched.size === 0 || labelsOf(node.operation.composite.decompose(node.operands)).every(([name]) => !watched.has(name)))
   const ends = [...program.results, ...program.writes]
-  const watchable = labelsOf(ends.map(([, node]) => node)).filter(([name]) => watched.has(name))
+  const watchable = watched.size === 0
+    ? []
+    : [...new Map(labelsOf(ends.map(([, node]) => node)).filter(([name]) => watched.has(name)))]
   const roots = [...ends, ...watchable].map(([, node]) => node)
   const rewritten = rewrite(roots, keep)
-  const named = (start: number, names: Named): Named => names.map(([name], i) => [name, rewritten[start + i] ?? names[i]?.[1]] as [string, Any])
+  const cells = new Map(program.cells)
+  const named = (start: number, names: Named): ReadonlyArray<End> =>
+    names.map(([name, node], i) => ({ name, node: rewritten[start + i] ?? node, sizes: node.sizes }))
   return lowerRoots({
     inputs: program.leaves,
     cells: program.cells,
     outputs: named(0, program.results),
-    writes: named(program.results.length, program.writes),
+    writes: named(program.results.length, program.writes)
+      .map((end) => ({ ...end, sizes: cells.get(end.name)?.sizes ?? end.sizes })),
     watched: named(ends.length, watchable)
   })
 }

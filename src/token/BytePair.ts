@@ -24,9 +24,8 @@ export type Encode = (text: string) => Int32Array
 const LONGEST_REMEMBERED = 48
 /** Up to this many symbols, looking at every pair for each merge is faster than a heap. */
 const LONGEST_SCANNED = 40
-/** Size of the memory of words: slots, code units of words, ids. About 6 MB; it is emptied when full. */
-const SLOTS = 1 << 16
-const POOL = 1 << 20
+/** The memory of words grows to this many slots (about 10 MB with the words in them), and is emptied when they are half full. */
+const MOST_SLOTS = 1 << 18
 
 /** A symbol that is already a whole user-defined piece: it merges with nothing. Encoded as −2 − id. */
 const frozen = (id: number): number => -2 - id
@@ -68,7 +67,6 @@ export const make = (vocabulary: Vocabulary): Encode => {
   const encodeWords = (): void => {
     const text = source
     const { length } = text
-    const { pool, slots } = remembered
     for (let at = 0; at < length;) {
       const start = at
       let unit = text.charCodeAt(at)
@@ -91,9 +89,10 @@ export const make = (vocabulary: Vocabulary): Encode => {
         continue
       }
       const slot = remembered.find(text, start, at, hash)
-      let count = slots[slot + 2]! >> 8
+      let count = remembered.slots[slot + 2]! >> 8
       if (count > 0) {
-        let from = slots[slot + 3]!
+        const { pool } = remembered
+        let from = remembered.slots[slot + 3]!
         // Without bytes to fall back on, unknowns in a row are one id, across words too.
         if (byteIds === undefined && idCount > 0 && ids[idCount - 1] === unkId && pool[from] === unkId) {
           from++
@@ -105,7 +104,7 @@ export const make = (vocabulary: Vocabulary): Encode => {
       const before = idCount
       const afterUnknown = byteIds === undefined && before > 0 && ids[before - 1] === unkId
       encodeStretch(start, at)
-      if (!afterUnknown) remembered.keep(slot, text, start, at, hash, ids, before, idCount)
+      if (!afterUnknown) remembered.keep(text, start, at, hash, ids, before, idCount)
     }
   }
 
@@ -336,41 +335,69 @@ const minimumHeap = (capacity: number) => {
   return { push, pop }
 }
 
-/** The memory of words: slots of (hash, place of the word, word length + 256 · id count, place of the ids). */
+/** The memory of words: slots of (hash, place of the word, word length + 256 · id count, place of the ids). It grows, up to a limit. */
 const wordMemory = () => {
-  const slots = new Int32Array(SLOTS * 4)
-  const words = new Uint16Array(POOL)
-  const pool = new Int32Array(POOL)
+  const memory = {
+    slots: new Int32Array(1 << 12),
+    pool: new Int32Array(1 << 12),
+    find: (text: string, start: number, end: number, hash: number): number => {
+      const length = end - start
+      const { slots } = memory
+      for (let slot = firstSlot(hash);; slot = (slot + 4) & (slots.length - 4)) {
+        const lengths = slots[slot + 2]!
+        if (lengths === 0) return slot
+        if (slots[slot] !== hash || (lengths & 0xff) !== length) continue
+        const from = slots[slot + 1]!
+        let i = 0
+        while (i < length && words[from + i] === text.charCodeAt(start + i)) i++
+        if (i === length) return slot
+      }
+    },
+    /** Remembers a word that {@link memory.find} did not find. */
+    keep: (text: string, start: number, end: number, hash: number, ids: Int32Array, from: number, to: number): void => {
+      const { pool } = memory
+      if (used * 8 >= memory.slots.length || wordUnits + end - start > words.length || poolUsed + to - from > pool.length) {
+        makeRoom()
+        return memory.keep(text, start, end, hash, ids, from, to)
+      }
+      const slot = emptySlot(hash)
+      const { slots } = memory
+      slots[slot] = hash
+      slots[slot + 1] = wordUnits
+      slots[slot + 2] = (end - start) | ((to - from) << 8)
+      slots[slot + 3] = poolUsed
+      used++
+      for (let i = start; i < end; i++) words[wordUnits++] = text.charCodeAt(i)
+      for (let i = from; i < to; i++) pool[poolUsed++] = ids[i]!
+    }
+  }
+  let words = new Uint16Array(1 << 12)
   let wordUnits = 0
   let poolUsed = 0
   let used = 0
-  const find = (text: string, start: number, end: number, hash: number): number => {
-    const length = end - start
-    for (let slot = ((hash ^ (hash >>> 16)) & (SLOTS - 1)) * 4;; slot = (slot + 4) & (SLOTS * 4 - 4)) {
-      const lengths = slots[slot + 2]!
-      if (lengths === 0) return slot
-      if (slots[slot] !== hash || (lengths & 0xff) !== length) continue
-      const from = slots[slot + 1]!
-      let i = 0
-      while (i < length && words[from + i] === text.charCodeAt(start + i)) i++
-      if (i === length) return slot
-    }
+  const firstSlot = (hash: number): number => ((hash ^ (hash >>> 16)) << 2) & (memory.slots.length - 4)
+  const emptySlot = (hash: number): number => {
+    let slot = firstSlot(hash)
+    while (memory.slots[slot + 2] !== 0) slot = (slot + 4) & (memory.slots.length - 4)
+    return slot
   }
-  const keep = (
-    slot: number, text: string, start: number, end: number, hash: number, ids: Int32Array, from: number, to: number
-  ): void => {
-    if (used > SLOTS / 2 || wordUnits + LONGEST_REMEMBERED > POOL || poolUsed + to - from > POOL) {
-      slots.fill(0)
+  const makeRoom = (): void => {
+    if (memory.slots.length >= MOST_SLOTS * 4) {
+      memory.slots.fill(0)
       used = wordUnits = poolUsed = 0
-      slot = ((hash ^ (hash >>> 16)) & (SLOTS - 1)) * 4
+      return
     }
-    used++
-    slots[slot] = hash
-    slots[slot + 1] = wordUnits
-    slots[slot + 2] = (end - start) | ((to - from) << 8)
-    slots[slot + 3] = poolUsed
-    for (let i = start; i < end; i++) words[wordUnits++] = text.charCodeAt(i)
-    for (let i = from; i < to; i++) pool[poolUsed++] = ids[i]!
+    const old = memory.slots
+    const oldWords = words
+    memory.slots = new Int32Array(old.length * 4)
+    memory.pool = grown(memory.pool, memory.pool.length * 4)
+    words = new Uint16Array(words.length * 4)
+    words.set(oldWords)
+    for (let i = 0; i < old.length; i += 4) {
+      if (old[i + 2] === 0) continue
+      const slot = emptySlot(old[i]!)
+      for (let k = 0; k < 4; k++) memory.slots[slot + k] = old[i + k]!
+    }
   }
-  return { slots, pool, find, keep }
+  return memory
 }

@@ -1,0 +1,120 @@
+import { assert, describe, it } from "@effect/vitest"
+import * as fc from "fast-check"
+import type * as SentencePiece from "../../src/token/SentencePiece.ts"
+import { codecOf, modelOf, pieces, text, wellFormed } from "./vocabularies.ts"
+
+/**
+ * The algorithm as SentencePiece states it, on strings and without any of ours: user-defined pieces are cut out, all pairs queue up by
+ * (score, place), stale ones are told by their length, unused pieces fall apart into the parts they were last queued with.
+ */
+const reference = (model: SentencePiece.Model, input: string): Array<number> => {
+  if (input === "") return []
+  const normalized = ("\u2581" + wellFormed(input)).replaceAll(" ", "\u2581")
+  const idOf = new Map(model.pieces.flatMap((piece, id) =>
+    piece.type === "normal" || piece.type === "unused" || piece.type === "user-defined" ? [[piece.text, id] as const] : []
+  ))
+  const userDefined = model.pieces.filter((piece) => piece.type === "user-defined").map((piece) => piece.text)
+    .sort((a, b) => b.length - a.length)
+  const symbols: Array<{ text: string; frozen: boolean; previous: number; next: number }> = []
+  for (let at = 0; at < normalized.length;) {
+    const match = userDefined.find((candidate) => normalized.startsWith(candidate, at))
+    const here = match ?? String.fromCodePoint(normalized.codePointAt(at)!)
+    symbols.push({ text: here, frozen: match !== undefined, previous: symbols.length - 1, next: symbols.length + 1 })
+    at += here.length
+  }
+  symbols.at(-1)!.next = -1
+  const queue: Array<{ left: number; right: number; score: number; length: number }> = []
+  const parts = new Map<string, readonly [string, string]>()
+  const add = (left: number, right: number) => {
+    if (left < 0 || right < 0 || symbols[left]!.frozen || symbols[right]!.frozen) return
+    const joined = symbols[left]!.text + symbols[right]!.text
+    const id = idOf.get(joined)
+    if (id === undefined) return
+    queue.push({ left, right, score: model.pieces[id]!.score, length: joined.length })
+    if (model.pieces[id]!.type === "unused") parts.set(joined, [symbols[left]!.text, symbols[right]!.text])
+  }
+  for (let i = 1; i < symbols.length; i++) add(i - 1, i)
+  while (queue.length > 0) {
+    queue.sort((a, b) => b.score - a.score || a.left - b.left)
+    const { left, length, right } = queue.shift()!
+    if (symbols[left]!.text === "" || symbols[right]!.text === "") continue
+    if (symbols[left]!.text.length + symbols[right]!.text.length !== length) continue
+    symbols[left]!.text += symbols[right]!.text
+    symbols[left]!.next = symbols[right]!.next
+    if (symbols[right]!.next >= 0) symbols[symbols[right]!.next]!.previous = left
+    symbols[right]!.text = ""
+    add(symbols[left]!.previous, left)
+    add(left, symbols[left]!.next)
+  }
+  const ids: Array<number> = []
+  let lastWasUnknown = false
+  const write = (symbol: string): void => {
+    const id = idOf.get(symbol)
+    const split = id !== undefined && model.pieces[id]!.type === "unused" ? parts.get(symbol) : undefined
+    if (split !== undefined) return split.forEach(write)
+    if (id !== undefined) ids.push(id)
+    else if (model.trainer.byteFallback) for (const byte of new TextEncoder().encode(symbol)) ids.push(3 + byte)
+    else if (!lastWasUnknown) ids.push(0)
+    lastWasUnknown = id === undefined
+  }
+  for (let i = 0; i >= 0; i = symbols[i]!.next) write(symbols[i]!.text)
+  return ids
+}
+
+const agrees = (types: ReadonlyArray<SentencePiece.PieceType>) =>
+  fc.assert(fc.property(pieces(types), fc.boolean(), fc.array(text, { minLength: 1, maxLength: 4 }), (pieces, byteFallback, texts) => {
+    const model = modelOf(pieces, byteFallback)
+    const { encode } = codecOf(model)
+    // Each text twice: the second time the words are remembered.
+    for (const input of [...texts, ...texts]) assert.deepStrictEqual([...encode(input)], reference(model, input))
+  }), { numRuns: 150 })
+
+const normal = (text: string, score: number): SentencePiece.Piece => ({ text, score, type: "normal" })
+
+/** SentencePiece's own unit tests for encoding, whose vocabulary lacks some of the characters it merges. */
+const unit = [normal("ab", 0), normal("cd", -0.1), normal("abc", -0.2), normal("a", -0.3), normal("b", -0.4), normal("c", -0.5)]
+const views = (pieces: ReadonlyArray<SentencePiece.Piece>, input: string) => {
+  const model = modelOf(pieces, false, { addDummyPrefix: false })
+  return [...codecOf(model).encode(input)].map((id) => model.pieces[id]!.text).join(" ")
+}
+
+describe("BytePair", () => {
+  it("agrees with the plain algorithm on normal pieces", () => agrees(["normal"]))
+  it("agrees with the plain algorithm where pieces are user-defined", () => agrees(["normal", "normal", "user-defined"]))
+  it("agrees with the plain algorithm where pieces are unused", () => agrees(["normal", "unused"]))
+  it("agrees with the plain algorithm on all kinds together", () => agrees(["normal", "unused", "user-defined"]))
+
+  it("agrees with itself on stretches longer than a heap, whatever the memory of words", () => {
+    const model = modelOf([normal("aa", -1), normal("aaa", -1), normal("aaaa", -2), normal("ab", -1), normal("ba", 0), normal("a", -9), normal("b", -9)], true)
+    const { encode } = codecOf(model)
+    fc.assert(fc.property(fc.string({ unit: fc.constantFrom("a", "b"), minLength: 41, maxLength: 300 }), (input) => {
+      assert.deepStrictEqual([...encode(input)], reference(model, input))
+    }), { numRuns: 50 })
+  })
+
+  it("merges SentencePiece's unit examples", () => {
+    assert.strictEqual(views(unit, "abcd"), "ab cd")
+    assert.strictEqual(views(unit, "abc"), "abc")
+    assert.strictEqual(views(unit, "ab"), "ab")
+    assert.strictEqual(views(unit, "abcc"), "abc c")
+    assert.strictEqual(views(unit, "xabcabaabcdd"), "<unk> abc ab a ab cd <unk>")
+  })
+
+  it("forgets words when its memory is full, and nothing else", () => {
+    const model = modelOf([normal("a", -2), normal("b", -2), normal("ab", 0), normal("\u2581", -3), normal("\u2581a", -1)], true)
+    const { encode } = codecOf(model)
+    const words = Array.from({ length: 200_000 }, (_, i) => i.toString(2).replaceAll("0", "a").replaceAll("1", "b"))
+    const fresh = codecOf(model)
+    const expected = [...fresh.encode(words.slice(0, 10).join(" "))]
+    encode(words.join(" "))
+    assert.deepStrictEqual([...encode(words.slice(0, 10).join(" "))], expected)
+    assert.strictEqual(codecOf(model).decode(encode(words.join(" "))), words.join(" "))
+  })
+
+  it("stays near linear on a million characters without a place to cut", () => {
+    const { encode } = codecOf(modelOf([normal("aa", -1), normal("aaa", -2), normal("a", -3), normal("\u2581\u2581", -1), normal("\u2581", -2)], true))
+    assert.strictEqual(encode("a".repeat(1_000_000)).length, 500_001)
+    assert.strictEqual(encode(" ".repeat(999_999)).length, 500_000)
+    assert.strictEqual(encode("🙂".repeat(250_000)).length, 1_000_001)
+  })
+})

@@ -1,0 +1,69 @@
+import { Result } from "effect"
+import * as fc from "fast-check"
+import * as SentencePiece from "../../src/token/SentencePiece.ts"
+import * as Tokenizer from "../../src/token/Tokenizer.ts"
+
+/** `<unk>`, `<s>`, `</s>`, which every vocabulary here begins with. */
+export const reserved: ReadonlyArray<SentencePiece.Piece> = [
+  { text: "<unk>", score: 0, type: "unknown" },
+  { text: "<s>", score: 0, type: "control" },
+  { text: "</s>", score: 0, type: "control" }
+]
+
+export const bytePieces: ReadonlyArray<SentencePiece.Piece> = Array.from({ length: 256 }, (_, byte) => ({
+  text: SentencePiece.byteText(byte),
+  score: 0,
+  type: "byte"
+}))
+
+/** A model of reserved pieces, bytes if asked for, and `pieces`, normalising as Llama does unless told otherwise. */
+export const modelOf = (
+  pieces: ReadonlyArray<SentencePiece.Piece>,
+  byteFallback: boolean,
+  normalizer: Partial<SentencePiece.NormalizerSpecification> = {},
+  trainer: Partial<SentencePiece.TrainerSpecification> = {}
+): SentencePiece.Model =>
+  Result.getOrThrow(SentencePiece.make(
+    [...reserved, ...byteFallback ? bytePieces : [], ...pieces],
+    { ...SentencePiece.defaultTrainer, modelType: "bpe", byteFallback, ...trainer },
+    { ...SentencePiece.identityNormalizer, ...normalizer }
+  ))
+
+export const codecOf = (model: SentencePiece.Model): Tokenizer.Codec => Result.getOrThrow(Tokenizer.fromModel(model))
+
+/** Scores as SentencePiece writes them: pieces with few distinct values, so that ties are common. */
+const score = fc.integer({ min: -4, max: 0 })
+
+/** Pieces over a small alphabet, so that random texts are full of them. */
+export const pieces = (
+  types: ReadonlyArray<SentencePiece.PieceType>
+): fc.Arbitrary<ReadonlyArray<SentencePiece.Piece>> =>
+  fc.uniqueArray(
+    fc.record({
+      text: fc.string({ unit: fc.constantFrom("a", "b", "c", "\u2581", "é", "🙂"), minLength: 1, maxLength: 6 }),
+      score,
+      type: fc.constantFrom(...types)
+    }),
+    { selector: (piece) => piece.text, maxLength: 40 }
+  )
+
+/** Texts over the same alphabet and a little more: spaces, U+2581 itself, lone surrogates, characters in no piece. */
+export const text: fc.Arbitrary<string> = fc.string({
+  unit: fc.constantFrom("a", "a", "b", "b", "c", " ", " ", "\u2581", "é", "🙂", "\ud83d", "\ude42", "x", "\n"),
+  maxLength: 120
+})
+
+/** Text of every kind: all planes of Unicode, combining marks, spaces, digits, U+2581, broken surrogates. */
+export const anyText: fc.Arbitrary<string> = fc.string({
+  unit: fc.oneof(
+    fc.constantFrom(" ", "  ", "\n", "\t", "\r\n", "\u00a0", "\u3000", "\u2581", "e\u0301", "\u200d", "\ufeff", "\0", "<s>", "</s>", "<unk>", "<0x0A>"),
+    fc.constantFrom("1", "9", "１", "٣", "²", "Ⅷ"),
+    fc.constantFrom("the", " and", "ing", "Hello", "你", "ไ", "Ж", "ة", "🦙", "\ud800", "\udfff"),
+    fc.integer({ min: 0, max: 0x10ffff }).map((codePoint) => String.fromCodePoint(codePoint)),
+    fc.string({ maxLength: 4 })
+  ),
+  maxLength: 60
+})
+
+/** The text as a tokenizer reads it: a lone surrogate is U+FFFD. */
+export const wellFormed = (text: string): string => text.replace(/\p{Surrogate}/gu, "\ufffd")

@@ -1,0 +1,174 @@
+/**
+ * What every backend with host memory checks before a program runs, and how it hands results back.
+ *
+ * Checks are done once where they can be: labels and constants when a program is compiled, cells when it is bound,
+ * inputs at every run. All faults of a call are collected before it fails. Nothing is cast but a real number's width.
+ *
+ * From     Cria's own.
+ * Checked  backend/Backend.test.ts.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import type { Lowered, Port } from "../tensor/Instruction.ts"
+import { describe, isTensor, type Kind, type Sizes } from "../tensor/Node.ts"
+import * as Program from "../tensor/Program.ts"
+import { leaves } from "../tensor/Specification.ts"
+import { entries, mapAs } from "../tensor/Tree.ts"
+import type { AnyCell, BackendError, Elements, Outcome, Precision, Results, Values } from "./Backend.ts"
+import { type Held, type HostState, isCell, misfit, sameSizes } from "./HostState.ts"
+
+/** A program of any types: `Program` is covariant in all of them. */
+export type AnyProgram = Program.Program<unknown, unknown, unknown>
+
+/** One input of a run: elements of the right number and kind, or one number for all. */
+export interface Input {
+  readonly path: string
+  readonly kind: Kind
+  readonly sizes: Sizes
+  readonly value: Elements | number
+}
+
+/** Fails where a precision is not the host's, or a label that is to be watched is not in the program. */
+export const checkOptions = (
+  state: HostState, program: AnyProgram, precision: Precision, watch: ReadonlyArray<string>
+): Effect.Effect<void, BackendError> =>
+  Effect.suspend(() => {
+    const operation = `compile ${program.name}`
+    if (!state.precisions.includes(precision)) {
+      return state.fail(operation, `precision ${precision} is not one of ${state.precisions.join(", ")}`,
+        "Leave `precision` out for the backend's own.")
+    }
+    if (watch.length === 0) return Effect.void
+    const labels = Program.labels(program)
+    const unknown = watch.filter((name) => !labels.includes(name))
+    return unknown.length === 0
+      ? Effect.void
+      : state.fail(operation, `there is no label ${unknown.map((name) => `"${name}"`).join(", ")} to watch`,
+        labels.length === 0
+          ? "The program has no labels: name inner values with `Tensor.label`."
+          : `Its labels are ${labels.map((name) => `"${name}"`).join(", ")}.`)
+  })
+
+/** The present values of the cells that are frozen into an executable, by path. */
+export const freeze = (
+  state: HostState, program: AnyProgram, precision: Precision, constants: ReadonlyMap<string, AnyCell>
+): Effect.Effect<ReadonlyMap<string, Elements>, BackendError> => {
+  const operation = `compile ${program.name}`
+  const written = new Set(program.writes.map(([path]) => path))
+  const wanted = new Map(leaves(program.state))
+  return Effect.flatMap(
+    Effect.forEach(constants, ([path, cell]) =>
+      Effect.map(state.resolve(operation, cell), (held) => [path, held] as const)),
+    (held) => {
+      const wrong = held.flatMap(([path, { cell }]) => {
+        if (written.has(path)) return [`cell ${path} is replaced by the program and cannot be a constant`]
+        const leaf = wanted.get(path)
+        const fault = leaf === undefined ? "the program has no such cell" : difference(leaf, cell, precision)
+        return fault === undefined ? [] : [`constant ${path}: ${fault}`]
+      })
+      return wrong.length > 0
+        ? state.fail(operation, wrong.join("\n  "), "Give each constant under its path in the program's state.")
+        : state.exclusively(operation, held.map(([, cell]) => cell))(
+          Effect.sync(() => new Map(held.map(([path, { elements }]) => [path, elements.slice()])))
+        )
+    }
+  )
+}
+
+/** What the cells of a tree stand for, by path; constants are passed over. */
+export const bindCells = (
+  state: HostState, program: AnyProgram, precision: Precision, constants: ReadonlyMap<string, unknown>, cells: unknown
+): Effect.Effect<ReadonlyMap<string, Held>, BackendError> => {
+  const operation = `bind ${program.name}`
+  const wanted = leaves(program.state).filter(([path]) => !constants.has(path))
+  const given = new Map(entries(cells, isCell))
+  const wrong = wanted.flatMap(([path, leaf]) => {
+    const cell = given.get(path)
+    const fault = cell === undefined ? "none was given" : difference(leaf, cell, precision)
+    return fault === undefined ? [] : [`cell ${path}: ${fault}`]
+  })
+  if (wrong.length > 0) {
+    return state.fail(operation, wrong.join("\n  "),
+      "Bind cells that were allocated from the program's own state specification.")
+  }
+  const bound = wanted.flatMap(([path]) => {
+    const cell = given.get(path)
+    return cell === undefined ? [] : [[path, cell] as const]
+  })
+  return Effect.flatMap(
+    Effect.forEach(bound, ([path, cell]) =>
+      Effect.map(state.resolve(operation, cell), (held) => [path, held] as const)),
+    (held) => {
+      const written = new Set(program.writes.map(([path]) => path))
+      const clash = held.flatMap(([path, cell], i) =>
+        held.slice(i + 1).filter(([other, another]) => (written.has(path) || written.has(other)) && overlap(cell, another))
+          .map(([other]) => `cells ${path} and ${other} lie over the same memory, and one of them is replaced`))
+      return clash.length > 0
+        ? state.fail(operation, clash.join("\n  "), "Copy one of them into memory of its own first.")
+        : Effect.succeed(new Map(held))
+    }
+  )
+}
+
+const overlap = (left: Held, right: Held): boolean =>
+  left.allocation === right.allocation && left.storage === right.storage &&
+  left.start < right.start + right.elements.length && right.start < left.start + left.elements.length
+
+const difference = (
+  leaf: { readonly kind: Kind; readonly sizes: Sizes }, cell: AnyCell, precision: Precision
+): string | undefined => {
+  if (cell.kind !== leaf.kind || !sameSizes(cell.sizes, leaf.sizes)) {
+    return `the program has ${leaf.kind} ${describe(leaf.sizes)}, the cell ${cell.kind} ${describe(cell.sizes)}`
+  }
+  return cell.kind === "real" && cell.precision !== precision
+    ? `the program was compiled for ${precision}, the cell is ${cell.precision}`
+    : undefined
+}
+
+/** The inputs of a run in the order of the specification, checked. */
+export const checkInputs = (
+  state: HostState, program: AnyProgram, given: unknown
+): Effect.Effect<ReadonlyArray<Input>, BackendError> =>
+  Effect.suspend(() => {
+    const values = new Map(entries(given, isGiven))
+    const wrong: Array<string> = []
+    const inputs = leaves(program.inputs).flatMap(([path, { kind, sizes }]): ReadonlyArray<Input> => {
+      const value = values.get(path)
+      values.delete(path)
+      const fault = value === undefined ? `${kind} ${describe(sizes)} was not given` : unfit(kind, sizes, value)
+      if (fault !== undefined) wrong.push(`input ${path}: ${fault}`)
+      return value === undefined ? [] : [{ path, kind, sizes, value: typeof value === "boolean" ? Number(value) : value }]
+    })
+    wrong.push(...[...values.keys()].map((path) => `input ${path}: the program has no such input`))
+    return wrong.length === 0
+      ? Effect.succeed(inputs)
+      : state.fail(`run ${program.name}`, wrong.join("\n  "),
+        "Inputs are trees of the same form as the program's specification; elements lie in the order of its sizes.")
+  })
+
+const isGiven = (value: unknown): value is Elements | number | boolean =>
+  typeof value === "number" || typeof value === "boolean" || ArrayBuffer.isView(value)
+
+const unfit = (kind: Kind, sizes: Sizes, value: Elements | number | boolean): string | undefined => {
+  if (typeof value === "boolean") return kind === "truth" ? undefined : `${kind} ${describe(sizes)} cannot be ${value}`
+  if (typeof value !== "number") return misfit(kind, sizes, value)
+  if (kind === "truth") return `a truth is true or false, not ${value}`
+  return kind === "id" && value !== (value | 0) ? `an id is a whole number of 32 bits, not ${value}` : undefined
+}
+
+/** What a run hands back, from the elements of each output and watched value by name: the caller's from then on. */
+export const outcome = <I, S, O>(
+  program: Program.Program<I, S, O>, lowered: Lowered, outputs: ReadonlyMap<string, Elements>,
+  watched: ReadonlyMap<string, Elements>
+): Outcome<O> => {
+  const values = (ports: ReadonlyArray<Port>, elements: ReadonlyMap<string, Elements>) =>
+    ports.map(({ name, sizes, value }): readonly [string, Values<string, Kind>] => [name, {
+      "~values": true, sizes, kind: lowered.values[value]?.kind ?? "real", elements: elements.get(name) ?? new Float64Array(0)
+    }])
+  const byPath = new Map(values(lowered.outputs, outputs))
+  return {
+    outputs: mapAs<Results<O>>()(program.outputs, isTensor, (_, path) => byPath.get(path)),
+    watched: Object.fromEntries(values(lowered.watched, watched))
+  }
+}

@@ -1,0 +1,304 @@
+/**
+ * Cells in host memory: what every backend shares whose state is typed arrays of this process.
+ *
+ * An allocation has one arena for each storage it needs; its cells lie there in the order of their paths, each starting
+ * at a multiple of 64 bytes, so that an update may sweep a whole arena. A cell is an opaque handle: what it stands for
+ * is known only to the host that made it. Each allocation has a lock; whoever needs several takes them in the order in
+ * which they were allocated, so that no two wait for each other.
+ *
+ * From     Cria's own.
+ * Checked  backend/HostState.test.ts; backend/Backend.test.ts.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
+import { count, describe, type Kind, type Sizes } from "../tensor/Node.ts"
+import { type AnySpecification, isSpecification, leaves } from "../tensor/Specification.ts"
+import { entries, mapAs } from "../tensor/Tree.ts"
+import type { AnyCell, Cells, CellValues, Elements, Precision, Values } from "./Backend.ts"
+import { BackendError } from "./Backend.ts"
+
+/** How elements lie in memory. */
+export type Storage = Precision | "id" | "truth"
+
+/** The storage of a kind of elements. */
+export const storageOf = (kind: Kind, precision: Precision): Storage => kind === "real" ? precision : kind
+
+/** Zeroed memory of one storage. A host whose kernels need alignment gives addresses that are multiples of 64. */
+export type Memory = (storage: Storage, elements: number) => Elements
+
+/** Memory of this process, aligned as its typed arrays are. */
+export const processMemory: Memory = (storage, elements) => {
+  switch (storage) {
+    case "f32":
+      return new Float32Array(elements)
+    case "f64":
+      return new Float64Array(elements)
+    case "id":
+      return new Int32Array(elements)
+    case "truth":
+      return new Uint8Array(elements)
+  }
+}
+
+/** Every cell starts at a multiple of so many bytes from the start of its arena. */
+export const alignment = 64
+
+const bytes: Record<Storage, number> = { f32: 4, f64: 8, id: 4, truth: 1 }
+
+/** Cells that were allocated together. The arenas are gone once their scope has ended. */
+export interface Allocation {
+  readonly serial: number
+  readonly lock: Semaphore.Semaphore
+  readonly arenas: Map<Storage, Elements>
+}
+
+/** What a cell stands for: a stretch of an arena. */
+export interface Held {
+  readonly cell: AnyCell
+  readonly allocation: Allocation
+  readonly storage: Storage
+  /** The place of its first element in the arena. */
+  readonly start: number
+  readonly elements: Elements
+}
+
+/** What a backend says of itself. */
+export interface Host {
+  readonly backend: string
+  readonly precisions: ReadonlyArray<Precision>
+  /** The width of real numbers where none is asked for. */
+  readonly precision: Precision
+  readonly memory: Memory
+}
+
+/** The state of a host: the methods that a `Backend` has for cells, and what its runs need of them. */
+export interface HostState extends Host {
+  readonly allocate: <S>(specification: S, options?: {
+    readonly precision?: Precision
+    readonly initial?: (path: string, sizes: Sizes) => Elements | undefined
+  }) => Effect.Effect<Cells<S>, BackendError, Scope.Scope>
+  readonly read: <C>(cells: C) => Effect.Effect<CellValues<C>, BackendError>
+  readonly write: (cell: AnyCell, elements: Elements) => Effect.Effect<void, BackendError>
+  readonly copy: <C>(from: C, to: C) => Effect.Effect<void, BackendError>
+  readonly view: (cell: AnyCell, index: number) => Effect.Effect<AnyCell, BackendError>
+  /** What a cell stands for; fails where another backend made it. */
+  readonly resolve: (operation: string, cell: AnyCell) => Effect.Effect<Held, BackendError>
+  /** Runs while nothing else touches the cells, and once begun to its end; fails if one of them has been freed. */
+  readonly exclusively: (
+    operation: string, held: ReadonlyArray<Held>
+  ) => <A, E>(work: Effect.Effect<A, E>) => Effect.Effect<A, E | BackendError>
+  readonly fail: (operation: string, detail: string, remedy: string) => Effect.Effect<never, BackendError>
+}
+
+/** Is this value a cell, of whatever backend? */
+export const isCell = (value: unknown): value is AnyCell =>
+  typeof value === "object" && value !== null && "~cell" in value
+
+/** Makes numbers with sizes of a copy of some elements. */
+export const toValues = (sizes: Sizes, kind: Kind, elements: Elements): Values<string, Kind> => ({
+  "~values": true, sizes, kind, elements: elements.slice()
+})
+
+/** Why these elements cannot be put where `kind` and `sizes` are wanted; `undefined` where they can. */
+export const misfit = (kind: Kind, sizes: Sizes, elements: Elements): string | undefined => {
+  const wanted = kind === "real" ? "a Float32Array or Float64Array" : kind === "id" ? "an Int32Array" : "a Uint8Array"
+  const isOfKind = kind === "real"
+    ? elements instanceof Float32Array || elements instanceof Float64Array
+    : kind === "id"
+    ? elements instanceof Int32Array
+    : elements instanceof Uint8Array
+  if (!isOfKind) return `${kind} ${describe(sizes)} needs ${wanted}, but a ${elements.constructor.name} was given`
+  if (elements.length !== count(sizes)) {
+    return `${kind} ${describe(sizes)} has ${count(sizes)} elements, but ${elements.length} were given`
+  }
+  const odd = kind === "truth" ? elements.findIndex((element) => element > 1) : -1
+  return odd < 0 ? undefined : `a truth is 0 or 1, but element ${odd} is ${elements[odd]}`
+}
+
+/** Makes the state of a host. */
+export const make = (host: Host): HostState => {
+  const { backend, memory } = host
+  const known = new WeakMap<AnyCell, Held>()
+  let allocations = 0
+  const fail: HostState["fail"] = (operation, detail, remedy) =>
+    Effect.fail(new BackendError({ backend, operation, detail, remedy }))
+
+  const hold = (
+    name: string, { kind, sizes }: { readonly kind: Kind; readonly sizes: Sizes }, precision: Precision,
+    place: Omit<Held, "cell">
+  ): AnyCell => {
+    const cell: AnyCell = Object.freeze({ "~cell": true, name, sizes, kind, precision })
+    known.set(cell, { cell, ...place })
+    return cell
+  }
+
+  const resolve: HostState["resolve"] = (operation, cell) => {
+    const held = known.get(cell)
+    return held === undefined
+      ? fail(operation, `cell ${cell.name} ${describe(cell.sizes)} was made by another backend`,
+        "Read it there and write it here: state lives on the backend that allocated it.")
+      : Effect.succeed(held)
+  }
+
+  const exclusively: HostState["exclusively"] = (operation, held) => <A, E>(work: Effect.Effect<A, E>) => {
+    const all = [...new Set(held.map(({ allocation }) => allocation))].toSorted((a, b) => b.serial - a.serial)
+    const checked = Effect.suspend((): Effect.Effect<A, E | BackendError> => {
+      const freed = held.find(({ allocation }) => allocation.arenas.size === 0)
+      return freed === undefined
+        ? work
+        : fail(operation, `cell ${freed.cell.name} has been freed`,
+          "The Scope that allocated it has ended: run inside that Scope.")
+    })
+    return all.reduce((effect, { lock }) => lock.withPermit(effect), Effect.uninterruptible(checked))
+  }
+
+  const heldOf = (operation: string, cells: unknown) =>
+    Effect.forEach(entries(cells, isCell), ([path, cell]) =>
+      Effect.map(resolve(operation, cell), (held) => [path, held] as const))
+
+  const allocate: HostState["allocate"] = (specification, options) =>
+    Effect.suspend(() => {
+      const precision = options?.precision ?? host.precision
+      if (!host.precisions.includes(precision)) {
+        return fail("allocate", `precision ${precision} is not one of ${host.precisions.join(", ")}`,
+          "Leave `precision` out for the backend's own.")
+      }
+      const plan = planArenas(leaves(specification), precision)
+      const initials = plan.cells.map(({ leaf, path }) => initialOf(path, leaf, options?.initial))
+      const wrong = initials.filter((initial) => typeof initial === "string")
+      if (wrong.length > 0) {
+        return fail("allocate", wrong.join("\n  "),
+          "Give `initial`, a function from a cell's path and sizes to its elements, in the order of the sizes.")
+      }
+      return Effect.map(
+        Effect.acquireRelease(
+          Effect.sync((): Allocation => ({
+            serial: allocations++,
+            lock: Semaphore.makeUnsafe(1),
+            arenas: new Map([...plan.lengths].map(([storage, length]) => [storage, memory(storage, length)]))
+          })),
+          ({ arenas, lock }) => lock.withPermit(Effect.sync(() => arenas.clear()))
+        ),
+        (allocation) => {
+          const cells = new Map(plan.cells.map(({ leaf, path, start, storage }, i) => {
+            const arena = allocation.arenas.get(storage) ?? memory(storage, 0)
+            const elements = arena.subarray(start, start + count(leaf.sizes))
+            const initial = initials[i]
+            if (typeof initial === "object") elements.set(initial)
+            else if (typeof initial === "number") elements.fill(initial)
+            return [path, hold(path, leaf, precision, { allocation, storage, start, elements })] as const
+          }))
+          return mapAs<Cells<typeof specification>>()(specification, isSpecification, (_, path) => cells.get(path))
+        }
+      )
+    })
+
+  const read: HostState["read"] = (cells) =>
+    Effect.flatMap(heldOf("read", cells), (held) =>
+      exclusively("read", held.map(([, cell]) => cell))(Effect.sync(() => {
+        const values = new Map(held.map(([path, { cell, elements }]) => [path, toValues(cell.sizes, cell.kind, elements)]))
+        return mapAs<CellValues<typeof cells>>()(cells, isCell, (_, path) => values.get(path))
+      })))
+
+  const write: HostState["write"] = (cell, elements) =>
+    Effect.flatMap(resolve("write", cell), (held) => {
+      const reason = misfit(cell.kind, cell.sizes, elements)
+      return reason === undefined
+        ? exclusively("write", [held])(Effect.sync(() => held.elements.set(elements)))
+        : fail("write", `cell ${cell.name}: ${reason}`, "Elements lie in the order of the keys of the cell's sizes.")
+    })
+
+  const copy: HostState["copy"] = (from, to) =>
+    Effect.flatMap(Effect.all([heldOf("copy", from), heldOf("copy", to)]), ([sources, targets]) => {
+      const byPath = new Map(targets)
+      const wrong = [
+        ...sources.flatMap(([path, { cell }]) => {
+          const target = byPath.get(path)?.cell
+          const same = target !== undefined && target.kind === cell.kind && sameSizes(target.sizes, cell.sizes)
+          const other = target === undefined ? "there is none" : `${target.kind} ${describe(target.sizes)}`
+          return same ? [] : [`${path} from ${cell.kind} ${describe(cell.sizes)} to ${other}`]
+        }),
+        ...targets.filter(([path]) => !sources.some(([source]) => source === path))
+          .map(([path]) => `${path} from nothing`)
+      ]
+      if (wrong.length > 0) {
+        return fail("copy", wrong.join("\n  "), "Both trees must have the same cells, with the same sizes in the same order.")
+      }
+      const pairs = sources.flatMap(([path, source]) => {
+        const target = byPath.get(path)
+        return target === undefined ? [] : [[source, target] as const]
+      })
+      return exclusively("copy", pairs.flat())(Effect.sync(() => {
+        for (const [source, target] of pairs) target.elements.set(source.elements)
+      }))
+    })
+
+  const view: HostState["view"] = (cell, index) =>
+    Effect.flatMap(resolve("view", cell), ({ allocation, elements, start, storage }) => {
+      const [leading, ...rest] = Object.entries(cell.sizes)
+      if (leading === undefined) {
+        return fail("view", `cell ${cell.name} has no axis`, "View a cell whose first axis counts the parts.")
+      }
+      if (!Number.isInteger(index) || index < 0 || index >= leading[1]) {
+        return fail("view", `index ${index} of cell ${cell.name} ${describe(cell.sizes)}`,
+          `The index counts along its first axis, "${leading[0]}", from 0 up to, not including, ${leading[1]}.`)
+      }
+      const sizes = Object.fromEntries(rest)
+      const length = count(sizes)
+      return Effect.succeed(hold(`${cell.name}[${index}]`, { kind: cell.kind, sizes }, cell.precision, {
+        allocation, storage, start: start + index * length, elements: elements.subarray(index * length, (index + 1) * length)
+      }))
+    })
+
+  return { ...host, allocate, read, write, copy, view, resolve, exclusively, fail }
+}
+
+/** The same axes with the same sizes in the same order: the elements lie alike. */
+export const sameSizes = (left: Sizes, right: Sizes): boolean => describe(left) === describe(right)
+
+/** Puts elements, or one number everywhere. */
+export const place = (target: Elements, source: Elements | number): void => {
+  if (typeof source === "number") target.fill(source)
+  else target.set(source)
+}
+
+interface Planned {
+  readonly path: string
+  readonly leaf: AnySpecification
+  readonly storage: Storage
+  readonly start: number
+}
+
+/** Where each cell starts in the arena of its storage, and how long the arenas are. */
+const planArenas = (cells: ReadonlyArray<readonly [path: string, leaf: AnySpecification]>, precision: Precision): {
+  readonly cells: ReadonlyArray<Planned>
+  readonly lengths: ReadonlyMap<Storage, number>
+} => {
+  const lengths = new Map<Storage, number>()
+  const planned = cells.map(([path, leaf]): Planned => {
+    const storage = storageOf(leaf.kind, precision)
+    const start = lengths.get(storage) ?? 0
+    const unit = alignment / bytes[storage]
+    lengths.set(storage, start + Math.ceil(count(leaf.sizes) / unit) * unit)
+    return { path, leaf, storage, start }
+  })
+  return { cells: planned, lengths }
+}
+
+/** What a cell begins with, or a sentence that says why that is not known. */
+const initialOf = (
+  path: string, { initial, kind, sizes }: AnySpecification,
+  draw: ((path: string, sizes: Sizes) => Elements | undefined) | undefined
+): Elements | number | string => {
+  const drawn = draw?.(path, sizes)
+  if (drawn !== undefined) {
+    const reason = misfit(kind, sizes, drawn)
+    return reason === undefined ? drawn : `cell ${path}: ${reason}`
+  }
+  return initial._tag === "Constant"
+    ? initial.value
+    : `cell ${path} begins with normal draws (deviation ${initial.deviation}), and none were given`
+}

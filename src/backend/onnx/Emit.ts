@@ -216,8 +216,7 @@ const emitInstruction = (writer: Writer, { inputs, outputs, primitive }: Instruc
       const from = writer.producer(xId)
       const everything = primitive.axes.length === value(xId).shape.length
       if (primitive.function === "sum" && everything && from?.primitive._tag === "unary" && from.primitive.function === "square") {
-        const flat = writer.reshape(name(from.inputs[0] ?? -1), [size(value(xId).shape)])
-        return node("ReduceSumSquare", [flat], out, { keepdims: { int: 0 } })
+        return emitSumOfSquares(writer, from.inputs[0] ?? -1, out[0] ?? "")
       }
       return node(primitive.function === "sum" ? "ReduceSum" : "ReduceMax", [x, longs(primitive.axes)], out, { keepdims: { int: 0 } })
     }
@@ -265,6 +264,20 @@ const emitInstruction = (writer: Writer, { inputs, outputs, primitive }: Instruc
     case "composite":
       return kernels[primitive.composite.name]?.emit(writer, { inputs, outputs, primitive, place: "" }, primitive.composite, primitive.orders)
   }
+}
+
+/** Σ x²: of big arrays as many dot products of rows, which run on all threads and sum in parts. */
+const emitSumOfSquares = ({ longs, name, node, one, precision, reshape, value }: Writer, x: number, output: string): void => {
+  const { shape } = value(x)
+  const total = size(shape)
+  let columns = 1
+  for (let axis = shape.length - 1; axis >= 0 && columns < 4096; axis--) columns *= shape[axis] ?? 1
+  if (precision === "f64" || total < 65_536 || total === columns) {
+    return node("ReduceSumSquare", [reshape(name(x), [total])], [output], { keepdims: { int: 0 } })
+  }
+  const rows = reshape(name(x), [total / columns, 1, columns])
+  const dots = one("FusedMatMul", [rows, rows], { transB: { int: 1 } }, microsoft)
+  node("ReduceSum", [dots, longs([0, 1, 2])], [output], { keepdims: { int: 0 } })
 }
 
 /** Batch, outer, indexed and inner extents of an indexed array. */

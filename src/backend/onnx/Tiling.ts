@@ -55,7 +55,7 @@ export const tiling = (lowered: Lowered): Tiling | undefined => {
   if (regions.some((region) => placement(region.program(64)).copied.size > 0)) return undefined
   const inputs = new Set(lowered.inputs.map(({ value }) => value))
   const scalars = [...new Set(regions.flatMap((region) => region.scalars))].filter((value) => !inputs.has(value))
-  const outputs = [...lowered.outputs, ...scalars.map((value): Port => ({ name: scalarName(value), value }))]
+  const outputs = [...lowered.outputs, ...scalars.map((value): Port => ({ name: scalarName(value), value, sizes: {} }))]
   return { head: { ...lowered, instructions: reachable(lowered, producers, outputs), outputs, writes: [] }, regions }
 }
 
@@ -133,12 +133,12 @@ const regionOf = (lowered: Lowered, cells: ReadonlyMap<number, string>, cone: Co
   const instructions = order.map((instruction): Instruction => ({
     primitive: instruction.primitive, inputs: instruction.inputs.map(enter), outputs: instruction.outputs.map(enter), place: instruction.place
   }))
-  const writes = cone.writes.map(({ name, value }): Port => ({ name: `slot:${slots.indexOf(name)}`, value: enter(value) }))
+  const writes = cone.writes.map(({ name, value }): Port => ({ name: `slot:${slots.indexOf(name)}`, value: enter(value), sizes: {} }))
   const program = (length: number): Lowered => ({
     values: kinds.map((kind, id) => ({ kind, shape: scalarValues.includes(id) ? [] : [length], axes: scalarValues.includes(id) ? [] : ["element"] })),
     instructions,
-    inputs: scalarValues.map((value, i) => ({ name: scalarName(i), value })),
-    cells: slotValues.map((value, i) => ({ name: `slot:${i}`, value })),
+    inputs: scalarValues.map((value, i) => ({ name: scalarName(i), value, sizes: {} })),
+    cells: slotValues.map((value, i) => ({ name: `slot:${i}`, value, sizes: {} })),
     outputs: [],
     writes,
     watched: []

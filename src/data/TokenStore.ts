@@ -20,6 +20,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Hash from "../random/Hash.ts"
+import { textByteCount } from "../token/Utf8.ts"
 import * as Document from "./Document.ts"
 import type { Part } from "./Document.ts"
 import * as Split from "./Split.ts"
@@ -166,7 +167,7 @@ const builder = ({ bosId, encode, vocabSize }: Encoder) => {
   let bytes = 0
   const push = (id: number) => {
     if (used === chunk.length) {
-      if (used > 0) full.push(chunk)
+      full.push(chunk)
       chunk = allocate(chunkLength)
       used = 0
     }
@@ -185,7 +186,7 @@ const builder = ({ bosId, encode, vocabSize }: Encoder) => {
         }
         push(id)
       }
-      bytes += utf8Length(document.text)
+      bytes += textByteCount(document.text)
       return undefined
     },
     progress: (): Progress => ({ documents: starts.length, bytes, tokens }),
@@ -199,17 +200,4 @@ const builder = ({ bosId, encode, vocabSize }: Encoder) => {
       return { tokens: all, starts: Float64Array.from([...starts, tokens]), bytes, bosId, vocabSize }
     }
   }
-}
-
-/** The bytes of a text in UTF-8; an unpaired surrogate counts as the three bytes of its replacement. */
-const utf8Length = (text: string): number => {
-  let bytes = text.length
-  for (let i = 0; i < text.length; i++) {
-    const unit = text.charCodeAt(i)
-    if (unit < 0x80) continue
-    if (unit < 0x800) bytes += 1
-    else if (unit >= 0xd800 && unit < 0xdc00 && (text.charCodeAt(i + 1) & 0xfc00) === 0xdc00) bytes += 2, i++
-    else bytes += 2
-  }
-  return bytes
 }

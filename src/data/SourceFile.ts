@@ -1,0 +1,159 @@
+/**
+ * One file of a corpus: found on disk, unpacked, decoded, and cut into documents or rows, piece by piece.
+ *
+ * Checked  test/data/Corpus.test.ts, through the service.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import type * as PlatformError from "effect/PlatformError"
+import * as Predicate from "effect/Predicate"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import type { CorpusError } from "./CorpusError.ts"
+import {
+  EmptyCorpusError, EmptyFileError, GzipError, NotTextError, RowError, UnknownFormatError, UnreadablePathError
+} from "./CorpusError.ts"
+import * as Cut from "./Cut.ts"
+import * as Document from "./Document.ts"
+import * as StrictUtf8 from "./StrictUtf8.ts"
+
+/** How files become documents. */
+export interface Options {
+  /** The longest document that a plain text file is cut into, in UTF-16 code units. */
+  readonly documentCharacters: number
+  /** The field of a .jsonl row that holds the text. */
+  readonly field: string
+}
+
+/** Documents of at most 2 048 characters; rows with a field `text`. */
+export const defaults: Options = { documentCharacters: 2048, field: "text" }
+
+/** A file of a corpus and its size on disk. */
+export interface Found {
+  readonly file: string
+  readonly bytes: number
+}
+
+/** The files that a path leads to: itself, all text files below a folder, or the matches of a pattern. */
+export const find = Effect.fnUntraced(function*(path: string) {
+  const fileSystem = yield* FileSystem.FileSystem
+  const isPattern = /[*?[{]/.test(path) && !(yield* fileSystem.exists(path).pipe(Effect.mapError(unreadable(path))))
+  if (isPattern) {
+    const matches = yield* fileSystem.glob(path).pipe(Effect.mapError(unreadable(path)))
+    const found = (yield* Effect.forEach(matches.sort(), (match) =>
+      Effect.map(status(match), ({ type, ...found }) => type === "Directory" ? [] : [found]))).flat()
+    return found.length === 0 ? yield* new EmptyCorpusError({ paths: [path] }) : yield* Effect.forEach(found, notEmpty)
+  }
+  const { type, ...found } = yield* status(path)
+  if (type !== "Directory") return [yield* notEmpty(found)]
+  const below = yield* findBelow(path)
+  return below.length === 0 ? yield* new EmptyCorpusError({ paths: [path] }) : below
+})
+
+/** The documents of one file, in order. Runs in constant memory: a piece of the file, and one document or row. */
+export const documents = (
+  file: string, options: Options
+): Stream.Stream<Document.Document, CorpusError, FileSystem.FileSystem> => {
+  const text = decoded(file)
+  return isRows(file) ? rows(file, text, options.field) : cut(file, text, options.documentCharacters)
+}
+
+const isRows = (file: string): boolean => /\.jsonl(\.gz)?$/.test(file)
+
+const isKnown = (file: string): boolean => /\.(txt|md|jsonl)(\.gz)?$/.test(file)
+
+const unreadable = (path: string) => (error: PlatformError.PlatformError) =>
+  new UnreadablePathError({ path, problem: error.message })
+
+const status = Effect.fnUntraced(function*(path: string) {
+  const fileSystem = yield* FileSystem.FileSystem
+  const info = yield* fileSystem.stat(path).pipe(
+    Effect.tap(() => fileSystem.access(path, { readable: true })),
+    Effect.mapError(unreadable(path)))
+  return { file: path, bytes: Number(info.size), type: info.type }
+})
+
+const notEmpty = (found: Found): Effect.Effect<Found, EmptyFileError> =>
+  found.bytes === 0 ? Effect.fail(new EmptyFileError({ file: found.file })) : Effect.succeed(found)
+
+const findBelow: (folder: string) => Effect.Effect<ReadonlyArray<Found>, CorpusError, FileSystem.FileSystem> =
+  Effect.fnUntraced(function*(folder) {
+    const fileSystem = yield* FileSystem.FileSystem
+    const names = yield* fileSystem.readDirectory(folder).pipe(Effect.mapError(unreadable(folder)))
+    const visible = names.filter((name) => !name.startsWith(".")).sort()
+    return (yield* Effect.forEach(visible, Effect.fnUntraced(function*(name) {
+      const { type, ...found } = yield* status(`${folder.replace(/\/$/, "")}/${name}`)
+      if (type === "Directory") return yield* findBelow(found.file)
+      return isKnown(name) ? [yield* notEmpty(found)] : yield* new UnknownFormatError({ file: found.file, folder })
+    }))).flat()
+  })
+
+const bytesOf = (file: string): Stream.Stream<Uint8Array, CorpusError, FileSystem.FileSystem> => {
+  const packed = Stream.unwrap(Effect.map(FileSystem.FileSystem, (fileSystem) => fileSystem.stream(file))).pipe(
+    Stream.mapError(unreadable(file)))
+  if (!file.endsWith(".gz")) return packed
+  return Stream.unwrap(Effect.map(Stream.toReadableStreamEffect(packed), (readable) =>
+    Stream.fromReadableStream<Uint8Array, CorpusError>({
+      evaluate: () => readable.pipeThrough(new DecompressionStream("gzip")),
+      onError: (error) =>
+        error instanceof UnreadablePathError
+          ? error
+          : new GzipError({ file, problem: Predicate.isError(error) ? error.message : String(error) })
+    })))
+}
+
+const decoded = (file: string): Stream.Stream<string, CorpusError, FileSystem.FileSystem> =>
+  Stream.suspend(() => {
+    const decoder = StrictUtf8.decoder()
+    let isEmpty = true
+    const notText = (invalid: StrictUtf8.Invalid) => Effect.fail(new NotTextError({ file, ...invalid }))
+    const pieces = Stream.mapEffect(bytesOf(file), (bytes) => {
+      const text = decoder.push(bytes)
+      if (typeof text !== "string") return notText(text)
+      isEmpty &&= text === ""
+      return Effect.succeed(text)
+    })
+    const end = Stream.fromEffectDrain(Effect.suspend((): Effect.Effect<void, CorpusError> => {
+      const invalid = decoder.end()
+      if (invalid !== undefined) return notText(invalid)
+      return isEmpty ? Effect.fail(new EmptyFileError({ file })) : Effect.void
+    }))
+    return Stream.concat(pieces, end)
+  })
+
+const cut = <E, R>(
+  file: string, text: Stream.Stream<string, E, R>, limit: number
+): Stream.Stream<Document.Document, E, R> =>
+  Stream.suspend(() => {
+    const cutter = Cut.cutter(limit)
+    let line = 1
+    const document = (piece: string) => {
+      const made = Document.make(piece, { file, line })
+      for (let at = piece.indexOf("\n"); at >= 0; at = piece.indexOf("\n", at + 1)) line++
+      return made
+    }
+    return text.pipe(
+      Stream.map(cutter.push),
+      Stream.concat(Stream.suspend(() => Stream.succeed(cutter.end()))),
+      Stream.flattenIterable,
+      Stream.map(document))
+  })
+
+const rows = <E, R>(
+  file: string, text: Stream.Stream<string, E, R>, field: string
+): Stream.Stream<Document.Document, E | RowError, R> => {
+  const decode = Schema.decodeUnknownEffect(
+    Schema.fromJsonString(Schema.Struct({ text: Schema.NonEmptyString }).pipe(Schema.encodeKeys({ text: field }))))
+  return text.pipe(
+    Stream.splitLines,
+    Stream.zipWithIndex,
+    Stream.filter(([row]) => row.trim() !== ""),
+    Stream.mapEffect(([row, index]) => decode(row).pipe(
+      Effect.mapBoth({
+        onFailure: ({ message }) =>
+          new RowError({ file, line: index + 1, field, problem: message.replace(/\s+/g, " "), row }),
+        onSuccess: ({ text }) => Document.make(text, { file, line: index + 1 })
+      }))))
+}

@@ -9,7 +9,7 @@
  */
 import { dual } from "effect/Function"
 import type { Any, BinaryFunction, Kind, Relation, Scalar, Tensor, UnaryFunction, Untyped } from "./Node.ts"
-import { isTensor, make, requireKind, requireSizes, unite } from "./Node.ts"
+import { isTensor, make, requireIds, requireKind, requireSizes, unite } from "./Node.ts"
 
 /** A function of two real tensors; either may be a number. */
 export interface Binary {
@@ -31,7 +31,10 @@ export interface Comparison {
 export const constant = (value: number): Scalar => make({ _tag: "Fill", value }, [], {}, "real")
 
 /** An id without axes. */
-export const idConstant = (value: number): Tensor<never, "id"> => make({ _tag: "Fill", value }, [], {}, "id")
+export const idConstant = (value: number): Tensor<never, "id"> => {
+  requireIds("id", [value])
+  return make({ _tag: "Fill", value }, [], {}, "id")
+}
 
 /** A real tensor of the given sizes, every element `value`. */
 export const fill = <const A extends string>(sizes: Readonly<Record<A, number>>, value: number): Tensor<A> => {
@@ -39,7 +42,8 @@ export const fill = <const A extends string>(sizes: Readonly<Record<A, number>>,
   return make({ _tag: "Fill", value }, [], sizes, "real")
 }
 
-const operand = (y: Any | number, kind: Kind): Any => isTensor(y) ? y : make({ _tag: "Fill", value: y }, [], {}, kind)
+const operand = (y: Any | number, kind: Kind): Any =>
+  isTensor(y) ? y : kind === "id" ? idConstant(y) : make({ _tag: "Fill", value: y }, [], {}, kind)
 
 const isFill = (x: Any, value: number): boolean => x.operation._tag === "Fill" && x.operation.value === value
 

@@ -9,7 +9,7 @@
  */
 import { equal, idConstant, real } from "./Elementwise.ts"
 import type { Any, Elements, Kind, Sizes, Tensor, Untyped } from "./Node.ts"
-import { count, describe, fail, make, omit, requireAxes, requireKind, requireSizes, show, unite } from "./Node.ts"
+import { count, describe, fail, make, omit, requireAxes, requireIds, requireKind, requireSizes, show, unite } from "./Node.ts"
 
 /** 0, 1, 2 … along an axis. */
 export const positions = <const X extends string>(axis: X, size: number): Tensor<X, "id"> => {
@@ -32,7 +32,11 @@ export const values = <const A extends string>(sizes: Readonly<Record<A, number>
 /** A constant of ids; elements in the order of the keys of `sizes`, the last changing fastest. */
 export const ids = <const A extends string>(
   sizes: Readonly<Record<A, number>>, elements: Iterable<number>
-): Tensor<A, "id"> => literal(sizes, Int32Array.from(elements), "id")
+): Tensor<A, "id"> => {
+  const numbers = Array.from(elements)
+  requireIds("ids", numbers)
+  return literal(sizes, Int32Array.from(numbers), "id")
+}
 
 /**
  * Gather: for each id, the elements of `x` there along `axis`.
@@ -45,13 +49,17 @@ export const take = <A extends string, K extends Kind, const X extends A, I exte
 
 const takeNode = (x: Any, axis: string, ids: Any): Untyped => {
   requireAxes("take", x, [axis])
-  requireKind("take ids", [ids], ["id"])
-  if (axis in ids.sizes) {
-    fail("take", `the ids must not have the axis "${axis}" they choose from`, [["tensor", show(x)], ["ids", show(ids)]],
-      "Rename it in the ids.")
-  }
+  requireChoice("take", x, axis, ids)
   const rest = make(x.operation, x.operands, omit(x.sizes, [axis]), x.kind)
   return make({ _tag: "Take", axis }, [x, ids], unite("take", [["tensor", rest], ["ids", ids]]), x.kind)
+}
+
+const requireChoice = (operation: string, x: Any, axis: string, ids: Any): void => {
+  requireKind(`${operation} ids`, [ids], ["id"])
+  if (axis in ids.sizes) {
+    fail(operation, `the ids must not have the axis "${axis}" they choose from`, [["tensor", show(x)], ["ids", show(ids)]],
+      "Rename it in the ids.")
+  }
 }
 
 /** `take` for code that is generic in its other axes: one element along `axis` for each id. */
@@ -85,7 +93,7 @@ export const put = <A extends string, const X extends A, I extends string, V ext
 export const putNode = (base: Any, axis: string, ids: Any, values: Any, mode: "set" | "add"): Untyped => {
   requireAxes("put", base, [axis])
   requireKind("put", [base, values], ["real"])
-  requireKind("put ids", [ids], ["id"])
+  requireChoice("put", base, axis, ids)
   const rest = make(base.operation, base.operands, omit(base.sizes, [axis]), base.kind)
   const wanted = unite("put", [["base", rest], ["ids", ids]])
   const sizes = unite("put", [["values", values], ["base and ids", make(base.operation, [], wanted, "real")]])
@@ -114,7 +122,7 @@ export const topK = <A extends string, const X extends A, const R extends string
     fail("topK", `0 ≤ count ≤ ${size}, the size of "${axis}"`, [["tensor", show(x)], ["count", String(count)]])
   }
   const rest = omit(x.sizes, [axis])
-  if (rank in rest) fail("topK", `axis "${rank}" is already there`, [["tensor", show(x)]])
+  if (rank in x.sizes) fail("topK", `axis "${rank}" is already there`, [["tensor", show(x)]])
   const sizes = { ...rest, [rank]: count }
   return {
     values: make({ _tag: "TopK", axis, rank, part: "values" }, [x], sizes, "real"),

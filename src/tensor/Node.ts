@@ -113,9 +113,12 @@ export const currentPlace = (): string => place
  *
  * Nested names are joined by dots: `within("block.3", () => within("attention", …))` is `block.3.attention`.
  */
-export const within = <R>(name: string, thunk: () => R): R => {
+export const within = <R>(name: string, thunk: () => R): R => inPlace(place === "" ? name : `${place}.${name}`, thunk)
+
+/** Builds what `thunk` builds at a place, whatever the place in force: a node's parts belong where the node stands. */
+export const inPlace = <R>(name: string, thunk: () => R): R => {
   const outer = place
-  place = outer === "" ? name : `${outer}.${name}`
+  place = name
   try {
     return thunk()
   } finally {
@@ -210,6 +213,12 @@ export const requireSizes = (operation: string, sizes: Sizes): void => {
     fail(operation, "a size must be a whole number, zero or more", [["sizes", describe(sizes)]],
       "A fraction or a NaN here usually comes from a configuration whose sizes do not divide.")
   }
+}
+
+/** Ids must be whole numbers of 32 bits. */
+export const requireIds = (operation: string, numbers: ArrayLike<number>): void => {
+  const odd = Array.from(numbers).findIndex((id) => id !== (id | 0))
+  if (odd >= 0) fail(operation, "an id must be a whole number of 32 bits", [[`element ${odd}`, String(numbers[odd])]])
 }
 
 /** The same value, through which no gradient flows. */

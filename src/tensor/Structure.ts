@@ -69,13 +69,13 @@ export const concat = <const X extends string, A extends string, K extends Kind>
 ): Tensor<NoInfer<A> | NoInfer<X>, K> => {
   const [first] = parts
   if (first === undefined) return fail("concat", "needs at least one part", [["axis", axis]])
-  if (parts.length === 1) return first as Untyped
   for (const part of parts) requireAxes("concat", part, [axis])
+  if (parts.length === 1) return first as Untyped
   requireKind("concat", parts, [first.kind])
   const rest = parts.map((part): Any => make(part.operation, part.operands, omit(part.sizes, [axis]), part.kind))
   const sizes = unite("concat", rest.map((part, i) => [`part ${i + 1}`, part] as const))
-  const ragged = parts.filter((part) => Object.keys(part.sizes).length !== Object.keys(first.sizes).length)
-  if (ragged.length > 0) {
+  const isRagged = parts.some((part) => Object.keys(sizes).some((name) => !(name in part.sizes)))
+  if (isRagged) {
     fail("concat", "parts must have the same axes", parts.map((part, i) => [`part ${i + 1}`, show(part)] as const),
       "Spread the part that lacks an axis.")
   }
@@ -97,6 +97,9 @@ export const split = <A extends string, K extends Kind, const X extends A, const
   requireAxes("split", x, [axis])
   requireSizes("split", into)
   const size = x.sizes[axis] ?? 0
+  if (Object.keys(into).length === 0) {
+    fail("split", "needs at least one new axis", [["tensor", show(x)]], "An axis of size 1 is taken away by `at(x, axis, 0)`.")
+  }
   if (count(into) !== size) {
     fail("split", `the new sizes must multiply to ${size}, the size of "${axis}"`, [["tensor", show(x)], ["into", describe(into)]])
   }

@@ -64,16 +64,16 @@ const isSizes = (sizes: ReadonlyArray<number>): boolean =>
 
 /** Zeroed buffers, given where an ArrayBuffer starts in memory (0 where that cannot be known). */
 export const allocate = (addressOf: (memory: ArrayBuffer) => number) =>
-<T extends ElementType>(type: T, sizes: ReadonlyArray<number>): Effect.Effect<Buffer<T>, EngineError> => {
-  if (!isSizes(sizes)) return Effect.fail(failure("BadBuffer", "allocate", `${describe(type, sizes)} is no size`))
-  return Effect.try({
-    try: () => {
-      const memory = new ArrayBuffer(alignment + Math.max(minimumBytes, elementCount(sizes) * elements[type].bytes))
-      return makeBuffer(type, sizes, memory, (alignment - addressOf(memory) % alignment) % alignment)
-    },
-    catch: (cause) => failure("OutOfMemory", "allocate", describe(type, sizes), cause)
-  })
-}
+  <T extends ElementType>(type: T, sizes: ReadonlyArray<number>): Effect.Effect<Buffer<T>, EngineError> => {
+    if (!isSizes(sizes)) return Effect.fail(failure("BadBuffer", "allocate", `${describe(type, sizes)} is no size`))
+    return Effect.try({
+      try: () => {
+        const memory = new ArrayBuffer(alignment + Math.max(minimumBytes, elementCount(sizes) * elements[type].bytes))
+        return makeBuffer(type, sizes, memory, (alignment - addressOf(memory) % alignment) % alignment)
+      },
+      catch: (cause) => failure("OutOfMemory", "allocate", describe(type, sizes), cause)
+    })
+  }
 
 /**
  * A buffer over part of another: the same memory from `start` elements on. Writing either shows in both. The start

@@ -7,7 +7,7 @@
  * sessions (pools of their own spin against each other) and is kept until the process ends.
  *
  * From     onnxruntime_c_api.h, API version 23; the table of functions only ever grows at its end.
- * Checked  test/backend/onnx/Engine, test/soak/engine. Run on linux x64 only; the other paths follow the npm package.
+ * Checked  test/backend/onnx/Engine, test/soak/Engine. Run on linux x64 only; the other paths follow the npm package.
  * Departs  memory patterns are off: with fixed sizes they doubled the memory of a session and won no time. Denormals
  *          are kept: the session option flushes JavaScript's own numbers on this thread, the global one only those of
  *          the pool's threads, so that a result depends on which thread computed it.
@@ -123,9 +123,10 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
   const getRank = native(61, "aa")
   const getSizes = native(62, "aan")
   const releaseTypeInfo = native(98, "a", "void")
-  /** Reads what a session declares, from the functions for its inputs or for its outputs. */
-  const declared = (getCount: NativeFunction, getName: NativeFunction, getTypeInfo: NativeFunction) =>
-  (session: number): ReadonlyArray<Declared> =>
+  /** What a session declares, read with the functions for its inputs or for its outputs. */
+  const declared = (
+    session: number, getCount: NativeFunction, getName: NativeFunction, getTypeInfo: NativeFunction
+  ): ReadonlyArray<Declared> =>
     Array.from({ length: made(getCount(session, outAddress)) }, (_, index) => {
       const address = made(getName(session, index, allocator, outAddress))
       const name: string = koffi.decode(out, "str")
@@ -143,6 +144,8 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
       return { name, type, sizes }
     })
 
+  const inputFunctions = [native(30, "aa"), native(36, "anaa"), native(33, "ana")] as const
+  const outputFunctions = [native(31, "aa"), native(37, "anaa"), native(34, "ana")] as const
   const createTensor = native(49, "aanania")
   return {
     path, threads, spin, version, failed, environment,
@@ -152,8 +155,8 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
       off: sessionOptions(0), basic: sessionOptions(1), extended: sessionOptions(2), all: sessionOptions(99)
     },
     createSession: native(8, "aanaa"),
-    inputs: declared(native(30, "aa"), native(36, "anaa"), native(33, "ana")),
-    outputs: declared(native(31, "aa"), native(37, "anaa"), native(34, "ana")),
+    inputs: (session: number) => declared(session, ...inputFunctions),
+    outputs: (session: number) => declared(session, ...outputFunctions),
     /** A tensor over the buffer's memory; the sizes are copied. */
     createTensor: (buffer: Buffer, address: number): number => {
       const sizes = BigInt64Array.from(buffer.sizes, BigInt)
@@ -212,7 +215,7 @@ const openOnce = (options: Options): Effect.Effect<Library, EngineError> =>
     })
   })
 
-/** Half a megabyte was never passed in our measurements, yet an overflow here would not fault but corrupt memory. */
+/** Kernels were seen using 88 KiB of koffi's 128; without a guard page an overflow would corrupt memory unseen. */
 const growStacks = (koffi: Koffi): Effect.Effect<void, EngineError> => {
   const enough = 8 * 2 ** 20
   const { async_stack_size = 0, sync_stack_size = 0 } = koffi.config()
@@ -259,9 +262,8 @@ const nativeSession = (library: Library, session: number): Native => {
     const valueTable = table(bound)
     const inputValues = addressOf(valueTable)
     const outputValues = inputValues + 8 * inputs.length
-    const keep = [names, nameTable, valueTable] // native code has their addresses: they live as long as the binding
     const nativeRun = {
-      keep,
+      keep: [names, nameTable, valueTable], // native code has their addresses: they live as long as the binding
       now: () =>
         failed(run(session, 0, inputNames, inputValues, inputs.length, outputNames, outputs.length, outputValues)),
       start: (done: (failed: string | undefined) => void) =>
@@ -282,8 +284,8 @@ const nativeSession = (library: Library, session: number): Native => {
       addressOf(bytes) % alignment !== 0
         ? `starts at no multiple of ${alignment} bytes`
         : bytes.buffer.byteLength < minimumBytes
-        ? `lies in an ArrayBuffer of ${bytes.buffer.byteLength} bytes, fewer than ${minimumBytes}`
-        : undefined,
+          ? `lies in an ArrayBuffer of ${bytes.buffer.byteLength} bytes, fewer than ${minimumBytes}`
+          : undefined,
     release: () => {
       releaseValues([...values])
       releaseSession(session)

@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as CLibrary from "./CLibrary.ts"
 import * as JavaScriptApi from "./JavaScriptApi.ts"
-import { EngineError } from "./EngineError.ts"
+import type { EngineError } from "./EngineError.ts"
 import type { Interface } from "./Session.ts"
 
 export { type Arrays, type Buffer, view } from "./Buffer.ts"

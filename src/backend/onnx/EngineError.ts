@@ -1,7 +1,7 @@
 /**
  * The ways in which ONNX Runtime can refuse, each with the rule that was broken and what to do about it.
  *
- * Checked  test/backend/onnx (every reason, its message as text).
+ * Checked  test/backend/onnx/Engine, test/backend/onnx/CLibrary, test/backend/onnx/Buffer (messages as text).
  *
  * @module
  */

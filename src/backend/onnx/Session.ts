@@ -5,7 +5,7 @@
  * addresses. Memory is safe by construction: a binding is checked against the model before native code sees it, a run
  * in flight holds its buffers, and closing a session waits for its runs.
  *
- * Checked  test/backend/onnx/Engine (both implementations), test/soak/engine (crashes, resident memory).
+ * Checked  test/backend/onnx/Engine (both implementations), test/soak/Engine (crashes, resident memory).
  *
  * @module
  */
@@ -133,8 +133,8 @@ const fromNative = (native: Native): Session => {
     closed
       ? failure("Closed", operation)
       : inFlight.has(held)
-      ? failure("RunFailed", operation, "this binding is running: wait for one run before the next")
-      : undefined
+        ? failure("RunFailed", operation, "this binding is running: wait for one run before the next")
+        : undefined
   const makeRun = (bound: NativeRun, held: ReadonlyArray<Buffer>): Run => ({
     run: native.permits.withPermits(1)(Effect.uninterruptible(Effect.callback<void, EngineError>((resume) => {
       const refused = refusal("run", held)

@@ -77,7 +77,7 @@ describe("layerKoffi", () => {
           const error = yield* Effect.flip(Effect.scoped(Layer.build(layer)))
           assert.match(
             error.message,
-            /^ONNX Runtime, in layer(Koffi|Node): `threads` must be a whole number of at least 1\n {2}threads: .*\n {2}Leave/
+            /^ONNX Runtime, in layer(Koffi|Node): `threads` must be a whole number of at least 1\n {2}threads: .*\n/
           )
         }
       }
@@ -88,14 +88,16 @@ describe("layerKoffi", () => {
       const read = Effect.map(Engine.Engine, ({ name, threads }) => [name, threads])
       assert.deepStrictEqual(yield* read.pipe(Effect.provide(Engine.layerKoffi({ threads: 2 }))), ["koffi", 2])
       assert.deepStrictEqual(yield* read.pipe(Effect.provide(Engine.layer())), ["koffi", 2])
+      assert.strictEqual(process.env["ORT_DISABLE_TELEMETRY"], "1")
       const error = yield* Effect.flip(build({ threads: 3, spin: false, library: "/elsewhere.so" }))
-      assert.match(
-        error.message,
-        new RegExp(`^ONNX Runtime, in layerKoffi: a process has one thread pool, made by the first layer and kept until the process ends
+      assert.strictEqual(
+        error.message.replace(/library: .* is/, "library: … is"),
+        "ONNX Runtime, in layerKoffi: a process has one thread pool, made by the first layer and kept until the "
+          + `process ends
   threads: 2 are running, 3 were asked for
   spin: it is true, false was asked for
-  library: .*libonnxruntime.* is loaded, not /elsewhere.so
-  Ask for the same everywhere, leave the options out to share what is there, or start another process.$`)
+  library: … is loaded, not /elsewhere.so
+  Ask for the same everywhere, leave the options out to share what is there, or start another process.`
       )
       const shared = yield* Effect.flip(Effect.scoped(Layer.build(Engine.layer({ threads: 3 }))))
       assert.strictEqual(shared.reason, "ThreadsPinned")

@@ -28,7 +28,7 @@ describe("layer", () => {
         Effect.provideService(References.MinimumLogLevel, "Debug")
       )
       assert.strictEqual(name, "node")
-      assert.match(lines.join("\n"), /^using the JavaScript API[^]*stacks of 8 MiB[^]*1\.30\.0 through node, 1 threads$/)
+      assert.match(lines.join("\n"), /^using the JavaScript API[^]*stacks of 8 MiB[^]*1\.30\.0 through node, 1 th/)
     }))
 
   it.effect("runs there", () =>

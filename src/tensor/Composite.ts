@@ -10,7 +10,7 @@
  * @module
  */
 import type { Any, Kind, Tensor, Untyped } from "./Node.ts"
-import { make } from "./Node.ts"
+import { inPlace, make } from "./Node.ts"
 
 /** The axis order in which a kernel sees its inputs and gives its outputs. */
 export interface Layout {
@@ -45,6 +45,12 @@ export const outputsOf = (node: Any): ReadonlyArray<Untyped> =>
   node.operation._tag === "Composite"
     ? node.operation.outputs.map(({ kind, sizes }, index) => make({ _tag: "Output", index }, [node], sizes, kind))
     : []
+
+/** The outputs of a composite node as primitives. */
+export const partsOf = (node: Any): ReadonlyArray<Any> => {
+  const { operation } = node
+  return operation._tag === "Composite" ? inPlace(node.place, () => operation.composite.decompose(node.operands)) : []
+}
 
 /** `order` with `last` moved to its end, in the given order. */
 export const withLast = (order: ReadonlyArray<string>, last: ReadonlyArray<string>): ReadonlyArray<string> => [

@@ -20,7 +20,7 @@ import {
 } from "./Elementwise.ts"
 import { putNode, take, zerosLike } from "./Indexing.ts"
 import type { Any, BinaryFunction, Operation, Scalar, UnaryFunction, Untyped } from "./Node.ts"
-import { describe, fail, isTensor, make, show } from "./Node.ts"
+import { describe, fail, inPlace, isTensor, make, show } from "./Node.ts"
 import { contract, cumulativeSum, sum } from "./Reduction.ts"
 import { merge, pad, rename, slice, split, spread } from "./Structure.ts"
 import { map, mapAs, tensors, type Tree } from "./Tree.ts"
@@ -115,11 +115,11 @@ export const topological = (outputs: ReadonlyArray<Any>, stop: (node: Any) => bo
  * Costs one more forward pass of the region, saves the memory of everything inside it (activation checkpointing). All
  * that gradients flow to must come in through `inputs`: a tensor that `f` merely closes over receives none.
  */
-export const recompute = <P, R extends Any>(inputs: P & Tree<P>, f: (inputs: P) => R): R => {
+export const recompute = <P, R extends Any>(inputs: P, f: (inputs: P) => R): R => {
   const leaves = tensors(inputs).map(([, leaf]) => leaf)
   const rebuilt = (values: ReadonlyArray<Any>): R => {
     let next = 0
-    return f(map(inputs, () => at(values, next++)))
+    return f(mapAs<P>()(inputs, isTensor, () => at(values, next++)))
   }
   const composite = {
     name: "recompute",
@@ -153,7 +153,7 @@ const pullComposite = (node: Any, operation: Operation & { _tag: "Composite" }, 
     return composite.pullback(node.operands as ReadonlyArray<Untyped>, outputsOf(node), all.slice(0, proper))
   }
   const independent = node.operands.map((operand): Untyped => make({ _tag: "Label", name: "" }, [operand], operand.sizes, operand.kind))
-  return pullback(composite.decompose(independent), operation.outputs.map((_, i) => bars[i]), independent)
+  return pullback(inPlace(node.place, () => composite.decompose(independent)), operation.outputs.map((_, i) => bars[i]), independent)
 }
 
 /** Sums a cotangent down to the axes of an operand that was broadcast. */

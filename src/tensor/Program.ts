@@ -10,7 +10,7 @@
  * @module
  */
 import * as Effect from "effect/Effect"
-import type { Composite } from "./Composite.ts"
+import { type Composite, partsOf } from "./Composite.ts"
 import { topological } from "./Gradient.ts"
 import type { Lowered } from "./Instruction.ts"
 import { type End, lower as lowerRoots } from "./Lower.ts"
@@ -126,7 +126,7 @@ export const lower = <I, S, O>(program: Program<I, S, O>, options: LowerOptions)
   const keep = (node: Any): boolean =>
     node.operation._tag === "Composite" && node.operation.composite.layout !== undefined &&
     options.hasKernel(node.operation.composite, node.operands) &&
-    (watched.size === 0 || labelsOf(node.operation.composite.decompose(node.operands)).every(([name]) => !watched.has(name)))
+    (watched.size === 0 || labelsOf(partsOf(node), node.operands).every(([name]) => !watched.has(name)))
   const ends = [...program.results, ...program.writes]
   const watchable = watched.size === 0
     ? []
@@ -150,17 +150,10 @@ export const lower = <I, S, O>(program: Program<I, S, O>, options: LowerOptions)
 export const labels = <I, S, O>(program: Program<I, S, O>): ReadonlyArray<string> =>
   [...new Set(labelsOf([...program.results, ...program.writes].map(([, node]) => node)).map(([name]) => name))]
 
-const labelsOf = (ends: ReadonlyArray<Any>): Named => {
-  const found: Array<readonly [string, Any]> = []
-  for (const node of topological(ends)) {
-    if (node.operation._tag === "Label" && node.operation.name !== "") found.push([node.operation.name, node])
-    if (node.operation._tag === "Composite") {
-      const inside = node.operation.composite.decompose(node.operands)
-      const behind = new Set(topological(node.operands))
-      for (const inner of topological(inside, (value) => behind.has(value))) {
-        if (inner.operation._tag === "Label" && inner.operation.name !== "") found.push([inner.operation.name, inner])
-      }
-    }
-  }
-  return found
+const labelsOf = (ends: ReadonlyArray<Any>, given: ReadonlyArray<Any> = []): Named => {
+  const outside = new Set(given)
+  return topological(ends, (node) => outside.has(node)).filter((node) => !outside.has(node)).flatMap((node) =>
+    node.operation._tag === "Composite" ? labelsOf(partsOf(node), node.operands)
+    : node.operation._tag === "Label" && node.operation.name !== "" ? [[node.operation.name, node] as const]
+    : [])
 }

@@ -13,6 +13,7 @@
  *
  * @module
  */
+import { partsOf } from "./Composite.ts"
 import { add, multiply, multiplyScalars } from "./Elementwise.ts"
 import { topological } from "./Gradient.ts"
 import { putNode } from "./Indexing.ts"
@@ -41,7 +42,7 @@ const expand = (outputs: ReadonlyArray<Any>, hasKernel: (composite: Any) => bool
     const [composite] = node.operands
     if (node.operation._tag === "Label" && composite !== undefined && !kept.has(node)) return composite
     if (node.operation._tag !== "Output" || composite?.operation._tag !== "Composite" || hasKernel(composite)) return node
-    const parts = decomposed.get(composite) ?? composite.operation.composite.decompose(composite.operands)
+    const parts = decomposed.get(composite) ?? partsOf(composite)
     decomposed.set(composite, parts)
     return parts[node.operation.index] ?? node
   })

@@ -14,7 +14,6 @@
  *
  * @module
  */
-import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
@@ -53,8 +52,10 @@ export const layerFiles = (
   Layer.effect(Corpus, Effect.gen(function*() {
     const fileSystem = yield* FileSystem.FileSystem
     const path = yield* Path.Path
-    const files = Arr.dedupeWith(
-      (yield* Effect.forEach(paths, SourceFile.find)).flat(), (a, b) => path.resolve(a.file) === path.resolve(b.file))
+    const found = (yield* Effect.forEach(paths, SourceFile.find)).flat()
+    const places = found.map(({ file }) => path.resolve(file))
+    const firsts = new Map(places.toReversed().map((place, i) => [place, places.length - 1 - i]))
+    const files = found.filter((_, i) => firsts.get(places[i]!) === i) // each file once, where it came first
     if (files.length === 0) return yield* new EmptyCorpusError({ paths })
     const documents = Stream.fromIterable(files).pipe(
       Stream.flatMap(({ file }) => SourceFile.documents(file, { ...SourceFile.defaults, ...options })),

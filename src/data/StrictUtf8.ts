@@ -1,5 +1,5 @@
 /**
- * Strict UTF-8 from bytes that arrive in pieces: whole characters come out, and the first byte that is not text is told.
+ * Strict UTF-8 from bytes that arrive in pieces: whole characters come out, and the first byte that is no text is told.
  *
  * A byte-order mark at the very beginning is an encoding's signature, not text, and is left out. A zero byte counts as
  * invalid: it is the surest sign of a binary file.

@@ -84,6 +84,7 @@ describe("Corpus", () => {
       })
       assert.deepStrictEqual(texts(yield* read([folder])), ["a", "b", "d", "c"])
       assert.deepStrictEqual(texts(yield* read([`${folder}/b.txt`, `${folder}/`])), ["b", "a", "d", "c"])
+      assert.deepStrictEqual(texts(yield* read([`${folder}/sub/../b.txt`, `${folder}/b.txt`])), ["b"])
     }).pipe(Effect.provide(layer)))
 
   it.effect("patterns choose files of any ending", () => Effect.gen(function*() {

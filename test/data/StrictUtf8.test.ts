@@ -57,6 +57,7 @@ describe("StrictUtf8", () => {
     assert.strictEqual(decode(encode("\ufeffa"), []), "a")
     assert.strictEqual(decode(encode("\ufeffa"), [1, 2]), "a")
     assert.strictEqual(decode(encode("a\ufeff"), []), "a\ufeff")
+    assert.strictEqual(decode(encode("a\ufeffb"), [1]), "a\ufeffb")
   })
 
   it("tells a zero byte, a wrong byte and a cut-off end apart", () => {

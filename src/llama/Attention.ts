@@ -39,6 +39,17 @@ export type Queries = Tensor<"batch" | "position" | "kvHead" | "group" | "part" 
 /** Keys or values of the tokens that are looked at. */
 export type Keys = Tensor<"batch" | "source" | "kvHead" | "part" | "plane">
 
+/** Keys or values of the tokens that are computed. */
+export type Fresh = Tensor<"batch" | "position" | "kvHead" | "part" | "plane">
+
+/** From the keys and values of the tokens at hand to those that are looked at: a cache adds what earlier runs kept. */
+export type Recall = (fresh: { readonly key: Fresh; readonly value: Fresh }) => { readonly key: Keys; readonly value: Keys }
+
+/** Looks at the tokens at hand and no others. */
+export const atHand: Recall = ({ key, value }) => ({
+  key: T.rename(key, "position", "source"), value: T.rename(value, "position", "source")
+})
+
 /** Parameters of attention. */
 export interface Parameters {
   readonly query: Tensor<"embed" | "kvHead" | "group" | "part" | "plane">
@@ -52,15 +63,17 @@ export interface Input {
   readonly x: Residual
   readonly encode: Encode
   readonly visibility: Visibility
+  readonly recall: Recall
 }
 
 /** Projects to heads, encodes positions, attends, and projects back to the residual stream. */
 export const groupedQueryAttention = (
-  parameters: Parameters, x: Residual, encode: Encode, visibility: Visibility
+  parameters: Parameters, x: Residual, encode: Encode, visibility: Visibility, recall: Recall = atHand
 ): Residual => {
   const query = encode(T.contract(x, parameters.query, "embed"))
-  const key = encode(T.contract(x, parameters.key, "embed")).pipe(T.rename("position", "source"))
-  const value = T.contract(x, parameters.value, "embed").pipe(T.rename("position", "source"))
+  const { key, value } = recall({
+    key: encode(T.contract(x, parameters.key, "embed")), value: T.contract(x, parameters.value, "embed")
+  })
   const mixed = attend(query, key, value, visibility).pipe(T.label("mixed"))
   return T.contract(mixed, parameters.output, ["kvHead", "group", "part", "plane"])
 }
@@ -114,7 +127,7 @@ export const component: Component<Parameters, Input, Residual> = {
       output: Specification.real({ ...heads, embed }, residualWeight(config))
     }
   },
-  apply: (parameters, { encode, visibility, x }) => groupedQueryAttention(parameters, x, encode, visibility)
+  apply: (parameters, { encode, recall, visibility, x }) => groupedQueryAttention(parameters, x, encode, visibility, recall)
 }
 
 /** How positions exchange what they know. */

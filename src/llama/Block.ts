@@ -13,7 +13,7 @@
 import type { Specifications } from "../tensor/Specification.ts"
 import * as T from "../tensor/Tensor.ts"
 import type { Tensor } from "../tensor/Tensor.ts"
-import type { Input as AttentionInput } from "./Attention.ts"
+import type { Input as AttentionInput, Recall } from "./Attention.ts"
 import type { Component } from "./Component.ts"
 import type { Config } from "./Config.ts"
 import type { Encode } from "./Rope.ts"
@@ -41,6 +41,7 @@ export interface Input {
   readonly x: Residual
   readonly encode: Encode
   readonly visibility: Visibility
+  readonly recall: Recall
 }
 
 /** Sizes and beginnings of a block's parameters. */
@@ -56,11 +57,11 @@ export const specification = <N, A, F>(
 /** The residual stream after the block. */
 export const apply = <N, A, F>(
   { attention, feedForward, normalisation }: Parts<N, A, F>,
-  parameters: Parameters<N, A, F>, { encode, visibility, x }: Input, config: Config
+  parameters: Parameters<N, A, F>, { encode, recall, visibility, x }: Input, config: Config
 ): Residual => {
   const attended = T.within("attention", () => {
     const normal = normalisation.apply(parameters.attentionNorm, x, config)
-    return attention.apply(parameters.attention, { x: normal, encode, visibility }, config).pipe(T.label("result"))
+    return attention.apply(parameters.attention, { x: normal, encode, visibility, recall }, config).pipe(T.label("result"))
   })
   const between = T.add(x, attended)
   const fed = T.within("feedForward", () => {

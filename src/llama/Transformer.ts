@@ -62,6 +62,8 @@ export interface Input {
   /** Where each token stands in its sequence; 0, 1, 2 … by default. */
   readonly positions?: Rope.Positions
   readonly visibility: Visibility
+  /** What each block looks at besides the tokens at hand: see `KeyValueCache`. Nothing by default. */
+  readonly recall?: (block: number) => Attention.Recall
 }
 
 /** How a model runs; no choice here changes its results. */
@@ -93,20 +95,22 @@ export const assemble = <E, N, A, F>(
     norm: parts.normalisation.specification(config),
     head: Specification.real({ embed: config.embedSize, vocab: config.vocabSize }, weight)
   },
-  hidden: (parameters, { ids, positions, visibility }, options) => {
+  hidden: (parameters, { ids, positions, recall = () => Attention.atHand, visibility }, options) => {
     const length = T.size(ids, "position")
     if (length > config.contextLength) {
       fail("transformer", `at most contextLength = ${config.contextLength} positions`, [["ids", show(ids)]],
         "Cut the sequences, or configure a longer context: positions that were never trained give nonsense.")
     }
     const places = positions ?? T.positions("position", length)
-    const run = (block: Block.Parameters<N, A, F>, encoding: E, x: Residual): Residual =>
-      Block.apply(parts, block, { x, encode: parts.encoding.apply(encoding, places, config), visibility }, config)
+    const run = (i: number, block: Block.Parameters<N, A, F>, encoding: E, x: Residual): Residual => {
+      const encode = parts.encoding.apply(encoding, places, config)
+      return Block.apply(parts, block, { x, encode, visibility, recall: recall(i) }, config)
+    }
     const embedded: Residual = T.take(parameters.embedding, "vocab", ids).pipe(T.label("embedded"))
     const last = parameters.block.reduce((x, block, i) => T.within(`block.${i}`, () =>
       options?.recomputeBlocks === true
-        ? T.recompute({ block, encoding: parameters.encoding, x }, (given) => run(given.block, given.encoding, given.x))
-        : run(block, parameters.encoding, x)), embedded)
+        ? T.recompute({ block, encoding: parameters.encoding, x }, (given) => run(i, given.block, given.encoding, given.x))
+        : run(i, block, parameters.encoding, x)), embedded)
     return T.within("norm", () => parts.normalisation.apply(parameters.norm, last, config).pipe(T.label("result")))
   },
   logits: (parameters, hidden) => T.contract(hidden, parameters.head, "embed").pipe(T.label("logits"))

@@ -28,16 +28,28 @@ import { map, mapAs, tensors, type Tree } from "./Tree.ts"
 /** What each operand receives; `undefined` where no gradient flows. */
 type Cotangents = ReadonlyArray<Any | undefined>
 
-/** The gradient of a scalar with respect to every tensor of a tree; zeros where the loss does not depend on it. */
+/**
+ * The gradient of a scalar with respect to every tensor of a tree; zeros where the loss does not depend on it.
+ *
+ * Its elements lie as those of the tensor do.
+ */
 export const gradient = <P>(loss: Scalar, parameters: P & Tree<P>): P => {
   if (Object.keys(loss.sizes).length > 0) {
     fail("gradient", "the loss must be one number", [["loss", show(loss)]], "Reduce it with a visible mean or sum.")
   }
   const leaves = tensors(parameters)
+  const discrete = leaves.filter(([, leaf]) => leaf.kind !== "real")
+  if (discrete.length > 0) {
+    fail("gradient", "only real tensors have one", discrete.map(([path, leaf]) => [path, show(leaf)] as const))
+  }
   const found = pullback([loss], [constant(1)], leaves.map(([, leaf]) => leaf))
-  const byPath = new Map(leaves.map(([path, leaf], i) => [path, found[i] ?? zerosLike(leaf)]))
+  const byPath = new Map(leaves.map(([path, leaf], i) => [path, lyingAs(leaf, found[i] ?? zerosLike(leaf))]))
   return map(parameters, (leaf, path) => byPath.get(path) ?? zerosLike(leaf))
 }
+
+/** The same value, its axes named in the order of another tensor. */
+const lyingAs = (leaf: Any, x: Any): Any =>
+  describe(leaf.sizes) === describe(x.sizes) ? x : make({ _tag: "Label", name: "" }, [x], leaf.sizes, x.kind)
 
 /** `gradient` for code that is generic in its tree: that every leaf is a tensor is checked when it runs. */
 export const gradientOf = <P>(loss: Scalar, parameters: P): P => {
@@ -70,7 +82,9 @@ export const pullback = (outputs: ReadonlyArray<Any>, cotangents: Cotangents, in
     const { operation } = node
     if (operation._tag === "Composite") {
       const bars = receivedOutputs.get(node)
-      if (bars !== undefined) pullComposite(node, operation, bars).forEach((bar, k) => receive(at(node.operands, k), bar))
+      if (bars !== undefined) {
+        inPlace(node.place, () => pullComposite(node, operation, bars)).forEach((bar, k) => receive(at(node.operands, k), bar))
+      }
       continue
     }
     const bar = received.get(node)
@@ -81,7 +95,7 @@ export const pullback = (outputs: ReadonlyArray<Any>, cotangents: Cotangents, in
       const earlier = bars[operation.index]
       bars[operation.index] = earlier === undefined ? bar : add(earlier as Untyped, bar as Untyped)
       receivedOutputs.set(composite, bars)
-    } else pull(node, bar as Untyped).forEach((part, k) => receive(at(node.operands, k), part))
+    } else inPlace(node.place, () => pull(node, bar as Untyped)).forEach((part, k) => receive(at(node.operands, k), part))
   }
   return inputs.map((input) => received.get(input) as Untyped | undefined)
 }
@@ -113,7 +127,7 @@ export const topological = (outputs: ReadonlyArray<Any>, stop: (node: Any) => bo
  * Runs `f` now and once more when its gradient is taken, instead of keeping what it computes in between.
  *
  * Costs one more forward pass of the region, saves the memory of everything inside it (activation checkpointing). All
- * that gradients flow to must come in through `inputs`: a tensor that `f` merely closes over receives none.
+ * that gradients flow to must come in through `inputs`; that `f` closes over anything else real is an error.
  */
 export const recompute = <P, R extends Any>(inputs: P, f: (inputs: P) => R): R => {
   const leaves = tensors(inputs).map(([, leaf]) => leaf)
@@ -134,9 +148,19 @@ export const recompute = <P, R extends Any>(inputs: P, f: (inputs: P) => R): R =
     }
   }
   const shape = rebuilt(leaves)
+  const inside = new Set(leaves)
+  const stray = topological([shape], (node) => inside.has(node) || carriesNoGradient(node))
+    .find((node) => node.operation._tag === "Leaf" && node.kind === "real" && !inside.has(node))
+  if (stray !== undefined) {
+    fail("recompute", "every tensor that a gradient could flow to must be one of its inputs", [["closed over", show(stray)]],
+      "Pass it (or what is made of it) through `inputs`, or put `stopGradient` around it.")
+  }
   const node = make({ _tag: "Composite", composite, outputs: [{ sizes: shape.sizes, kind: shape.kind }] }, leaves, {}, "real")
   return at(outputsOf(node), 0) as Any as R
 }
+
+const carriesNoGradient = ({ kind, operation }: Any): boolean =>
+  kind !== "real" && operation._tag !== "Composite" || operation._tag === "StopGradient" || operation._tag === "Convert"
 
 const at = <X>(items: ReadonlyArray<X>, index: number): X => {
   const item = items[index]
@@ -153,7 +177,7 @@ const pullComposite = (node: Any, operation: Operation & { _tag: "Composite" }, 
     return composite.pullback(node.operands as ReadonlyArray<Untyped>, outputsOf(node), all.slice(0, proper))
   }
   const independent = node.operands.map((operand): Untyped => make({ _tag: "Label", name: "" }, [operand], operand.sizes, operand.kind))
-  return pullback(inPlace(node.place, () => composite.decompose(independent)), operation.outputs.map((_, i) => bars[i]), independent)
+  return pullback(composite.decompose(independent), operation.outputs.map((_, i) => bars[i]), independent)
 }
 
 /** Sums a cotangent down to the axes of an operand that was broadcast. */
@@ -183,6 +207,10 @@ const unary: Record<UnaryFunction, (bar: Untyped, x: Untyped, y: Untyped) => Any
   square: (bar, x) => multiply(bar, multiply(x, 2))
 }
 
+/** x, but 1 where the exponent y is 0: x⁰ is 1 for every x, 0 too, and 0 · 0⁻¹ must not be NaN. */
+const apartFromZero = (y: Untyped, x: Untyped): Untyped =>
+  y.operation._tag === "Fill" && y.operation.value !== 0 ? x : select(equal(y, 0), 1, x)
+
 const binary: Record<BinaryFunction, (bar: Untyped, x: Untyped, y: Untyped, out: Untyped) => readonly [Untyped, Untyped]> = {
   add: (bar) => [bar, bar],
   subtract: (bar) => [bar, negate(bar)],
@@ -191,7 +219,7 @@ const binary: Record<BinaryFunction, (bar: Untyped, x: Untyped, y: Untyped, out:
   maximum: (bar, x, y) => [select(lessEqual(y, x), bar, 0), select(lessEqual(y, x), 0, bar)],
   minimum: (bar, x, y) => [select(lessEqual(x, y), bar, 0), select(lessEqual(x, y), 0, bar)],
   power: (bar, x, y, out) => [
-    multiply(bar, multiply(y, power(x, subtract(y, 1)))),
+    multiply(bar, multiply(y, power(apartFromZero(y, x), subtract(y, 1)))),
     multiply(bar, multiply(out, log(select(less(constant(0), x), x, 1)))) // 0 · log 0 counts as 0
   ]
 }

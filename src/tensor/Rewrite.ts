@@ -18,7 +18,7 @@ import { add, multiply, multiplyScalars } from "./Elementwise.ts"
 import { topological } from "./Gradient.ts"
 import { putNode } from "./Indexing.ts"
 import type { Any, Untyped } from "./Node.ts"
-import { count, withOperands } from "./Node.ts"
+import { count, inPlace, withOperands } from "./Node.ts"
 import { contract, sum } from "./Reduction.ts"
 import { spread } from "./Structure.ts"
 
@@ -30,23 +30,23 @@ export const rewrite = (outputs: ReadonlyArray<Any>, hasKernel: (composite: Any)
 const rebuild = (outputs: ReadonlyArray<Any>, f: (node: Any) => Any): ReadonlyArray<Any> => {
   const images = new Map<Any, Any>()
   for (const node of topological(outputs)) {
-    images.set(node, f(withOperands(node, node.operands.map((operand) => images.get(operand) ?? operand))))
+    const next = withOperands(node, node.operands.map((operand) => images.get(operand) ?? operand))
+    images.set(node, inPlace(node.place, () => f(next)))
   }
   return outputs.map((output) => images.get(output) ?? output)
 }
 
 const expand = (outputs: ReadonlyArray<Any>, hasKernel: (composite: Any) => boolean): ReadonlyArray<Any> => {
-  const kept = new Set(outputs)
   const decomposed = new Map<Any, ReadonlyArray<Any>>()
   const next = rebuild(outputs, (node) => {
     const [composite] = node.operands
-    if (node.operation._tag === "Label" && composite !== undefined && !kept.has(node)) return composite
+    if (node.operation._tag === "Label" && composite !== undefined) return composite
     if (node.operation._tag !== "Output" || composite?.operation._tag !== "Composite" || hasKernel(composite)) return node
     const parts = decomposed.get(composite) ?? partsOf(composite)
     decomposed.set(composite, parts)
     return parts[node.operation.index] ?? node
   })
-  return decomposed.size === 0 ? outputs : expand(next, hasKernel)
+  return decomposed.size === 0 ? next : expand(next, hasKernel)
 }
 
 const axesOf = (x: Any): ReadonlyArray<string> => Object.keys(x.sizes)

@@ -176,7 +176,7 @@ describe("Journal messages", () => {
   ): Promise<string> => {
     const disk = MemoryDisk.make()
     const exit = await MemoryDisk.live(disk, 1, use((journal) =>
-      Effect.andThen(journal.append(entry(1)), Effect.flip(run(journal, disk)))))
+      Effect.andThen(journal.append(entry(1)), Effect.flip(Effect.suspend(() => run(journal, disk))))))
     return succeed(exit).message
   }
 

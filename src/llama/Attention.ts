@@ -43,7 +43,10 @@ export type Keys = Tensor<"batch" | "source" | "kvHead" | "part" | "plane">
 export type Fresh = Tensor<"batch" | "position" | "kvHead" | "part" | "plane">
 
 /** From the keys and values of the tokens at hand to those that are looked at: a cache adds what earlier runs kept. */
-export type Recall = (fresh: { readonly key: Fresh; readonly value: Fresh }) => { readonly key: Keys; readonly value: Keys }
+export type Recall = (fresh: {
+  readonly key: Fresh
+  readonly value: Fresh
+}) => { readonly key: Keys; readonly value: Keys }
 
 /** Looks at the tokens at hand and no others. */
 export const atHand: Recall = ({ key, value }) => ({
@@ -127,7 +130,8 @@ export const component: Component<Parameters, Input, Residual> = {
       output: Specification.real({ ...heads, embed }, residualWeight(config))
     }
   },
-  apply: (parameters, { encode, recall, visibility, x }) => groupedQueryAttention(parameters, x, encode, visibility, recall)
+  apply: (parameters, { encode, recall, visibility, x }) =>
+    groupedQueryAttention(parameters, x, encode, visibility, recall)
 }
 
 /** How positions exchange what they know. */

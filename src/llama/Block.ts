@@ -61,7 +61,8 @@ export const apply = <N, A, F>(
 ): Residual => {
   const attended = T.within("attention", () => {
     const normal = normalisation.apply(parameters.attentionNorm, x, config)
-    return attention.apply(parameters.attention, { x: normal, encode, visibility, recall }, config).pipe(T.label("result"))
+    const given = { x: normal, encode, visibility, recall }
+    return attention.apply(parameters.attention, given, config).pipe(T.label("result"))
   })
   const between = T.add(x, attended)
   const fed = T.within("feedForward", () => {

@@ -109,7 +109,7 @@ export const assemble = <E, N, A, F>(
     const embedded: Residual = T.take(parameters.embedding, "vocab", ids).pipe(T.label("embedded"))
     const last = parameters.block.reduce((x, block, i) => T.within(`block.${i}`, () =>
       options?.recomputeBlocks === true
-        ? T.recompute({ block, encoding: parameters.encoding, x }, (given) => run(i, given.block, given.encoding, given.x))
+        ? T.recompute({ block, encoding: parameters.encoding, x }, (kept) => run(i, kept.block, kept.encoding, kept.x))
         : run(i, block, parameters.encoding, x)), embedded)
     return T.within("norm", () => parts.normalisation.apply(parameters.norm, last, config).pipe(T.label("result")))
   },

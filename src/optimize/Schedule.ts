@@ -1,0 +1,63 @@
+/**
+ * Learning rates over the updates of a run: pure functions of the number of the update.
+ *
+ *     η(t) = η₀ t / w                                          t ≤ w
+ *     η(t) = η₀ (f + (1 − f) (1 + cos π (t − w) / (T − w)) / 2)   w ≤ t ≤ T
+ *
+ * t the number of the update, counted from 1 · η₀ `peak` · w `warmupSteps` · T `totalSteps` · f `finalFraction`
+ *
+ * The first update has η₀ / w, the last f η₀; beyond the last a schedule stays where it ended.
+ *
+ * From     Llama 2 §2.2: 2 000 steps of warm-up, then cosine down to 10 % of the peak (Loshchilov & Hutter 2017).
+ * Checked  test/optimize/Schedule.test.ts (values by hand, continuity, bounds).
+ * Departs  the paper does not say from what the warm-up starts: from zero at t = 0, which no update has.
+ *
+ * @module
+ */
+
+/** The learning rate of an update, counted from 1. */
+export type Schedule = (step: number) => number
+
+/** Linear warm-up, then half a cosine down to a fraction of the peak (a tenth by default). */
+export const warmupCosine = (options: {
+  readonly peak: number
+  readonly warmupSteps: number
+  readonly totalSteps: number
+  readonly finalFraction?: number
+}): Schedule => decay("warmupCosine", options, (progress) => (1 + Math.cos(Math.PI * progress)) / 2)
+
+/** Linear warm-up, then a straight line down to a fraction of the peak (a tenth by default). */
+export const warmupLinear = (options: {
+  readonly peak: number
+  readonly warmupSteps: number
+  readonly totalSteps: number
+  readonly finalFraction?: number
+}): Schedule => decay("warmupLinear", options, (progress) => 1 - progress)
+
+/** The same learning rate for every update. */
+export const constant = (rate: number): Schedule => () => rate
+
+const decay = (
+  name: string,
+  { finalFraction = 0.1, peak, totalSteps, warmupSteps }: {
+    readonly peak: number
+    readonly warmupSteps: number
+    readonly totalSteps: number
+    readonly finalFraction?: number
+  },
+  shape: (progress: number) => number
+): Schedule => {
+  const areWhole = Number.isInteger(warmupSteps) && Number.isInteger(totalSteps)
+  if (!(areWhole && 0 <= warmupSteps && warmupSteps < totalSteps)) {
+    throw new RangeError(`${name}: 0 ≤ warmupSteps < totalSteps, both whole, got warmupSteps ${warmupSteps} and ` +
+      `totalSteps ${totalSteps}; a short run needs a short warm-up`)
+  }
+  if (!(finalFraction >= 0 && finalFraction <= 1)) {
+    throw new RangeError(`${name}: finalFraction must be between 0 and 1, got ${finalFraction}`)
+  }
+  return (step) => {
+    if (step < warmupSteps) return peak * step / warmupSteps
+    const progress = Math.min(1, (step - warmupSteps) / (totalSteps - warmupSteps))
+    return peak * (finalFraction + (1 - finalFraction) * shape(progress))
+  }
+}

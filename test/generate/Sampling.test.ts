@@ -1,0 +1,161 @@
+/**
+ * Laws first: the kept set is that of a direct implementation, log-probabilities are those of the distribution, draws
+ * have its frequencies; then cases and messages.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as fc from "fast-check"
+import { draw, greedy, LogitsError, logProbability, type Options, type Rule, sampling } from "../../src/generate/Sampling.ts"
+import * as Key from "../../src/random/Key.ts"
+
+/** Rows with ties, excluded tokens and wide ranges. */
+const rows = fc.array(
+  fc.oneof(fc.integer({ min: -4, max: 4 }), fc.double({ min: -30, max: 30, noNaN: true }), fc.constant(-Infinity)),
+  { minLength: 1, maxLength: 40 }
+).filter((row) => row.some(Number.isFinite)).map((row) => Float32Array.from(row))
+
+const options = fc.record<Options>({
+  temperature: fc.constantFrom(0.1, 0.6, 1, 2.5),
+  topK: fc.integer({ min: 1, max: 50 }),
+  topP: fc.constantFrom(0.05, 0.5, 0.9, 0.999, 1)
+}, { requiredKeys: ["temperature"] })
+
+/** Probabilities by id, by sorting everything. */
+const direct = (row: Float32Array, { temperature, topK = Infinity, topP = 1 }: Options): Map<number, number> => {
+  const top = Math.max(...row)
+  const weighed = Array.from(row, (logit, id) => ({ id, weight: Math.exp((logit - top) / temperature) }))
+    .filter(({ weight }) => weight > 0)
+    .sort((a, b) => b.weight - a.weight || a.id - b.id)
+    .slice(0, topK)
+  const mass = weighed.reduce((total, { weight }) => total + weight, 0)
+  let before = 0
+  const kept = topP === 1 ? weighed : weighed.filter(({ weight }) => {
+    const stays = before <= topP * mass
+    before += weight
+    return stays
+  })
+  const total = kept.reduce((sum, { weight }) => sum + weight, 0)
+  return new Map(kept.map(({ id, weight }) => [id, weight / total]))
+}
+
+const probabilities = (rule: Rule, row: Float32Array): Map<number, number> => {
+  const { ids, total, weights } = rule(row)
+  return new Map(Array.from(ids, (id, i) => [id, weights[i]! / total] as const).filter(([, probability]) => probability > 0))
+}
+
+const key = Key.make("sampling")
+
+describe("a distribution", () => {
+  it("keeps what sorting everything keeps, with the same probabilities", () => {
+    fc.assert(fc.property(rows, options, (row, chosen) => {
+      const [found, expected] = [probabilities(sampling(chosen), row), direct(row, chosen)]
+      assert.deepStrictEqual([...found.keys()].sort(), [...expected.keys()].sort())
+      for (const [id, probability] of expected) assert.closeTo(found.get(id)!, probability, 1e-12)
+    }), { numRuns: 1000 })
+  })
+
+  it("gives a draw the log-probability that it has", () => {
+    fc.assert(fc.property(rows, options, fc.nat(), (row, chosen, seed) => {
+      const distribution = sampling(chosen)(row)
+      const { id, logProb } = draw(distribution, Key.make(seed))
+      assert.strictEqual(logProb, logProbability(distribution, id))
+      assert.closeTo(Math.exp(logProb), direct(row, chosen).get(id)!, 1e-12)
+    }))
+  })
+
+  it("does not change when a number is added to every logit", () => {
+    fc.assert(fc.property(rows, options, (row, chosen) => {
+      const shifted = row.map((logit) => Math.round(logit)).map((logit) => logit + 16)
+      const [left, right] = [sampling(chosen)(row.map((logit) => Math.round(logit))), sampling(chosen)(shifted)]
+      assert.deepStrictEqual(left, right)
+    }))
+  })
+
+  it("is sharper at a lower temperature: in the limit the greedy one", () => {
+    fc.assert(fc.property(fc.uniqueArray(fc.integer({ min: -20, max: 20 }), { minLength: 2 }), (logits) => {
+      const row = Float32Array.from(logits)
+      const best = greedy(row).ids[0]!
+      const probability = (temperature: number) => probabilities(sampling({ temperature }), row).get(best)!
+      assert.isAtLeast(probability(0.5), probability(1))
+      assert.closeTo(probability(0.01), 1, 1e-12)
+    }))
+  })
+})
+
+describe("greedy", () => {
+  it("takes the greatest, of equal ones the first, and is certain of it", () => {
+    fc.assert(fc.property(rows, (row) => {
+      assert.deepStrictEqual(draw(greedy(row), key), { id: row.indexOf(Math.max(...row)), logProb: 0 })
+    }))
+  })
+})
+
+describe("draws", () => {
+  /** χ² of the counts of many draws, and the value that it exceeds once in 100 000 times (Wilson & Hilferty 1931). */
+  const chiSquare = (rule: Rule, row: Float32Array): readonly [found: number, limit: number] => {
+    const count = 20_000
+    const distribution = rule(row)
+    const counts = new Map<number, number>()
+    for (let i = 0; i < count; i++) {
+      const { id } = draw(distribution, Key.derive(key, i))
+      counts.set(id, (counts.get(id) ?? 0) + 1)
+    }
+    const expected = probabilities(rule, row)
+    assert.isTrue([...counts.keys()].every((id) => expected.has(id)))
+    let found = 0
+    for (const [id, probability] of expected) found += ((counts.get(id) ?? 0) - count * probability) ** 2 / (count * probability)
+    const freedom = expected.size - 1
+    return [found, freedom * (1 - 2 / (9 * freedom) + 4.265 * Math.sqrt(2 / (9 * freedom))) ** 3]
+  }
+  const row = Float32Array.from([0.3, -1, 2, 1.5, -0.2, 1.5, -3, 0.8])
+
+  it.each<readonly [string, Options]>([
+    ["a temperature", { temperature: 1.3 }],
+    ["the likeliest few", { temperature: 1, topK: 4 }],
+    ["a share of the probability", { temperature: 1, topP: 0.8 }],
+    ["both", { temperature: 2, topK: 6, topP: 0.7 }]
+  ])("have the frequencies of their distribution, by %s", (_, chosen) => {
+    const [found, limit] = chiSquare(sampling(chosen), row)
+    assert.isBelow(found, limit)
+  })
+})
+
+describe("top-p", () => {
+  it("keeps a token while the mass before it is at most p, as Meta's code does", () => {
+    const row = Float32Array.from([0.5, 0.25, 0.125, 0.125], Math.log)
+    const kept = (topP: number) => [...sampling({ temperature: 1, topP })(row).ids]
+    assert.deepStrictEqual(kept(0.4), [0])
+    assert.deepStrictEqual(kept(0.6), [0, 1])
+    assert.deepStrictEqual(kept(0.8), [0, 1, 2])
+    assert.deepStrictEqual(kept(0.99), [0, 1, 2, 3])
+    assert.deepStrictEqual([...sampling({ temperature: 1, topP: 0.5 })(new Float32Array(4)).ids], [0, 1, 2]) // 0.5 before the third
+  })
+})
+
+describe("messages", () => {
+  const thrown = (run: () => unknown): Error => {
+    try {
+      run()
+    } catch (error) {
+      if (error instanceof Error) return error
+    }
+    return assert.fail("nothing was thrown")
+  }
+
+  it("say which logit is not a number", () => {
+    for (const rule of [greedy, sampling({ temperature: 1 })]) {
+      assert.instanceOf(thrown(() => rule(Float32Array.of(1, NaN))), LogitsError)
+      assert.strictEqual(thrown(() => rule(Float32Array.of(1, NaN))).message,
+        `sampling: logits must be finite or −∞, and one of them finite; id 1 of 2 has NaN
+  Usual causes: parameters that a diverged training step made NaN, or a mask that excludes every token.`)
+      assert.include(thrown(() => rule(Float32Array.of(1, Infinity))).message, "id 1 of 2 has +∞")
+      assert.include(thrown(() => rule(Float32Array.of(-Infinity, -Infinity))).message, "id 0 of 2 has −∞, as all others")
+    }
+  })
+
+  it("name every option that is out of range", () => {
+    const { message } = thrown(() => sampling({ temperature: 0, topK: 0.5, topP: 1.5 }))
+    assert.include(message, "temperature must be greater than 0, got 0; to take the likeliest token each time, use the greedy rule")
+    assert.include(message, "topK must be a whole number of at least 1, got 0.5; leave it out to keep every token")
+    assert.include(message, "topP must be greater than 0 and at most 1, got 1.5; leave it out to keep every token")
+  })
+})

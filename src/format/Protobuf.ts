@@ -37,58 +37,57 @@ export class ProtobufError extends Schema.TaggedError<ProtobufError>()("Protobuf
   }
 }
 
-const fail = (offset: number, problem: string) => Result.fail(new ProtobufError({ offset, problem }))
+/** What {@link visit} tells of each field: its number and wire type, and the places that {@link Field} explains. */
+export type Visit = (number: number, wire: WireType, start: number, from: number, end: number) => void
 
 /**
- * Splits the message in `bytes[from, to)` into its fields, in file order; nothing is copied, so a length that lies
- * costs nothing. Fails with the byte offset of the first thing that is not wire format.
+ * Walks the fields of the message in `bytes[from, to)` in file order; nothing is copied or allocated, so a length that lies
+ * costs nothing. Returns the first thing that is not wire format, with its byte offset, or undefined.
  */
+export const visit = (bytes: Uint8Array, from: number, to: number, each: Visit): ProtobufError | undefined => {
+  const wrong = (offset: number, problem: string) => new ProtobufError({ offset, problem })
+  let at = from
+  while (at < to) {
+    const start = at
+    let end = varintEnd(bytes, at, to)
+    if (end < 0) return wrong(at, `a field key does not end (${unended(end)})`)
+    const key = varintNumber(bytes, at, end)
+    const number = Math.floor(key / 8)
+    const wire = key % 8
+    if (number < 1 || number > 536_870_911) return wrong(at, `field number ${number} is not between 1 and 536870911`)
+    let payload = end
+    if (wire === 2) {
+      payload = varintEnd(bytes, end, to)
+      if (payload < 0) return wrong(end, `the length of field ${number} does not end (${unended(payload)})`)
+      end = payload + varintNumber(bytes, end, payload)
+    } else if (wire === 0) {
+      end = varintEnd(bytes, payload, to)
+      if (end < 0) return wrong(payload, `the varint of field ${number} does not end (${unended(end)})`)
+    } else if (wire === 5 || wire === 1) end = payload + (wire === 5 ? 4 : 8)
+    else {
+      return wrong(start, `field ${number} has wire type ${wire}; only 0, 1, 2 and 5 are readable (3 and 4 are groups)`)
+    }
+    if (end > to) {
+      return wrong(payload, `field ${number} claims ${end - payload} bytes, ${to - payload} are left in its message`)
+    }
+    each(number, wire, start, payload, end)
+    at = end
+  }
+  return undefined
+}
+
+/** The fields of the message in `bytes[from, to)`: {@link visit} as a value. */
 export const fields = (
   bytes: Uint8Array,
   from = 0,
   to = bytes.length
 ): Result.Result<ReadonlyArray<Field>, ProtobufError> => {
   const found: Array<Field> = []
-  let at = from
-  while (at < to) {
-    const start = at
-    let end = varintEnd(bytes, at, to)
-    if (end < 0) return fail(at, `a field key does not end (${-end === 1 ? "end of message" : "more than 10 bytes"})`)
-    const key = varintNumber(bytes, at, end)
-    const number = Math.floor(key / 8)
-    const wire = key % 8
-    if (number < 1 || number > 536_870_911) return fail(at, `field number ${number} is not between 1 and 536870911`)
-    at = end
-    let payload = at
-    switch (wire) {
-      case 0: {
-        end = varintEnd(bytes, at, to)
-        if (end < 0) {
-          return fail(at, `the varint of field ${number} does not end (${-end === 1 ? "end of message" : "more than 10 bytes"})`)
-        }
-        break
-      }
-      case 1:
-        end = at + 8
-        break
-      case 5:
-        end = at + 4
-        break
-      case 2: {
-        payload = varintEnd(bytes, at, to)
-        if (payload < 0) return fail(at, `the length of field ${number} does not end`)
-        end = payload + varintNumber(bytes, at, payload)
-        break
-      }
-      default:
-        return fail(start, `field ${number} has wire type ${wire}; only 0, 1, 2 and 5 are readable (3 and 4 are groups)`)
-    }
-    if (end > to) return fail(payload, `field ${number} claims ${end - payload} bytes, ${to - payload} are left in its message`)
-    found.push({ number, wire, start, from: payload, end })
-    at = end
-  }
-  return Result.succeed(found)
+  const error = visit(bytes, from, to, (number, wire, start, from, end) => found.push({ number, wire, start, from, end }))
+  return error === undefined ? Result.succeed(found) : Result.fail(error)
 }
+
+const unended = (end: number): string => end === -1 ? "end of message" : "more than 10 bytes"
 
 /** Where the varint at `at` ends; −1 if the message ends first, −2 if it is longer than any varint can be. */
 const varintEnd = (bytes: Uint8Array, at: number, to: number): number => {
@@ -101,13 +100,14 @@ const varintEnd = (bytes: Uint8Array, at: number, to: number): number => {
 
 /** The varint in `bytes[from, end)` as a number, exact below 2⁵³: larger ones are still large, which is all a length needs. */
 const varintNumber = (bytes: Uint8Array, from: number, end: number): number => {
+  if (end - from === 1) return bytes[from]!
   let value = 0
   for (let i = end - 1; i >= from; i--) value = value * 128 + (bytes[i]! & 0x7f)
   return value
 }
 
 /** An `int32`, `enum` or `bool` payload: the low 32 bits, signed, as protocol buffers define the narrowing. */
-export const int32 = (bytes: Uint8Array, field: Field): number => {
+export const int32 = (bytes: Uint8Array, field: Pick<Field, "from" | "end">): number => {
   let value = 0
   for (let i = field.from, shift = 0; i < field.end && shift < 32; i++, shift += 7) value |= (bytes[i]! & 0x7f) << shift
   return value
@@ -121,7 +121,7 @@ export const int64 = (bytes: Uint8Array, field: Field): bigint => {
 }
 
 /** A `float` payload (wire type 5). */
-export const float32 = (bytes: Uint8Array, field: Field): number => {
+export const float32 = (bytes: Uint8Array, field: Pick<Field, "from">): number => {
   for (let i = 0; i < 4; i++) floatBytes[i] = bytes[field.from + i]!
   return floatView.getFloat32(0, true)
 }

@@ -10,7 +10,6 @@
  *          there and the parts, which recur, are encoded once and remembered. The vocabulary decides where it may be cut, and
  *          unused or user-defined pieces, which look further, switch the memory off. Linear where words recur, else n log n.
  */
-import * as PairTable from "./PairTable.ts"
 import * as Utf8 from "./Utf8.ts"
 import type { UserDefined, Vocabulary } from "./Vocabulary.ts"
 
@@ -32,9 +31,7 @@ const frozen = (id: number): number => -2 - id
 
 /** An encoder for one vocabulary. */
 export const make = (vocabulary: Vocabulary): Encode => {
-  const { byteIds, looseCharacters, rank, size, unitSymbol, unkId, unused } = vocabulary
-  const merges = vocabulary.merges.slots
-  const neighbours = vocabulary.neighbours.slots
+  const { areNeighbours, byteIds, looseCharacters, merge, rank, size, unitSymbol, unkId, unused } = vocabulary
   const hasUserDefined = vocabulary.userDefined.size > 0
   const wordByWord = !hasUserDefined && unused === undefined
 
@@ -50,7 +47,7 @@ export const make = (vocabulary: Vocabulary): Encode => {
   const asciiNeighbours = new Uint8Array(128 * 128)
   for (let left = 0; left < 128; left++) {
     for (let right = 0; right < 128; right++) {
-      if (PairTable.get(neighbours, unitSymbol[left]!, unitSymbol[right]!) >= 0) asciiNeighbours[(left << 7) | right] = 1
+      if (areNeighbours(unitSymbol[left]!, unitSymbol[right]!)) asciiNeighbours[(left << 7) | right] = 1
     }
   }
 
@@ -115,7 +112,7 @@ export const make = (vocabulary: Vocabulary): Encode => {
     const isLow = (unit & 0xfc00) === 0xdc00
     if (isLow && (before & 0xfc00) === 0xd800) return true
     const start = (before & 0xfc00) === 0xdc00 && at > 1 && (source.charCodeAt(at - 2) & 0xfc00) === 0xd800 ? at - 2 : at - 1
-    return PairTable.get(neighbours, symbolAt(start), symbolAt(at)) >= 0
+    return areNeighbours(symbolAt(start), symbolAt(at))
   }
 
   const symbolAt = (at: number): number => {
@@ -138,7 +135,7 @@ export const make = (vocabulary: Vocabulary): Encode => {
     if (count <= LONGEST_SCANNED || unused !== undefined) return mergeAndWrite(0, count)
     let from = 0
     for (let i = 1; i <= count; i++) {
-      if (i < count && PairTable.get(neighbours, symbols[i - 1]!, symbols[i]!) >= 0) continue
+      if (i < count && areNeighbours(symbols[i - 1]!, symbols[i]!)) continue
       mergeAndWrite(from, i)
       from = i
     }
@@ -177,7 +174,7 @@ export const make = (vocabulary: Vocabulary): Encode => {
   const mergeByScanning = (from: number, end: number): void => {
     let last = end - from - 1
     for (let i = 0; i < last; i++) {
-      const pair = PairTable.get(merges, symbols[from + i]!, symbols[from + i + 1]!)
+      const pair = merge(symbols[from + i]!, symbols[from + i + 1]!)
       pairs[i] = pair
       order[i] = pair < 0 ? NEVER : rank[pair]!
     }
@@ -200,7 +197,7 @@ export const make = (vocabulary: Vocabulary): Encode => {
       }
       last--
       for (let i = best > 0 ? best - 1 : best; i <= best && i < last; i++) {
-        const pair = PairTable.get(merges, symbols[from + i]!, symbols[from + i + 1]!)
+        const pair = merge(symbols[from + i]!, symbols[from + i + 1]!)
         pairs[i] = pair
         order[i] = pair < 0 ? NEVER : rank[pair]!
       }
@@ -220,7 +217,7 @@ export const make = (vocabulary: Vocabulary): Encode => {
     const pairAt = new Int32Array(count).fill(-1)
     const heap = minimumHeap(count)
     const add = (left: number, right: number): void => {
-      const pair = PairTable.get(merges, text[left]!, text[right]!)
+      const pair = merge(text[left]!, text[right]!)
       pairAt[left] = pair
       if (pair < 0) return
       heap.push(rank[pair]! * PLACES + left)

@@ -49,21 +49,20 @@ export const make = (model: SentencePiece.Model): Detokenizer => {
   const { pieces } = model
   const { addDummyPrefix, removeExtraWhitespaces } = model.normalizer
   const stripsSpace = addDummyPrefix || removeExtraWhitespaces
-  const kinds = Uint8Array.from(pieces, ({ type }) => type === "control" ? CONTROL : type === "unknown" ? UNKNOWN : type === "byte" ? BYTE : TEXT)
-  // For a byte piece, its byte; for others, their text with spaces.
-  const texts = pieces.map(({ text, type }) =>
-    type === "control" ? "" : type === "unknown" ? model.trainer.unkSurface : type === "byte" ? "" : text.replaceAll("\u2581", " ")
-  )
-  const byteValues = Uint8Array.from(pieces, ({ text, type }) => type === "byte" ? Number(text.slice(1, 5)) : 0)
-  const startsWithSpace = Uint8Array.from(pieces, ({ text, type }, id) => kinds[id] === TEXT && text.startsWith("\u2581") ? 1 : 0)
-  const surface = new TextEncoder().encode(texts.join(""))
+  const kinds = new Uint8Array(pieces.length)
+  const byteValues = new Uint8Array(pieces.length)
+  const startsWithSpace = new Uint8Array(pieces.length)
   const offsets = new Int32Array(pieces.length + 1)
   const byteLengths = new Int32Array(pieces.length)
+  const surface = surfaceBytes(model, offsets)
   for (let id = 0; id < pieces.length; id++) {
-    const count = Utf8.textByteCount(texts[id]!)
-    offsets[id + 1] = offsets[id]! + count
-    byteLengths[id] = kinds[id] === BYTE ? 1 : count
+    const { text, type } = pieces[id]!
+    kinds[id] = type === "control" ? CONTROL : type === "unknown" ? UNKNOWN : type === "byte" ? BYTE : TEXT
+    if (type === "byte") byteValues[id] = Number(text.slice(1, 5))
+    if (kinds[id] === TEXT && text.charCodeAt(0) === 0x2581) startsWithSpace[id] = 1
+    byteLengths[id] = type === "byte" ? 1 : offsets[id + 1]! - offsets[id]!
   }
+  const textOf = (id: number, skipped: number): string => Utf8.validText(surface.subarray(offsets[id]! + skipped, offsets[id + 1]!))
 
   const decode = (ids: ArrayLike<number>): string => {
     let output = new Uint8Array(ids.length * 6 + 64)
@@ -137,7 +136,7 @@ export const make = (model: SentencePiece.Model): Detokenizer => {
         if (consumedSpace || hasText) atBeginning = false
         consumedSpace = atBeginning && stripsSpace && startsWithSpace[id] === 1
       }
-      const text = atBeginning && consumedSpace ? texts[id]!.slice(1) : texts[id]!
+      const text = textOf(id, atBeginning && consumedSpace ? 1 : 0)
       if (removeExtraWhitespaces) consumedSpace = false
       hasText ||= text !== ""
       return before + text
@@ -153,6 +152,33 @@ export const make = (model: SentencePiece.Model): Detokenizer => {
   }
 
   return { decode, streamDecoder, byteLengths }
+}
+
+/** The UTF-8 that each piece stands for, laid end to end; fills `offsets`. Bytes and control pieces stand for none by themselves. */
+const surfaceBytes = (model: SentencePiece.Model, offsets: Int32Array): Uint8Array => {
+  const { pieces } = model
+  let room = 0
+  for (let id = 0; id < pieces.length; id++) room += pieces[id]!.text.length * 3
+  const unkSurface = new TextEncoder().encode(model.trainer.unkSurface)
+  const surface = new Uint8Array(room + unkSurface.length)
+  let length = 0
+  for (let id = 0; id < pieces.length; id++) {
+    const { text, type } = pieces[id]!
+    if (type === "unknown") {
+      surface.set(unkSurface, length)
+      length += unkSurface.length
+    } else if (type !== "byte" && type !== "control") {
+      for (let i = 0; i < text.length; i++) {
+        let codePoint = text.charCodeAt(i)
+        if (codePoint === 0x2581) codePoint = 0x20
+        if ((codePoint & 0xf800) === 0xd800) codePoint = text.codePointAt(i++)!
+        if (codePoint < 0x80) surface[length++] = codePoint
+        else for (let k = 0; k < Utf8.byteCount(codePoint); k++) surface[length++] = Utf8.byteOf(codePoint, k)
+      }
+    }
+    offsets[id + 1] = length
+  }
+  return surface.slice(0, length)
 }
 
 /** Rewrites the bytes of a run of byte pieces: each that belongs to no character becomes U+FFFD. Returns the new end. */

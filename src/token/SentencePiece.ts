@@ -98,72 +98,71 @@ const modelTypes: ReadonlyArray<TrainerSpecification["modelType"]> = ["unigram",
 /** Reads a `.model` file and checks that it is a consistent vocabulary; reports every problem, not only the first. */
 export const parse = (bytes: Uint8Array): Result.Result<Model, SentencePieceError> => {
   const problems: Array<Problem> = []
-  const read = (from: number, end: number): ReadonlyArray<Protobuf.Field> => {
-    const result = Protobuf.fields(bytes, from, end)
-    if (Result.isSuccess(result)) return result.success
-    problems.push({ offset: result.failure.offset, problem: result.failure.problem })
-    return []
-  }
+  const { others, pieceStarts, pieces } = readPieces(bytes, problems)
   const nested = (field: Protobuf.Field, name: string): ReadonlyArray<Protobuf.Field> => {
-    if (field.wire === 2) return read(field.from, field.end)
-    problems.push({ offset: field.start, problem: `${name} (field ${field.number}) has wire type ${field.wire} where a message has 2` })
+    if (field.wire !== 2) {
+      problems.push({
+        offset: field.start,
+        problem: `${name} (field ${field.number}) has wire type ${field.wire} where a message has 2`
+      })
+      return []
+    }
+    const result = Protobuf.fields(bytes, field.from, field.end)
+    if (Result.isSuccess(result)) return result.success
+    problems.push(result.failure)
     return []
   }
-  const top = read(0, bytes.length)
-  const pieceFields = top.filter((field) => field.number === 1)
-  const parsed = readPieces(bytes, pieceFields, nested, problems)
   let trainer = defaultTrainer
   let normalizer = defaultNormalizer
   let hasDenormalizer = false
-  for (const field of top) {
+  for (const field of others) {
     if (field.number === 2) trainer = readTrainer(bytes, nested(field, "trainer"), trainer, problems)
     if (field.number === 3) normalizer = readNormalizer(bytes, nested(field, "normalizer"), normalizer, problems)
     if (field.number === 5) {
-      hasDenormalizer = readNormalizer(bytes, nested(field, "denormalizer"), defaultNormalizer, problems).charsmap.length > 0
+      const denormalizer = readNormalizer(bytes, nested(field, "denormalizer"), defaultNormalizer, problems)
+      hasDenormalizer = denormalizer.charsmap.length > 0
     }
   }
-  const pieces = parsed ?? []
-  if (problems.length === 0) checkPieces(pieces, trainer.byteFallback, (id) => pieceFields[id]?.start ?? 0, problems)
-  const [first, ...rest] = problems
+  if (problems.length === 0) checkPieces(pieces, trainer.byteFallback, (id) => pieceStarts[id]!, problems)
+  const [first, ...rest] = problems.map(({ offset, problem }) => ({ offset, problem }))
   return first === undefined
     ? Result.succeed({ bytes, pieces, trainer, normalizer, hasDenormalizer })
     : Result.fail(new SentencePieceError({ problems: [first, ...rest] }))
 }
 
-/** All piece texts are decoded by one call and cut afterwards: a call for each would take longer than the rest of the parse. */
-const readPieces = (
-  bytes: Uint8Array,
-  pieceFields: ReadonlyArray<Protobuf.Field>,
-  nested: (field: Protobuf.Field, name: string) => ReadonlyArray<Protobuf.Field>,
-  problems: Array<Problem>
-): ReadonlyArray<Piece> | undefined => {
-  const before = problems.length
-  const textBytes = new Uint8Array(pieceFields.reduce((sum, field) => sum + field.end - field.from, 0))
-  const unitCounts = new Int32Array(pieceFields.length)
-  const scores = new Float32Array(pieceFields.length)
-  const types = new Uint8Array(pieceFields.length)
+/**
+ * The pieces, where each begins, and the other fields of the file. A vocabulary has tens of thousands of pieces, and this
+ * decides how long loading takes: no object for a field, and one call to decode all texts, which are cut afterwards.
+ */
+const readPieces = (bytes: Uint8Array, problems: Array<Problem>) => {
+  const others: Array<Protobuf.Field> = []
+  const pieceStarts: Array<number> = []
+  const scores: Array<number> = []
+  const types: Array<number> = []
+  const unitCounts: Array<number> = []
+  const textBytes = new Uint8Array(bytes.length)
   let length = 0
-  pieceFields.forEach((pieceField, id) => {
-    let from = 0
-    let end = 0
-    for (const field of nested(pieceField, `piece ${id}`)) {
-      const wire = field.number === 1 ? 2 : field.number === 2 ? 5 : field.number === 3 ? 0 : field.wire
-      if (field.wire !== wire) {
-        problems.push({ offset: field.start, problem: `piece ${id}: field ${field.number} has wire type ${field.wire}, not ${wire}` })
-      } else if (field.number === 1) {
-        from = field.from
-        end = field.end
-      } else if (field.number === 2) {
-        scores[id] = Protobuf.float32(bytes, field)
-      } else if (field.number === 3) {
-        const type = Protobuf.int32(bytes, field)
-        if (type < 1 || type > 6) problems.push({ offset: field.start, problem: `piece ${id}: type ${type} is not one of 1 to 6` })
-        types[id] = type - 1
-      }
+  let id = -1
+
+  const readField: Protobuf.Visit = (number, wire, start, from, end) => {
+    const expected = number === 1 ? 2 : number === 2 ? 5 : number === 3 ? 0 : wire
+    if (wire !== expected) {
+      problems.push({ offset: start, problem: `piece ${id}: field ${number} has wire type ${wire}, not ${expected}` })
+    } else if (number === 1) readText(from, end)
+    else if (number === 2) scores[id] = Protobuf.float32(bytes, { from })
+    else if (number === 3) {
+      const type = Protobuf.int32(bytes, { from, end })
+      if (type < 1 || type > 6) problems.push({ offset: start, problem: `piece ${id}: type ${type} is not one of 1 to 6` })
+      types[id] = type - 1
     }
+  }
+  let textStart = 0
+  const readText = (from: number, end: number): void => {
+    // Should a piece have two texts, the last counts, as in any protocol buffer.
+    length = textStart
     let units = 0
     for (let at = from; at < end;) {
-      const count = Utf8.characterLength(bytes, at, end)
+      const count = bytes[at]! < 0x80 ? 1 : Utf8.characterLength(bytes, at, end)
       if (count === 0) {
         problems.push({ offset: at, problem: `piece ${id}: byte 0x${bytes[at]!.toString(16)} is not valid UTF-8` })
         break
@@ -172,15 +171,32 @@ const readPieces = (
       for (let i = 0; i < count; i++) textBytes[length++] = bytes[at++]!
     }
     unitCounts[id] = units
+  }
+  const error = Protobuf.visit(bytes, 0, bytes.length, (number, wire, start, from, end) => {
+    if (number !== 1 || wire !== 2) {
+      others.push({ number, wire, start, from, end })
+      if (number === 1) problems.push({ offset: start, problem: `a piece (field 1) has wire type ${wire}, not 2` })
+      return
+    }
+    id++
+    pieceStarts.push(start)
+    scores.push(0)
+    types.push(0)
+    unitCounts.push(0)
+    textStart = length
+    const pieceError = Protobuf.visit(bytes, from, end, readField)
+    if (pieceError !== undefined) problems.push(pieceError)
   })
-  if (problems.length > before) return undefined
-  const text = Utf8.validText(textBytes.subarray(0, length))
-  let at = 0
-  return pieceFields.map((_, id): Piece => {
-    const from = at
-    at += unitCounts[id]!
-    return { text: text.slice(from, at), score: scores[id]!, type: pieceTypes[types[id]!]! }
-  })
+  if (error !== undefined) problems.push(error)
+
+  const pieces: Array<Piece> = []
+  if (problems.length === 0) {
+    const text = Utf8.validText(textBytes.subarray(0, length))
+    for (let i = 0, at = 0; i <= id; at += unitCounts[i++]!) {
+      pieces.push({ text: text.slice(at, at + unitCounts[i]!), score: scores[i]!, type: pieceTypes[types[i]!]! })
+    }
+  }
+  return { others, pieceStarts, pieces }
 }
 
 const checkPieces = (
@@ -192,19 +208,21 @@ const checkPieces = (
   const idOf = new Map<string, number>()
   const unknown: Array<number> = []
   let bytePieces = 0
-  pieces.forEach((piece, id) => {
-    const say = (problem: string) => problems.push({ offset: offset(id), problem: `piece ${id}: ${problem}` })
-    if (piece.text === "") say("its text is empty")
-    if (!Number.isFinite(piece.score)) say(`score ${piece.score} of ${JSON.stringify(piece.text)} is not finite, so merges have no order`)
-    if (idOf.has(piece.text)) say(`${JSON.stringify(piece.text)} is already piece ${idOf.get(piece.text)}`)
-    else idOf.set(piece.text, id)
-    if (piece.type === "unknown") unknown.push(id)
-    if (piece.type === "byte") {
+  const say = (id: number, problem: string) => problems.push({ offset: offset(id), problem: `piece ${id}: ${problem}` })
+  for (let id = 0; id < pieces.length; id++) {
+    const { score, text, type } = pieces[id]!
+    if (text === "") say(id, "its text is empty")
+    if (!Number.isFinite(score)) say(id, `score ${score} of ${JSON.stringify(text)} is not finite, so merges have no order`)
+    const first = idOf.get(text)
+    if (first !== undefined) say(id, `${JSON.stringify(text)} is already piece ${first}`)
+    else idOf.set(text, id)
+    if (type === "unknown") unknown.push(id)
+    if (type === "byte") {
       bytePieces++
-      if (!byteFallback) say(`byte piece ${JSON.stringify(piece.text)}, but byte_fallback is off in the trainer field`)
-      if (!/^<0x[0-9A-F]{2}>$/.test(piece.text)) say(`${JSON.stringify(piece.text)} is no byte; bytes are named <0x00> to <0xFF>`)
+      if (!byteFallback) say(id, `byte piece ${JSON.stringify(text)}, but byte_fallback is off in the trainer field`)
+      if (!/^<0x[0-9A-F]{2}>$/.test(text)) say(id, `${JSON.stringify(text)} is no byte; bytes are named <0x00> to <0xFF>`)
     }
-  })
+  }
   if (unknown.length !== 1) {
     problems.push({
       offset: 0,

@@ -1,18 +1,19 @@
 /**
  * A vocabulary compiled for merging: which two symbols merge into which piece, and how early.
  *
- *     merges = { (l, r) → p : l · r = p, p mergeable, l and r mergeable or single characters }
+ *     merge(l, r) = p  ⇔  l · r = p, a piece that may be merged
  *
- * A *symbol* is a number: below `size` it is the id of a piece; from `size` on it is a character that occurs inside pieces
- * without being one (it can be merged, but not written). −1 is a character that occurs in no piece.
+ * A *symbol* is a number: below `size` it is the id of a piece; from `size` on it is a character that occurs inside
+ * pieces without being one (it can be merged, but not written). −1 is a character that occurs in no piece.
  *
- * From     google/sentencepiece, `src/bpe_model.cc`: two symbols merge if their concatenation is a normal (or unused) piece, best score first.
- * Checked  token/Vocabulary (every split of every piece by brute force; the 61 249 merges of the Llama 2 vocabulary).
+ * From     google/sentencepiece, `src/bpe_model.cc`: two symbols merge if their concatenation is a normal (or unused)
+ *          piece, the best score first.
+ * Checked  token/Vocabulary (all splits of all pieces, by brute force); token/BytePair.
  */
 import * as PairTable from "./PairTable.ts"
 import type * as SentencePiece from "./SentencePiece.ts"
 
-/** See the module header. Nothing changes after {@link make}. */
+/** See the module header. But for what {@link Vocabulary.merge} remembers, nothing changes after {@link make}. */
 export interface Vocabulary {
   readonly pieces: ReadonlyArray<SentencePiece.Piece>
   readonly size: number
@@ -24,12 +25,12 @@ export interface Vocabulary {
   readonly astralSymbol: ReadonlyMap<number, number>
   /** The character of symbol `size + i`. */
   readonly looseCharacters: ReadonlyArray<number>
+  /** The piece that two symbols merge into, or −1. */
+  readonly merge: (left: number, right: number) => number
   /** Order of merging, by piece: 0 is the best score; equal scores have equal ranks. */
   readonly rank: Int32Array
-  /** (left, right) → the piece they merge into. */
-  readonly merges: PairTable.PairTable
-  /** The pairs of characters that stand side by side inside some piece. Between any other two, nothing ever merges. */
-  readonly neighbours: PairTable.PairTable
+  /** Whether two characters stand side by side inside some piece. Between any other two, nothing ever merges. */
+  readonly areNeighbours: (left: number, right: number) => boolean
   /** 1 for each piece of type `unused`; undefined when there is none. */
   readonly unused: Uint8Array | undefined
   /** Pieces of type `user-defined` by first code unit, longest first. */
@@ -46,150 +47,201 @@ export interface UserDefined {
 }
 
 const SPACE = 0x2581
+/** In the memory of merges, for two symbols that do not merge; −1 there means not yet asked. */
+const NONE = -2
+/** Pairs remembered at most, about 4 MB; then all are forgotten. */
+const MOST_REMEMBERED = 1 << 17
 
 /** Compiles the pieces of a checked model; `escapeWhitespaces` says that U+0020 in text means U+2581. */
 export const make = (pieces: ReadonlyArray<SentencePiece.Piece>, escapeWhitespaces: boolean): Vocabulary => {
   const size = pieces.length
-  const unitSymbol = new Int32Array(0x10000).fill(-1)
-  const astralSymbol = new Map<number, number>()
-  const looseCharacters: Array<number> = []
-  const byteIds = new Int32Array(256).fill(-1)
-  const userDefined = new Map<number, Array<UserDefined>>()
-  let unkId = 0
-  let hasUnused = false
+  const kinds = specialPieces(pieces)
+  const characters = characterSymbols(pieces)
+  const { astralSymbol, looseCharacters, symbolOf, unitSymbol } = characters
+  const neighbours = PairTable.make(4096)
   for (let id = 0; id < size; id++) {
-    const { text, type } = pieces[id]!
-    if (type === "unknown") unkId = id
-    else if (type === "byte") byteIds[Number(text.slice(1, 5))] = id
-    else if (type === "user-defined") {
-      const first = text.charCodeAt(0)
-      userDefined.set(first, userDefined.get(first) ?? [])
-      userDefined.get(first)!.push({ id, text })
-    } else if (type === "unused") hasUnused = true
-    if (isMergeable(pieces[id]!) && text.length <= 2) {
-      const codePoint = text.codePointAt(0)!
-      if (codePoint > 0xffff) astralSymbol.set(codePoint, id)
-      else if (text.length === 1) unitSymbol[codePoint] = id
-    }
-  }
-  for (const entries of userDefined.values()) entries.sort((a, b) => b.text.length - a.text.length)
-
-  const symbolOf = (codePoint: number): number => {
-    const known = codePoint > 0xffff ? astralSymbol.get(codePoint) ?? -1 : unitSymbol[codePoint]!
-    if (known >= 0) return known
-    const symbol = size + looseCharacters.length
-    looseCharacters.push(codePoint)
-    if (codePoint > 0xffff) astralSymbol.set(codePoint, symbol)
-    else unitSymbol[codePoint] = symbol
-    return symbol
-  }
-
-  const index = pieceIndex(pieces)
-  const merges = PairTable.make(size * 2)
-  const neighbours = PairTable.make(size)
-  const characters = new Int32Array(index.longest)
-  const prefix = new Int32Array(index.longest + 1)
-  const starts = new Int32Array(index.longest + 1)
-  for (let id = 0; id < size; id++) {
-    if (!isMergeable(pieces[id]!)) continue
-    const from = index.offsets[id]!
-    const end = index.offsets[id + 1]!
-    let count = 0
-    for (let at = from; at < end; at++) {
-      const start = at
-      let character = index.units[at]!
-      if (character >= 0xd800 && character < 0xdc00) character = 0x10000 + ((character - 0xd800) << 10) + (index.units[++at]! - 0xdc00)
-      starts[count] = start
-      prefix[count + 1] = index.hash(prefix[count]!, start, at + 1)
-      characters[count++] = symbolOf(character)
-    }
-    starts[count] = end
-    for (let i = 1; i < count; i++) {
-      PairTable.set(neighbours, characters[i - 1]!, characters[i]!, 1)
-      const middle = starts[i]!
-      const left = i === 1 ? characters[0]! : index.find(from, middle, prefix[i]!)
-      if (left < 0) continue
-      const right = i === count - 1 ? characters[i]! : index.findSuffix(middle, end, prefix[i]!, prefix[count]!)
-      if (right >= 0) PairTable.set(merges, left, right, id)
-    }
+    if (isMergeable(pieces[id]!)) addNeighbours(neighbours, pieces[id]!.text, symbolOf)
   }
   if (escapeWhitespaces) unitSymbol[0x20] = unitSymbol[SPACE]!
+
+  const index = symbolIndex(pieces, looseCharacters)
+  let remembered = PairTable.make(4096)
+  const merge = (left: number, right: number): number => {
+    if (left < 0 || right < 0) return -1
+    const known = PairTable.get(remembered.slots, left, right)
+    if (known >= 0) return known
+    if (known === NONE) return -1
+    if (remembered.count >= MOST_REMEMBERED) remembered = PairTable.make(4096)
+    const found = index.find(left, right)
+    PairTable.set(remembered, left, right, found < 0 ? NONE : found)
+    return found
+  }
   return {
+    ...kinds,
     pieces,
     size,
     escapesSpaces: escapeWhitespaces,
     unitSymbol,
     astralSymbol,
     looseCharacters,
+    merge,
     rank: ranks(pieces),
-    merges,
-    neighbours,
-    unused: hasUnused ? Uint8Array.from(pieces, ({ type }) => type === "unused" ? 1 : 0) : undefined,
-    userDefined,
-    unkId,
-    byteIds: byteIds[0]! >= 0 ? byteIds : undefined
+    areNeighbours: (left, right) => PairTable.get(neighbours.slots, left, right) >= 0
   }
 }
 
+/** Whether text may become the piece by merging. */
 const isMergeable = (piece: SentencePiece.Piece): boolean => piece.type === "normal" || piece.type === "unused"
 
-/**
- * Finds mergeable pieces of two characters or more by the hash of a stretch of another piece's code units. The hash is a
- * polynomial, so the hash of any suffix follows from two prefix hashes: all splits of all pieces cost one pass.
- */
-const pieceIndex = (pieces: ReadonlyArray<SentencePiece.Piece>) => {
-  const offsets = new Int32Array(pieces.length + 1)
-  let longest = 0
+const specialPieces = (pieces: ReadonlyArray<SentencePiece.Piece>) => {
+  const byteIds = new Int32Array(256).fill(-1)
+  const unused = new Uint8Array(pieces.length)
+  const userDefined = new Map<number, Array<UserDefined>>()
+  let unkId = 0
+  let hasUnused = false
   for (let id = 0; id < pieces.length; id++) {
-    const { length } = pieces[id]!.text
-    if (length > longest) longest = length
-    offsets[id + 1] = offsets[id]! + length
+    const { text, type } = pieces[id]!
+    if (type === "normal") continue
+    if (type === "unknown") unkId = id
+    else if (type === "byte") byteIds[Number(text.slice(1, 5))] = id
+    else if (type === "unused") {
+      unused[id] = 1
+      hasUnused = true
+    } else if (type === "user-defined") {
+      const first = text.charCodeAt(0)
+      userDefined.set(first, userDefined.get(first) ?? [])
+      userDefined.get(first)!.push({ id, text })
+    }
   }
-  const units = new Uint16Array(offsets[pieces.length]!)
-  const powers = new Int32Array(longest + 1).fill(1)
-  for (let i = 1; i <= longest; i++) powers[i] = Math.imul(powers[i - 1]!, BASE)
-  const hash = (start: number, from: number, end: number): number => {
-    let h = start
-    for (let i = from; i < end; i++) h = (Math.imul(h, BASE) + units[i]! + 1) | 0
-    return h
+  for (const entries of userDefined.values()) entries.sort((a, b) => b.text.length - a.text.length)
+  return { unkId, userDefined, unused: hasUnused ? unused : undefined, byteIds: byteIds[0]! >= 0 ? byteIds : undefined }
+}
+
+/** Characters that are pieces, and a function that gives each other character of a piece a symbol of its own. */
+const characterSymbols = (pieces: ReadonlyArray<SentencePiece.Piece>) => {
+  const unitSymbol = new Int32Array(0x10000).fill(-1)
+  const astralSymbol = new Map<number, number>()
+  const looseCharacters: Array<number> = []
+  const set = (codePoint: number, symbol: number): void => {
+    if (codePoint > 0xffff) astralSymbol.set(codePoint, symbol)
+    else unitSymbol[codePoint] = symbol
   }
-  let slots = 16
-  while (slots < pieces.length * 2) slots *= 2
-  const ids = new Int32Array(slots).fill(-1)
-  const hashes = new Int32Array(slots)
-  const slotOf = (h: number): number => (Math.imul(h ^ (h >>> 16), 0x85ebca6b) >>> 7) & (slots - 1)
   for (let id = 0; id < pieces.length; id++) {
     const { text } = pieces[id]!
-    const from = offsets[id]!
-    for (let i = 0; i < text.length; i++) units[from + i] = text.charCodeAt(i)
-    if (!isMergeable(pieces[id]!)) continue
-    const h = hash(0, from, offsets[id + 1]!)
-    let slot = slotOf(h)
-    while (ids[slot]! >= 0) slot = (slot + 1) & (slots - 1)
-    ids[slot] = id
-    hashes[slot] = h
+    if (text.length > 2 || !isMergeable(pieces[id]!)) continue
+    const codePoint = text.codePointAt(0)!
+    if (text.length === (codePoint > 0xffff ? 2 : 1)) set(codePoint, id)
   }
-  const find = (from: number, end: number, h: number): number => {
-    for (let slot = slotOf(h); ids[slot]! >= 0; slot = (slot + 1) & (slots - 1)) {
-      if (hashes[slot]! !== h) continue
-      const other = offsets[ids[slot]!]!
-      if (offsets[ids[slot]! + 1]! - other !== end - from) continue
-      let i = from
-      while (i < end && units[i] === units[other + i - from]) i++
-      if (i === end) return ids[slot]!
+  const symbolOf = (codePoint: number): number => {
+    const known = codePoint > 0xffff ? astralSymbol.get(codePoint) ?? -1 : unitSymbol[codePoint]!
+    if (known >= 0) return known
+    const symbol = pieces.length + looseCharacters.length
+    looseCharacters.push(codePoint)
+    set(codePoint, symbol)
+    return symbol
+  }
+  return { unitSymbol, astralSymbol, looseCharacters, symbolOf }
+}
+
+const addNeighbours = (
+  neighbours: PairTable.PairTable,
+  text: string,
+  symbolOf: (codePoint: number) => number
+): void => {
+  let previous = -1
+  for (let i = 0; i < text.length; i++) {
+    let codePoint = text.charCodeAt(i)
+    if ((codePoint & 0xf800) === 0xd800) codePoint = text.codePointAt(i++)!
+    const symbol = symbolOf(codePoint)
+    if (previous >= 0 && PairTable.get(neighbours.slots, previous, symbol) < 0) {
+      PairTable.set(neighbours, previous, symbol, 1)
+    }
+    previous = symbol
+  }
+}
+
+/**
+ * Finds the piece that two symbols spell together. The hash of a text is a polynomial in its code units, so that of a
+ * concatenation follows from the hashes of its parts.
+ */
+const symbolIndex = (pieces: ReadonlyArray<SentencePiece.Piece>, looseCharacters: ReadonlyArray<number>) => {
+  const count = pieces.length + looseCharacters.length
+  const offsets = new Int32Array(count + 1)
+  let longest = 2
+  for (let symbol = 0; symbol < count; symbol++) {
+    const length = symbol < pieces.length
+      ? pieces[symbol]!.text.length
+      : looseCharacters[symbol - pieces.length]! > 0xffff ? 2 : 1
+    if (length > longest) longest = length
+    offsets[symbol + 1] = offsets[symbol]! + length
+  }
+  const units = new Uint16Array(offsets[count]!)
+  const hashes = new Int32Array(count)
+  const powers = new Int32Array(longest + 1).fill(1)
+  for (let i = 1; i <= longest; i++) powers[i] = Math.imul(powers[i - 1]!, BASE)
+  let slotCount = 16
+  while (slotCount < pieces.length * 2) slotCount *= 2
+  const ids = new Int32Array(slotCount).fill(-1)
+  const slotOf = (hash: number): number => (Math.imul(hash ^ (hash >>> 16), 0x85ebca6b) >>> 7) & (slotCount - 1)
+  const add = (symbol: number, text: string): void => {
+    const from = offsets[symbol]!
+    let hash = 0
+    for (let i = 0; i < text.length; i++) {
+      const unit = text.charCodeAt(i)
+      units[from + i] = unit
+      hash = (Math.imul(hash, BASE) + unit + 1) | 0
+    }
+    hashes[symbol] = hash
+  }
+  for (let id = 0; id < pieces.length; id++) {
+    add(id, pieces[id]!.text)
+    if (!isMergeable(pieces[id]!)) continue
+    let slot = slotOf(hashes[id]!)
+    while (ids[slot]! >= 0) slot = (slot + 1) & (slotCount - 1)
+    ids[slot] = id
+  }
+  looseCharacters.forEach((codePoint, i) => add(pieces.length + i, String.fromCodePoint(codePoint)))
+
+  const matches = (at: number, symbol: number): boolean => {
+    const from = offsets[symbol]!
+    for (let i = offsets[symbol + 1]! - 1 - from; i >= 0; i--) if (units[at + i] !== units[from + i]) return false
+    return true
+  }
+  const find = (left: number, right: number): number => {
+    const leftLength = offsets[left + 1]! - offsets[left]!
+    const rightLength = offsets[right + 1]! - offsets[right]!
+    const hash = (Math.imul(hashes[left]!, powers[rightLength]!) + hashes[right]!) | 0
+    for (let slot = slotOf(hash); ids[slot]! >= 0; slot = (slot + 1) & (slotCount - 1)) {
+      const id = ids[slot]!
+      const from = offsets[id]!
+      if (hashes[id] !== hash || offsets[id + 1]! - from !== leftLength + rightLength) continue
+      if (matches(from, left) && matches(from + leftLength, right)) return id
     }
     return -1
   }
-  const findSuffix = (middle: number, end: number, head: number, whole: number): number =>
-    find(middle, end, (whole - Math.imul(head, powers[end - middle]!)) | 0)
-  return { units, offsets, longest, hash, find, findSuffix }
+  return { find }
 }
 const BASE = 0x01000193
 
 /** Dense ranks of the scores, best first. */
 const ranks = (pieces: ReadonlyArray<SentencePiece.Piece>): Int32Array => {
-  const scores = Float32Array.from(pieces, (piece) => -piece.score).sort()
-  const rankOf = new Map<number, number>()
-  for (const score of scores) if (!rankOf.has(-score)) rankOf.set(-score, rankOf.size)
-  return Int32Array.from(pieces, (piece) => rankOf.get(piece.score)!)
+  const sorted = new Float32Array(pieces.length)
+  for (let id = 0; id < pieces.length; id++) sorted[id] = -pieces[id]!.score
+  sorted.sort()
+  let distinct = 0
+  for (let i = 0; i < sorted.length; i++) {
+    if (i === 0 || sorted[i] !== sorted[distinct - 1]) sorted[distinct++] = sorted[i]!
+  }
+  const found = new Int32Array(pieces.length)
+  for (let id = 0; id < pieces.length; id++) {
+    const target = -pieces[id]!.score
+    let low = 0
+    for (let high = distinct - 1; low < high;) {
+      const middle = (low + high) >> 1
+      if (sorted[middle]! < target) low = middle + 1
+      else high = middle
+    }
+    found[id] = low
+  }
+  return found
 }

@@ -60,7 +60,7 @@ describe("Protobuf", () => {
         assert.strictEqual(hex(Protobuf.payload(bytes, packed!)), values.join(""))
         floats.forEach((value, i) => assert.strictEqual(view.getFloat32(packedFloats!.from + 4 * i, true), value))
       }
-    ))
+    ), { numRuns: 50 })
   })
 
   it("the fields of a message, laid end to end, are the message: nothing unknown is lost", () => {

@@ -1,0 +1,350 @@
+/**
+ * Pretraining: a Llama learns to predict the next token of a corpus, from scratch.
+ *
+ *     minimise −Σ log p(tokenᵢ | tokens before i), by AdamW with clipping, warm-up and a cosine to a tenth
+ *
+ * The recipe in order: documents become tokens, tokens become windows, windows become shuffled batches; the model is
+ * drawn, or read from a snapshot; then step by step: gradient, norm, update, journal; now and then validation and a
+ * snapshot. It is a stream of events; whoever takes them decides what to show.
+ *
+ * A step is a function of configuration, data and the state before it, so a run that was killed and resumed ends with
+ * the same bits as one that never stopped (on the same engine, processor and number of threads).
+ *
+ * From     Llama 2 §2.1, §2.2 and table 1: AdamW 0.9, 0.95, 10⁻⁵, decay 0.1, clip 1.0, warm-up, cosine to 10 %.
+ * Checked  test/recipe/Pretrain.test.ts (a resumed run equals one that never stopped, an interrupted one leaves a
+ *          snapshot, other data is refused).
+ * Departs  warm-up and batch are scaled to small runs. The paper is silent on attention across the documents of a
+ *          window: they see one another, as in the release. Matrices decay, gains do not.
+ *
+ * @module
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import { Backend, type BackendError } from "../backend/Backend.ts"
+import * as Batches from "../data/Batches.ts"
+import type { Part } from "../data/Document.ts"
+import type { Windows } from "../data/Packing.ts"
+import * as TokenStore from "../data/TokenStore.ts"
+import * as Llama from "../llama/Config.ts"
+import * as Initialization from "../llama/Initialization.ts"
+import * as Transformer from "../llama/Transformer.ts"
+import * as Visibility from "../llama/Visibility.ts"
+import { tokenCrossEntropy } from "../loss/CrossEntropy.ts"
+import { type AllMaskedError, countVisible, maskedMean } from "../loss/Mask.ts"
+import { adamW } from "../optimize/AdamW.ts"
+import { clipByGlobalNorm } from "../optimize/Clip.ts"
+import { chain } from "../optimize/Optimizer.ts"
+import { warmupCosine } from "../optimize/Schedule.ts"
+import * as Key from "../random/Key.ts"
+import { type EntryError, Journal, type JournalError, type Values } from "../store/Journal.ts"
+import * as Manifest from "../store/Manifest.ts"
+import type { Loaded } from "../store/Snapshot.ts"
+import { type Saved, SnapshotStore } from "../store/SnapshotStore.ts"
+import * as Program from "../tensor/Program.ts"
+import type { ShapeError } from "../tensor/ShapeError.ts"
+import * as Specification from "../tensor/Specification.ts"
+import * as T from "../tensor/Tensor.ts"
+import { fromTensors, type TensorMismatchError, toTensors } from "./CellSnapshot.ts"
+import * as TrainStep from "./TrainStep.ts"
+
+const Count = Schema.Int.check(Schema.isGreaterThan(0))
+const Fraction = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 }))
+const Positive = Schema.Finite.check(Schema.isGreaterThan(0))
+
+/** Everything that decides a run, besides its data. */
+export const Config = Schema.Struct({
+  model: Llama.Config,
+  /** Tokens of a window. */
+  sequenceLength: Count,
+  /** Windows of a step. */
+  batchSize: Count,
+  /** Parts that a step's batch is cut into, one after the other through memory; no choice changes the step. */
+  microBatchCount: Count,
+  /** Updates of the parameters. */
+  stepCount: Count,
+  /** Steps over which the learning rate rises to its peak; 2 000 in the paper. */
+  warmupSteps: Schema.Natural,
+  /** The peak; 3 · 10⁻⁴ for the paper's 7B and 13B, 1.5 · 10⁻⁴ for the larger ones. Small models take more. */
+  learningRate: Positive,
+  /** What the cosine ends at, as a fraction of the peak. */
+  finalFraction: Fraction,
+  beta1: Fraction,
+  beta2: Fraction,
+  epsilon: Positive,
+  weightDecay: Schema.Finite,
+  /** The greatest norm of a gradient that is not scaled down. */
+  clipNorm: Positive,
+  /** Steps from one validation to the next. */
+  evaluateEvery: Count,
+  /** Steps from one snapshot to the next. */
+  snapshotEvery: Count,
+  /** Everything random derives from it. */
+  seed: Schema.Int
+}).annotate({ identifier: "PretrainConfig" })
+
+/** Everything that decides a run, besides its data. */
+export interface Config extends Schema.Schema.Type<typeof Config> {}
+
+/** The paper's numbers where it gives them and a small run can keep them. */
+export const defaults = {
+  microBatchCount: 1, finalFraction: 0.1, beta1: 0.9, beta2: 0.95, epsilon: 1e-5, weightDecay: 0.1, clipNorm: 1, seed: 0
+} as const
+
+/** What a run is given besides its configuration. */
+export interface Origin {
+  readonly data: Record<Part, TokenStore.TokenStore>
+  readonly tokenizerHash: string
+  readonly environment: Manifest.Environment
+  /** Go on from the newest snapshot, from the newest intact one, or begin anew. */
+  readonly resume: "never" | "latest" | "latestIntact"
+  /** Matrix products of this machine, in floating-point operations a second, for `mfu`. */
+  readonly matmulRate?: number
+}
+
+/** What happens in a run. */
+export type Event =
+  | { readonly _tag: "Started"; readonly parameterCount: number; readonly step: number; readonly differences: ReadonlyArray<Manifest.Difference> }
+  | {
+    readonly _tag: "Stepped"
+    readonly step: number
+    readonly loss: number
+    readonly gradientNorm: number
+    readonly learningRate: number
+    readonly tokenCount: number
+    readonly tokensPerSecond: number
+  }
+  | { readonly _tag: "Evaluated"; readonly step: number; readonly loss: number; readonly bitsPerByte: number }
+  | { readonly _tag: "Saved"; readonly step: number; readonly path: string; readonly bytes: number }
+
+/** A resume whose configuration or data is not that of the snapshot. */
+export class ResumeError extends Schema.TaggedError<ResumeError>()("ResumeError", {
+  snapshot: Schema.String,
+  differences: Schema.Array(Schema.Struct({ field: Schema.String, saved: Schema.String, here: Schema.String }))
+}) {
+  override get message() {
+    const lines = this.differences.map(({ field, here, saved }) => `  ${field}: saved ${saved}, now ${here}`)
+    return [
+      `${this.snapshot} is of another run`, ...lines,
+      "A resumed run must be the same run. Give it the same configuration and data, or begin anew in another folder."
+    ].join("\n")
+  }
+}
+
+/** A new run in the folder of another. */
+export class RunExistsError extends Schema.TaggedError<RunExistsError>()("RunExistsError", {
+  folder: Schema.String, newest: Schema.String
+}) {
+  override get message() {
+    return `${this.folder} already holds a run, whose newest snapshot is ${this.newest}\n` +
+      "  Resume it, or begin anew in another folder."
+  }
+}
+
+type StoreError = Effect.Error<ReturnType<typeof SnapshotStore.Service["save"]>> |
+  Effect.Error<ReturnType<typeof SnapshotStore.Service["load"]>> |
+  Effect.Error<ReturnType<typeof SnapshotStore.Service["discardAfter"]>>
+
+/** Everything that can stop a run. */
+export type PretrainError =
+  | BackendError | ShapeError | TrainStep.NonFiniteError | AllMaskedError | JournalError | EntryError | StoreError
+  | TensorMismatchError | ResumeError | RunExistsError
+
+/** The services that a run asks for. */
+export type Services = Backend | Journal | SnapshotStore | Effect.Services<ReturnType<typeof Transformer.make>>
+
+/** What one micro-batch is, as inputs of a program. */
+const inputsOf = (rows: number, length: number) => ({
+  ids: Specification.ids({ batch: rows, position: length }),
+  targets: Specification.ids({ batch: rows, position: length }),
+  mask: Specification.real({ batch: rows, position: length }),
+  /** The tokens that count in the whole step. */
+  tokenCount: Specification.real({})
+})
+
+const given = ({ ids, mask, targets }: Windows, tokenCount: number) => ({ ids, targets, mask, tokenCount })
+
+/** Runs the recipe. Nothing happens until the stream is run; its scope ends with a snapshot of the last step. */
+export const pretrain = (config: Config, origin: Origin): Stream.Stream<Event, PretrainError, Services> =>
+  Stream.unwrap(Effect.gen(function*() {
+    const run = yield* prepare(config, origin)
+    const started: Event = {
+      _tag: "Started", parameterCount: Llama.parameterCount(config.model), step: run.step, differences: run.differences
+    }
+    const steps = Stream.paginate(run.step, (before) =>
+      before >= config.stepCount
+        ? Effect.succeed([[], Option.none()] as const)
+        : Effect.map(run.advance(before + 1), (events) => [events, Option.some(before + 1)] as const))
+    return Stream.concat(Stream.make(started), steps)
+  }))
+
+interface Run {
+  /** Steps done when the run begins. */
+  readonly step: number
+  readonly differences: ReadonlyArray<Manifest.Difference>
+  readonly advance: (step: number) => Effect.Effect<ReadonlyArray<Event>, PretrainError>
+}
+
+const prepare = Effect.fnUntraced(function*(config: Config, origin: Origin): Effect.fn.Return<Run, PretrainError, Services | Scope.Scope> {
+  const journal = yield* Journal
+  const store = yield* SnapshotStore
+  const context = yield* Effect.context<Backend>()
+  const key = Key.make(config.seed)
+
+  // 1. Data: shuffled windows, a function of the seed and the step
+  const batches = Batches.make(origin.data.train, {
+    key: Key.derive(key, "batches"), batchSize: config.batchSize, length: config.sequenceLength
+  })
+  const dataHash = `${TokenStore.fingerprint(origin.data.train)} ${TokenStore.fingerprint(origin.data.validation)}`
+
+  // 2. The model and its loss: the mean cross-entropy over the tokens of the step
+  const model = yield* Transformer.make(config.model)
+  const rows = config.batchSize / config.microBatchCount
+  const tokenLoss = (parameters: Transformer.HiddenParameters, ids: T.Tensor<"batch" | "position", "id">, targets: typeof ids) =>
+    tokenCrossEntropy(model.logits(parameters, model.hidden(parameters, { ids, visibility: Visibility.causal })), targets)
+
+  // 3. The optimizer: AdamW behind clipping
+  const { beta1, beta2, epsilon, weightDecay } = config
+  const optimizer = chain(clipByGlobalNorm(config.clipNorm), adamW({ beta1, beta2, epsilon, weightDecay }))
+  const rate = warmupCosine({
+    peak: config.learningRate, warmupSteps: config.warmupSteps, totalSteps: config.stepCount, finalFraction: config.finalFraction
+  })
+  const train = yield* TrainStep.make({
+    name: "pretrain",
+    inputs: inputsOf(rows, config.sequenceLength),
+    parameters: model.specification,
+    optimizer,
+    loss: (parameters, { ids, mask, targets, tokenCount }) => ({
+      loss: maskedMean(tokenLoss(parameters, ids, targets), mask, tokenCount), outputs: {}
+    }),
+    initial: Initialization.draws(Key.derive(key, "initialization"), model.specification)
+  })
+
+  // 4. Validation: the same loss, summed over the held-out part
+  const evaluate = yield* evaluation(config, origin.data.validation, train.parameters, model.specification, tokenLoss)
+
+  // 5. Where the run stands
+  const newest = yield* store.latest
+  if (origin.resume === "never" && Option.isSome(newest)) {
+    return yield* new RunExistsError({ folder: store.folder, newest: newest.value.path })
+  }
+  const found = origin.resume === "latestIntact" ? (yield* store.latestIntact).snapshot : newest
+  const configuration = Schema.encodeSync(Config)(config)
+  const progress = { step: 0, saved: -1, tokenCount: 0, metrics: {} as Record<string, number> }
+  let differences: ReadonlyArray<Manifest.Difference> = []
+  if (Option.isSome(found)) {
+    const loaded = yield* store.load(found.value.step)
+    differences = yield* sameRun(loaded, configuration, { ...origin, dataHash })
+    yield* fromTensors(loaded.path, loaded.tensors["model"] ?? [], train.parameters)
+    yield* fromTensors(loaded.path, loaded.tensors["optimizer"] ?? [], train.memory)
+    yield* journal.truncate(loaded.manifest.journal)
+    yield* store.discardAfter(loaded.step)
+    Object.assign(progress, {
+      step: loaded.step, saved: loaded.step, tokenCount: loaded.manifest.metrics["num_tokens"] ?? 0, metrics: { ...loaded.manifest.metrics }
+    })
+  } else yield* journal.truncate({ journal: 0, timing: 0 })
+
+  const save = Effect.gen(function*() {
+    const saved: Saved = yield* store.save({
+      step: progress.step,
+      configuration,
+      dataCursor: Batches.cursorAt(batches, progress.step),
+      randomKeys: { run: Key.toHex(key) },
+      journal: yield* journal.offsets,
+      environment: origin.environment,
+      dataHash,
+      tokenizerHash: origin.tokenizerHash,
+      metrics: { ...progress.metrics, num_tokens: progress.tokenCount },
+      tensors: { model: yield* toTensors(train.parameters), optimizer: yield* toTensors(train.memory) }
+    })
+    progress.saved = progress.step
+    return { _tag: "Saved", step: saved.step, path: saved.path, bytes: saved.bytes } satisfies Event
+  }).pipe(Effect.provideContext(context))
+
+  // an interrupted run (Ctrl-C) keeps its last whole step; a failed one keeps its last snapshot
+  yield* Effect.addFinalizer((exit) =>
+    progress.saved < progress.step && (Exit.isSuccess(exit) || Exit.hasInterrupts(exit)) ? Effect.orDie(save) : Effect.void)
+
+  const advance = (step: number): Effect.Effect<ReadonlyArray<Event>, PretrainError> => Effect.gen(function*() {
+    const events: Array<Event> = []
+    const began = yield* Clock.currentTimeNanos
+    const batch = Batches.at(batches, step - 1)
+    const parts = Batches.microBatches(batch, config.microBatchCount)
+    const tokenCount = yield* countVisible(`step ${step}`, parts.map(({ mask }) => mask))
+    const learningRate = rate(step)
+    const { gradientNorm, loss } = yield* train.run({
+      step, learningRate,
+      microBatches: parts.map((part) => given(part, tokenCount)),
+      describe: (part) => `windows of step ${step} beginning ${[...(parts[part]?.ids ?? [])].slice(0, 8).join(" ")} …`
+    })
+    progress.step = step
+    progress.tokenCount += tokenCount
+    const seconds = Number((yield* Clock.currentTimeNanos) - began) / 1e9
+    const tokensPerSecond = tokenCount / seconds
+    const flops = Llama.flopsPerToken(config.model, config.sequenceLength) * tokensPerSecond
+    const values: Values = {
+      loss, grad_norm: gradientNorm, learning_rate: learningRate, num_tokens: progress.tokenCount, tokens_per_second: tokensPerSecond,
+      ...origin.matmulRate === undefined ? {} : { mfu: flops / origin.matmulRate }
+    }
+    const isLast = step === config.stepCount
+    const isEvaluated = isLast || step % config.evaluateEvery === 0
+    events.push({ _tag: "Stepped", step, loss, gradientNorm, learningRate, tokenCount: progress.tokenCount, tokensPerSecond })
+    if (isEvaluated) {
+      const { bitsPerByte, loss: validationLoss } = yield* evaluate
+      progress.metrics = { "val/loss": validationLoss, "val/bpb": bitsPerByte }
+      events.push({ _tag: "Evaluated", step, loss: validationLoss, bitsPerByte })
+    }
+    yield* journal.append({ step, values: { ...values, ...isEvaluated ? progress.metrics : {} } })
+    if (isLast || step % config.snapshotEvery === 0) events.push(yield* save)
+    return events
+  }).pipe(Effect.uninterruptible) // a step is whole or was never begun
+
+  return { step: progress.step, differences, advance }
+})
+
+/** The mean loss of the validation part in nats a token and in bits a byte of text. */
+const evaluation = Effect.fnUntraced(function*(
+  config: Config, data: TokenStore.TokenStore, parameters: unknown, specification: Transformer.Transformer<Transformer.HiddenParameters>["specification"],
+  tokenLoss: (parameters: Transformer.HiddenParameters, ids: T.Tensor<"batch" | "position", "id">, targets: T.Tensor<"batch" | "position", "id">) => T.Tensor<"batch" | "position">
+) {
+  const backend = yield* Backend
+  const rows = config.batchSize / config.microBatchCount
+  const program = yield* Program.makeGeneric(
+    "pretrain.validation", { inputs: inputsOf(rows, config.sequenceLength), state: { parameters: specification } },
+    ({ ids, mask, targets, tokenCount }, state) => ({
+      outputs: { total: maskedMean(tokenLoss(state.parameters, ids, targets), mask, tokenCount) }
+    })
+  )
+  const executable = yield* backend.compile(program)
+  const bound = yield* executable.bind({ parameters } as Parameters<typeof executable.bind>[0])
+  return Effect.gen(function*() {
+    let [total, tokens] = [0, 0]
+    for (const windows of Batches.inOrder(data, rows, config.sequenceLength)) {
+      if (windows.targetCount === 0) continue
+      total += ((yield* bound.run(given(windows, 1))).total.elements[0] ?? NaN)
+      tokens += windows.targetCount
+    }
+    return { loss: total / tokens, bitsPerByte: total / Math.LN2 / data.bytes }
+  })
+})
+
+/** Refuses to resume another run; names what may change the last bits of this one. */
+const sameRun = Effect.fnUntraced(function*(
+  { manifest, path }: Loaded, configuration: Schema.Codec.Encoded<typeof Config>, here: Origin & { readonly dataHash: string }
+) {
+  const saved = typeof manifest.configuration === "object" && manifest.configuration !== null ? Object.entries(manifest.configuration) : []
+  const before = new Map(saved.map(([field, value]) => [field, JSON.stringify(value)]))
+  const changed = Object.entries(configuration).flatMap(([field, value]) => {
+    const now = JSON.stringify(value)
+    const then = before.get(field)
+    return then === now ? [] : [{ field, saved: then ?? "nothing", here: now }]
+  })
+  const others = Manifest.differences(manifest, here)
+  const fatal = others.filter(({ field }) => field === "data" || field === "tokenizer")
+  if (changed.length + fatal.length > 0) return yield* new ResumeError({ snapshot: path, differences: [...changed, ...fatal] })
+  return others
+})

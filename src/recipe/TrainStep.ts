@@ -1,0 +1,205 @@
+/**
+ * One optimizer step as programs over shared cells: gradient (set, then add), norm, update.
+ *
+ *     g = Σ over micro-batches ∇ loss        (m, w) ← optimizer(g, |g|, m, w)
+ *
+ * g `gradients` · m `memory` of the optimizer · w `parameters`
+ *
+ * Between the programs stands the check that every number is finite: a step that is not never reaches a parameter, and
+ * is replayed with inner values watched to name the first tensor that went wrong.
+ *
+ * From     Llama 2 §2.2 (AdamW, clipping at 1.0); the split into programs is Cria's own.
+ * Checked  test/recipe/TrainStep.test.ts (any split into micro-batches gives the big batch's step; a NaN is named and
+ *          reaches no parameter).
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import { Backend, type BackendError, type Cells, type Elements, type Given, type Results } from "../backend/Backend.ts"
+import type { Optimizer } from "../optimize/Optimizer.ts"
+import { globalNorm } from "../optimize/Clip.ts"
+import { gradientOf } from "../tensor/Gradient.ts"
+import type { Hidden } from "../tensor/Hidden.ts"
+import type { Scalar, Sizes } from "../tensor/Node.ts"
+import * as Program from "../tensor/Program.ts"
+import type { ShapeError } from "../tensor/ShapeError.ts"
+import * as Specification from "../tensor/Specification.ts"
+import type { Specifications, Tensors } from "../tensor/Specification.ts"
+import * as T from "../tensor/Tensor.ts"
+import type { Tensor } from "../tensor/Tensor.ts"
+import { entries, mapAs } from "../tensor/Tree.ts"
+
+/** A step whose loss or gradient is not a finite number. The parameters are as they were before it. */
+export class NonFiniteError extends Schema.TaggedError<NonFiniteError>()("NonFiniteError", {
+  /** The step, counted from 1. */
+  step: Schema.Int,
+  /** The micro-batch of the step, counted from 1. */
+  microBatch: Schema.Int,
+  /** The first tensor that is not finite: a parameter, a labelled inner value, or a gradient. */
+  tensor: Schema.String,
+  /** The place of its first such element, and what stands there. */
+  element: Schema.Int,
+  value: Schema.String,
+  /** Which data the micro-batch held. */
+  batch: Schema.String
+}) {
+  override get message() {
+    const { batch, element, microBatch, step, tensor, value } = this
+    return `step ${step}: every number must be finite, and ${tensor} is ${value} at element ${element}\n` +
+      `  in micro-batch ${microBatch}: ${batch}\n` +
+      "  No parameter was changed by this step, and the snapshots are intact. Usual causes: a learning rate too high\n" +
+      "  or a warm-up too short; resume from the last snapshot with a lower one. If it fails at once: damaged weights."
+  }
+}
+
+/** What a step is made of. */
+export interface Parts<I, S, O> {
+  readonly name: string
+  readonly inputs: I
+  readonly parameters: S
+  readonly optimizer: Optimizer
+  /** A micro-batch's share of the loss of the step (the shares are summed), and what else to return. */
+  readonly loss: (parameters: Tensors<S>, inputs: Tensors<I>) => { readonly loss: Scalar; readonly outputs: O }
+  /** The normal draws that parameters begin with. */
+  readonly initial: (path: string, sizes: Sizes) => Elements | undefined
+}
+
+/** What one step reports. */
+export interface Report<O> {
+  /** The sum of the shares of the micro-batches. */
+  readonly loss: number
+  /** Before clipping. */
+  readonly gradientNorm: number
+  readonly outputs: ReadonlyArray<Results<O>>
+}
+
+/** What one step is run on. */
+export interface Task<I> {
+  /** Counted from 1. */
+  readonly step: number
+  readonly learningRate: number
+  readonly microBatches: ReadonlyArray<Given<I>>
+  /** Names the data of a micro-batch (counted from 0), for the report of a number that is not finite. */
+  readonly describe: (microBatch: number) => string
+}
+
+/** A step ready to run, and the cells that it changes. */
+export interface TrainStep<I, S, O> {
+  readonly parameters: Cells<S>
+  readonly memory: Cells<Specifications<Hidden>>
+  readonly run: (task: Task<I>) => Effect.Effect<Report<O>, BackendError | NonFiniteError>
+}
+
+/** Compiles the programs of a step and allocates its cells. */
+export const make = Effect.fnUntraced(function*<I, S, O>(
+  { initial, inputs, loss, name, optimizer, parameters }: Parts<I, S, O>
+): Effect.fn.Return<TrainStep<I, S, O>, BackendError | ShapeError, Backend | Scope.Scope> {
+  const backend = yield* Backend
+  const gradients = Specification.zeros(parameters)
+  const memory = optimizer.memory(parameters)
+  const scalars = {
+    learningRate: Specification.real({}), count: Specification.real({}), gradientNorm: Specification.real({})
+  }
+  const gradient = (mode: "set" | "add") =>
+    Program.makeGeneric(`${name}.gradient.${mode}`, { inputs, state: { parameters, gradients } }, (given, state) => {
+      const share = loss(state.parameters, given)
+      const found = gradientOf(share.loss, state.parameters)
+      return { outputs: share, state: { gradients: mode === "set" ? found : addTrees(state.gradients, found) } }
+    })
+  const norm = yield* Program.makeGeneric(`${name}.norm`, { inputs: {}, state: { gradients } }, (_, state) => ({
+    outputs: { norm: globalNorm(state.gradients) }
+  }))
+  const update = yield* Program.makeGeneric(
+    `${name}.update`, { inputs: scalars, state: { parameters, gradients, memory } },
+    (step, state) => ({
+      outputs: {},
+      state: optimizer.update({ gradients: state.gradients, memory: state.memory, parameters: state.parameters, step })
+    })
+  )
+  const set = yield* gradient("set")
+  const cells = {
+    parameters: yield* backend.allocate(parameters, { initial }),
+    gradients: yield* backend.allocate(gradients),
+    memory: yield* backend.allocate(memory)
+  }
+  const first = yield* Effect.flatMap(backend.compile(set), (executable) => executable.bind(cells))
+  const later = yield* Effect.cached(gradient("add").pipe( // compiled when a step has a second micro-batch
+    Effect.flatMap((program) => backend.compile(program)),
+    Effect.flatMap((executable) => executable.bind(cells)),
+    Effect.catchTag("ShapeError", Effect.die), // the same expressions as in the first program
+    Effect.provide(yield* Effect.context<Scope.Scope>())
+  ))
+  const measure = yield* Effect.flatMap(backend.compile(norm), (executable) => executable.bind(cells))
+  const change = yield* Effect.flatMap(backend.compile(update), (executable) => executable.bind(cells))
+
+  const locate = locateNonFinite(backend, set, cells)
+  const run = Effect.fnUntraced(function*(
+    { describe, learningRate, microBatches, step }: Task<I>
+  ): Effect.fn.Return<Report<O>, BackendError | NonFiniteError> {
+    const outputs: Array<Results<O>> = []
+    let total = 0
+    for (const [i, given] of microBatches.entries()) {
+      const share = yield* (i === 0 ? first : yield* later).run(given)
+      const value = share.loss.elements[0] ?? NaN
+      if (!Number.isFinite(value)) return yield* locate(step, i, given, describe(i))
+      total += value
+      outputs.push(share.outputs)
+    }
+    const gradientNorm = (yield* measure.run({})).norm.elements[0] ?? NaN
+    if (!Number.isFinite(gradientNorm)) {
+      const last = microBatches.length - 1
+      const given = microBatches[last]
+      if (given !== undefined) return yield* locate(step, last, given, describe(last))
+    }
+    yield* change.run({ learningRate, count: step, gradientNorm })
+    return { loss: total, gradientNorm, outputs }
+  })
+  return { parameters: cells.parameters, memory: cells.memory, run }
+})
+
+const addTrees = <G>(left: unknown, right: G): G => {
+  const others = new Map(entries(left, T.isTensor))
+  return mapAs<G>()(right, T.isTensor, (leaf, path) => T.add(others.get(path) as Tensor<string>, leaf as Tensor<string>))
+}
+
+/** Finds the first tensor that is not finite: among the parameters, then the labelled inner values, then the gradients. */
+const locateNonFinite = <I, S, O>(
+  backend: typeof Backend.Service,
+  program: Program.Program<I, { readonly parameters: S; readonly gradients: S }, O>,
+  cells: Cells<{ readonly parameters: S; readonly gradients: S }>
+) =>
+  Effect.fnUntraced(function*(step: number, microBatch: number, given: Given<I>, batch: string) {
+    const fail = (tensor: string, elements: Elements) => {
+      const element = elements.findIndex((value) => !Number.isFinite(value))
+      return element < 0 ? undefined : new NonFiniteError({
+        step, microBatch: microBatch + 1, tensor, element, value: String(elements[element]), batch
+      })
+    }
+    const inCells = Effect.fnUntraced(function*(kind: string, tree: unknown) {
+      const values = entries(yield* backend.read(tree), isValues)
+      return values.map(([path, { elements }]) => fail(`${kind} ${path}`, elements)).find((error) => error !== undefined)
+    })
+    const parameter = yield* inCells("parameter", cells.parameters)
+    if (parameter !== undefined) return yield* parameter
+    const watch = Program.labels(program)
+    const watched = yield* Effect.scoped(
+      Effect.gen(function*() {
+        const executable = yield* backend.compile(program, { watch })
+        const bound = yield* executable.bind(cells)
+        return (yield* bound.watch(given)).watched
+      })
+    )
+    for (const label of watch) {
+      const error = fail(label, watched[label]?.elements ?? new Float32Array())
+      if (error !== undefined) return yield* error
+    }
+    const gradient = yield* inCells("gradient", cells.gradients)
+    return yield* gradient ?? new NonFiniteError({
+      step, microBatch: microBatch + 1, tensor: "the norm of the gradients", element: 0, value: "Infinity", batch
+    })
+  })
+
+const isValues = (value: unknown): value is { readonly elements: Elements } =>
+  typeof value === "object" && value !== null && "~values" in value

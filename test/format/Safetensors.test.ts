@@ -225,9 +225,11 @@ describe("Safetensors cases", () => {
 
   it("names what is wrong, and all of it", () => {
     const data = new Uint8Array(4)
+    const invalid = Uint8Array.from(Buffer.from(`{${entry("\xff", "U8", "0", 0, 0)}}`, "latin1"))
+    const inside = [entry("a", "U8", "3", 0, 3), entry("b", "U8", "1", 1, 2), entry("c", "U8", "1", 3, 4)]
     const table: ReadonlyArray<readonly [Uint8Array, ReadonlyArray<readonly [string, string | null]>]> = [
       [new Uint8Array(0), [["header length", null]]],
-      [handmade(Uint8Array.of(0x7b, 0xff, 0x7d)), [["header text", null]]],
+      [handmade(invalid), [["header text", null]]],
       [handmade(" {}"), [["header text", null]]],
       [handmade("\uFEFF{}"), [["header text", null]]],
       [handmade("{,}"), [["header text", null]]],
@@ -252,6 +254,7 @@ describe("Safetensors cases", () => {
       [handmade(`{${entry("a", "F64", `${2 ** 52},${2 ** 52}`, 0, 4)}}`, data), [["byte count", "a"]]],
       [handmade(`{${entry("a", "U8", "8", 0, 8)}}`, data), [["outside the file", "a"]]],
       [handmade(`{${entry("a", "U8", "3", 0, 3)},${entry("b", "U8", "2", 2, 4)}}`, data), [["overlap", "b"]]],
+      [handmade(`{${inside.join(",")}}`, data), [["overlap", "b"]]],
       [handmade(`{${entry("a", "U8", "1", 0, 1)},${entry("b", "U8", "2", 2, 4)}}`, data), [["hole", "b"]]],
       [handmade(`{${entry("a", "U8", "3", 0, 3)}}`, data), [["hole", null]]],
       [handmade(`{}`, data), [["hole", null]]],
@@ -264,8 +267,9 @@ describe("Safetensors cases", () => {
       assert.deepStrictEqual<unknown>(kinds(file), expected, Buffer.from(file).toString("latin1"))
     }
     assert.deepStrictEqual(kinds(fromRust), [])
-    assert.deepStrictEqual(kinds(handmade(`{${entry("a", "U8", "0", 0, 0)},${entry("b", "U8", "1", 0, 1)},${
-      entry("c", "F64", `0,${2 ** 52},${2 ** 52}`, 0, 0)}}`, Uint8Array.of(1))), []) // empty tensors may stand anywhere
+    const huge = `${Array.from({ length: 25 }, () => 2 ** 52).join(",")},0` // whose product overflows before the 0
+    const empty = [entry("z", "U8", "0", 0, 0), entry("b", "U8", "1", 0, 1), entry("c", "F64", huge, 0, 0)]
+    assert.deepStrictEqual(kinds(handmade(`{${empty.join(",")}}`, Uint8Array.of(1))), []) // they may stand anywhere
   })
 
   it("refuses to write what it could not read", () => {
@@ -286,8 +290,13 @@ describe("Safetensors cases", () => {
   it("bytes of another length than dtype and shape say are refused, early or late", async () => {
     const wrong = { name: "a", dtype: "F32", shape: [2], bytes: new Uint8Array(4) } as const
     for (const source of [wrong, { ...wrong, bytes: Effect.succeed(wrong.bytes) }]) {
-      const error = await withDisk(() => Effect.flip(Safetensors.write<never, never>("/a.safetensors", [source])))
+      const [error, files] = await withDisk((disk) =>
+        Effect.flip(Safetensors.write<never, never>("/a.safetensors", [source])).pipe(
+          Effect.map((error) => [error, disk.files().size] as const)
+        )
+      )
       assert.strictEqual(error._tag === "SafetensorsError" && error.problems[0]?.kind, "byte count")
+      assert.strictEqual(files, source === wrong ? 0 : 1) // known too late to write nothing
     }
   })
 

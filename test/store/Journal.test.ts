@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Option } from "effect"
+import { Effect, Exit, FileSystem, Option } from "effect"
 import * as fc from "fast-check"
 import * as Journal from "../../src/store/Journal.ts"
 import * as MemoryDisk from "./MemoryDisk.ts"
@@ -159,14 +159,30 @@ describe("Journal cases", () => {
     assert.strictEqual(text(disk.files().get(journalPath)), line)
   })
 
-  it("two entries at once do not mix", async () => {
+  it("entries given at once are written one after the other, though a disk is slow", async () => {
     const disk = MemoryDisk.make()
     const steps = Array.from({ length: 20 }, (_, step) => step)
-    const { entries } = succeed(await MemoryDisk.live(disk, 1, Effect.andThen(
-      use((journal) => Effect.forEach(steps, (step) => journal.append(entry(step)), { concurrency: "unbounded" })),
-      Journal.read(journalPath)
-    )))
-    assert.deepStrictEqual(entries.map(({ step }) => step), steps)
+    let writes = 0
+    const slow: FileSystem.FileSystem = {
+      ...disk.fileSystem,
+      open: (path, options) => Effect.map(disk.fileSystem.open(path, options), (file) => ({
+        ...file,
+        writeAll: (bytes) => Effect.yieldNow.pipe(
+          Effect.repeat({ times: 40 - writes++ }), // the earlier, the slower
+          Effect.andThen(file.writeAll(bytes))
+        )
+      }))
+    }
+    const appendAll = use((journal) =>
+      Effect.forEach(steps, (step) => journal.append(entry(step)), { concurrency: "unbounded" })).pipe(
+      Effect.provideService(FileSystem.FileSystem, slow)
+    )
+    for (const path of [journalPath, timingPath]) {
+      writes = 0
+      const reading = Effect.andThen(appendAll, Journal.read(path))
+      const { entries } = succeed(await MemoryDisk.live(disk, 1, reading))
+      assert.deepStrictEqual(entries.map(({ step }) => step), path === journalPath ? steps : [...steps, ...steps])
+    }
   })
 })
 

@@ -73,6 +73,24 @@ describe("Lock cases", () => {
     }
   })
 
+  it("a stale lock that another process takes over first is left to it", async () => {
+    const disk = ownedBy({ host: "here", process: 9, started: "life 9" })
+    const winner: Lock.Owner = { host: "here", process: 3, started: "life 3" }
+    const racing: FileSystem.FileSystem = {
+      ...disk.fileSystem,
+      rename: (from, to) => Effect.suspend(() => {
+        const isTakeover = from === "/run/run.lock" && to.endsWith("-stale")
+        if (isTakeover) disk.put("/run/run.lock/owner.json", new TextEncoder().encode(JSON.stringify(winner)))
+        return disk.fileSystem.rename(from, to)
+      })
+    }
+    const exit = await MemoryDisk.live(disk, 1, Effect.flip(acquire).pipe(
+      Effect.provideService(FileSystem.FileSystem, racing)
+    ))
+    assert.deepStrictEqual(Exit.isSuccess(exit) && exit.value._tag === "RunLockedError" && exit.value.owner, winner)
+    assert.deepStrictEqual([...disk.files().keys()], ["/run/run.lock/owner.json"])
+  })
+
   it("this process cannot lock a run twice", async () => {
     const exit = await MemoryDisk.live(withRun(), 1, Effect.andThen(acquire, Effect.flip(acquire)))
     assert.strictEqual(

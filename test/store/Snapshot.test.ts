@@ -125,6 +125,12 @@ describe("Snapshot cases", () => {
     assert.strictEqual(error._tag, "SnapshotDamagedError")
   })
 
+  it("the snapshot to resume from is one before the damaged one, not after", async () => {
+    const disk = await withSnapshots(1, 2, 3)
+    disk.put(at(2, "model.safetensors"), Uint8Array.of(0))
+    assert.strictEqual((await loadError(disk, 2)).intact, at(1))
+  })
+
   it("a snapshot that was copied elsewhere is loaded from there", async () => {
     const disk = await withSnapshots(1, 2)
     Effect.runSync(disk.fileSystem.makeDirectory("/kept"))

@@ -1,0 +1,77 @@
+/**
+ * The key and value cache: what attention needs of the tokens before, kept from run to run, so that each is computed once.
+ *
+ *     K[p] ← key of the token at p,   V[p] ← its value,   then attention over the sources s ≤ p
+ *
+ * p the place of a token in its sequence · K, V of each block, keys after rotation
+ *
+ * One function for all: a prompt is a block of positions, decoding a block of one. A block may end in padding: what it
+ * leaves in the cache lies behind the sequence, where no real token looks, and is overwritten before one can. The keys
+ * are written first and read after, so that a backend can keep the cache where it lies.
+ *
+ * From     Shazeer 2019 §2.2; Meta's code caches keys after rotation and before groups are repeated, as here.
+ * Checked  test/llama/KeyValueCache.test.ts (in blocks of any length = at once; padding; what lies behind is not seen).
+ *
+ * @module
+ */
+import type { Specifications } from "../tensor/Specification.ts"
+import * as Specification from "../tensor/Specification.ts"
+import * as T from "../tensor/Tensor.ts"
+import type { Tensor } from "../tensor/Tensor.ts"
+import type { Recall } from "./Attention.ts"
+import type { Config } from "./Config.ts"
+import type { Transformer } from "./Transformer.ts"
+import { explicit } from "./Visibility.ts"
+
+/** Keys or values of each place of each sequence; `batch` leads, so that a backend can view one sequence. */
+export type Kept = Tensor<"batch" | "kvHead" | "source" | "part" | "plane">
+
+/** The cache of a model. */
+export interface KeyValueCache {
+  readonly block: ReadonlyArray<{ readonly key: Kept; readonly value: Kept }>
+}
+
+/** The cells of a cache for `batch` sequences of at most `source` tokens. */
+export const specification = (
+  { headSize, kvHeadCount: kvHead, layerCount }: Config, { batch, source }: { readonly batch: number; readonly source: number }
+): Specifications<KeyValueCache> => {
+  const kept = Specification.real({ batch, kvHead, source, part: 2, plane: headSize / 2 })
+  return { block: Array.from({ length: layerCount }, () => ({ key: kept, value: kept })) }
+}
+
+/** A block of tokens that follow those in the cache. */
+export interface Input {
+  readonly ids: Tensor<"batch" | "position", "id">
+  /** How many tokens of each sequence the cache holds: the place of the block's first token. */
+  readonly starts: Tensor<"batch", "id">
+}
+
+/**
+ * The model's residual stream for a block of tokens, and the cache with their keys and values.
+ *
+ * Every place of the block, padding included, must lie within the cache: starts + positions ≤ source.
+ */
+export const extend = <P>(
+  model: Transformer<P>, parameters: P, cache: KeyValueCache, { ids, starts }: Input
+): { readonly hidden: Tensor<"batch" | "position" | "embed">; readonly cache: KeyValueCache } => {
+  const places = T.addIds(starts, T.positions("position", T.size(ids, "position")))
+  const [first] = cache.block
+  const sourceCount = first === undefined ? 0 : T.size(first.key, "source")
+  const visible = T.lessEqual(T.positions("source", sourceCount), places)
+  const block = [...cache.block]
+  const recall = (index: number): Recall => (fresh) => {
+    const kept = cache.block[index]
+    if (kept === undefined) throw new TypeError(`a cache of ${cache.block.length} blocks for a model with more`)
+    const key = T.put(kept.key, "source", places, fresh.key, "set")
+    const value = T.put(kept.value, "source", places, fresh.value, "set")
+    return block[index] = { key, value }
+  }
+  const hidden = model.hidden(parameters, { ids, positions: places, visibility: explicit(visible), recall })
+  return { hidden, cache: { block } }
+}
+
+/** The residual stream at one position of each sequence. */
+export const at = (
+  hidden: Tensor<"batch" | "position" | "embed">, position: Tensor<"batch", "id">
+): Tensor<"batch" | "position" | "embed"> =>
+  T.take(T.rename(hidden, "position", "source"), "source", T.spread(position, "position", 1))

@@ -1,0 +1,61 @@
+/**
+ * The law of backends: what a backend computes is what the float64 reference computes.
+ *
+ * From     Cria's own; differential testing, with the reference as the judge.
+ * Checked  law/BackendLaw.test.ts (fails for a backend that is wrong), conformance tests of every backend.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as fc from "fast-check"
+import type { Backend, BackendError, Elements, Precision } from "../backend/Backend.ts"
+import * as Program from "../tensor/Program.ts"
+import type { ShapeError } from "../tensor/ShapeError.ts"
+import * as Specification from "../tensor/Specification.ts"
+import type { Untyped } from "../tensor/Node.ts"
+import { type Computation, evaluate, print } from "./Computation.ts"
+import { LawError } from "./LawError.ts"
+import { requireEqual } from "./TensorLaw.ts"
+
+/** A backend as a value. */
+export type Service = Backend["Service"]
+
+/** What a backend computes for a computation, compiled as a program. */
+export const evaluateOn = (
+  backend: Service, { build, given }: Computation, precision: Precision
+): Effect.Effect<ReadonlyArray<Elements>, BackendError | ShapeError> =>
+  Effect.scoped(Effect.gen(function*() {
+    const inputs = Object.fromEntries(given.map(({ kind, name, sizes }) => [name,
+      kind === "real" ? Specification.real(sizes) : kind === "id" ? Specification.ids(sizes) : Specification.truths(sizes)
+    ]))
+    const program = yield* Program.makeGeneric("computation", { inputs, state: {} }, (leaves: Readonly<Record<string, Untyped>>) => ({
+      outputs: [...build(leaves)]
+    }))
+    const executable = yield* backend.compile(program, { precision })
+    const bound = yield* executable.bind({})
+    const outputs = yield* bound.run(Object.fromEntries(given.map(({ elements, name }) => [name, elements])))
+    return Object.values(outputs).map(({ elements }) => elements)
+  }))
+
+/** The backend computes what the reference does, up to `tolerance` (see `Computation.distance`). */
+export const agreesWithReference = (
+  backend: Service, computation: Computation, options: { readonly precision: Precision; readonly tolerance: number }
+): Effect.Effect<void, BackendError | ShapeError | LawError> =>
+  Effect.flatMap(evaluateOn(backend, computation, options.precision), (found) =>
+    Effect.try({
+      try: () => requireEqual(`${backend.name} computes what the reference does`, evaluate(computation), found, options.tolerance),
+      catch: (error) => error instanceof LawError ? error : new LawError({ law: backend.name, detail: String(error) })
+    }))
+
+/** Tries a law on many draws; fails with the smallest counterexample. */
+export const forAll = <A, E, R>(
+  arbitrary: fc.Arbitrary<A>, law: (drawn: A) => Effect.Effect<void, E, R>, parameters: fc.Parameters<[A]> = {}
+): Effect.Effect<void, LawError, R> =>
+  Effect.flatMap(Effect.context<R>(), (context) =>
+    Effect.tryPromise({
+      try: () => fc.assert(fc.asyncProperty(arbitrary, (drawn) => Effect.runPromiseWith(context)(law(drawn))), parameters),
+      catch: (error) => new LawError({ law: "a law holds for every draw", detail: error instanceof Error ? error.message : String(error) })
+    }))
+
+/** A computation as fast-check shows it. */
+export const show = print

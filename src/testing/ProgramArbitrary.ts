@@ -1,0 +1,90 @@
+/**
+ * Arbitrary computations: whole random programs of one to eight operations over named axes.
+ *
+ * A program is drawn as numbers that choose from what is there: an operation, its operands, its axes. So it shrinks to
+ * fewer operations, smaller axes and plainer choices.
+ *
+ * From     Cria's own; differential fuzzing of compilers.
+ * Checked  law/ProgramArbitrary.test.ts (every operation is drawn; a fault shrinks to one operation).
+ *
+ * @module
+ */
+import * as fc from "fast-check"
+import { topological } from "../tensor/Gradient.ts"
+import type { Any } from "../tensor/Node.ts"
+import * as Arbitrary from "./Arbitrary.ts"
+import { type Computation, type Given, type Leaves, leavesOf, print } from "./Computation.ts"
+import { type Item, operations, type Step } from "./RandomOperation.ts"
+
+/** What programs may be drawn. */
+export interface Options {
+  /** Axes of size 0 occur. */
+  readonly zero?: boolean
+  /** The names of the operations to draw from; all by default. */
+  readonly operations?: ReadonlyArray<string>
+}
+
+/** A random computation. */
+export interface RandomProgram extends Computation {
+  /** The operations that it is made of. */
+  readonly operations: ReadonlyArray<string>
+}
+
+/** The names of all operations that programs are drawn from. */
+export const allOperations: ReadonlyArray<string> = Object.keys(operations)
+
+/** The operations through which every gradient flows: all but `stopGradient`. */
+export const differentiable: ReadonlyArray<string> = allOperations.filter((name) => name !== "stopGradient")
+
+/** Random programs. Their outputs are the values that nothing else uses. */
+export const programs = (options: Options = {}): fc.Arbitrary<RandomProgram> => {
+  const step: fc.Arbitrary<Step> = fc.record({
+    operation: fc.constantFrom(...options.operations ?? allOperations),
+    x: choice, y: choice, ids: choice, truth: choice, axis: choice, number: choice
+  })
+  return Arbitrary.sizes(axes, options.zero === true ? Arbitrary.sizeOrZero : Arbitrary.size).chain((sizes) =>
+    fc.record({ given: leaves(sizes), steps: fc.array(step, { minLength: 1, maxLength: 8 }) })
+      .map(({ given, steps }) => random(given, steps, Math.max(1, sizes.embed))))
+}
+
+const axes = ["batch", "position", "embed", "hidden"] as const
+
+const choice = fc.nat({ max: 11 })
+
+const leaves = (all: Readonly<Record<typeof axes[number], number>>): fc.Arbitrary<ReadonlyArray<Given>> => {
+  const { embed, hidden, ...outer } = all
+  return fc.tuple(
+    Arbitrary.part(all).chain((sizes) => Arbitrary.real("x", sizes)),
+    Arbitrary.part(outer).chain((sizes) => Arbitrary.real("y", { ...sizes, embed })),
+    Arbitrary.real("w", { embed, hidden }),
+    Arbitrary.part(outer).chain((sizes) => Arbitrary.ids("ids", sizes, Math.max(1, embed))),
+    Arbitrary.part(all).chain((sizes) => Arbitrary.truth("seen", sizes))
+  )
+}
+
+const random = (given: ReadonlyArray<Given>, steps: ReadonlyArray<Step>, idsBelow: number): RandomProgram => {
+  const program: RandomProgram = {
+    given,
+    build: (leafTensors) => perform(leafTensors, steps, idsBelow).ends,
+    operations: perform(leavesOf(given), steps, idsBelow).done
+  }
+  return Object.assign(program, { [fc.toStringMethod]: () => print(program) })
+}
+
+const perform = (leafTensors: Leaves, steps: ReadonlyArray<Step>, idsBelow: number): {
+  readonly ends: ReadonlyArray<Any>
+  readonly done: ReadonlyArray<string>
+} => {
+  const pool: Array<Item> = Object.values(leafTensors).map((node) => ({ node, bound: node.kind === "id" ? idsBelow : 2 }))
+  const made: Array<Any> = []
+  const done: Array<string> = []
+  steps.forEach((step, i) => {
+    const results = operations[step.operation]?.(pool, step, `axis${i}`) ?? []
+    if (results.length > 0) done.push(step.operation)
+    pool.push(...results)
+    made.push(...results.map(({ node }) => node))
+  })
+  const used = new Set(topological(made).flatMap(({ operands }) => operands))
+  const ends = made.filter((node) => !used.has(node))
+  return { ends: ends.length > 0 ? ends : Object.values(leafTensors), done }
+}

@@ -1,0 +1,11 @@
+/**
+ * Arbitraries and laws, for tests of components, backends and losses of one's own. Needs `fast-check`.
+ *
+ * @module
+ */
+export * as Arbitrary from "./Arbitrary.ts"
+export * as BackendLaw from "./BackendLaw.ts"
+export * as Computation from "./Computation.ts"
+export * as LawError from "./LawError.ts"
+export * as ProgramArbitrary from "./ProgramArbitrary.ts"
+export * as TensorLaw from "./TensorLaw.ts"

@@ -102,12 +102,12 @@ export const minimum: Binary = binary("minimum")
 export const power: Binary = binary("power")
 
 /** x + y of ids. */
-export const addIds = <A extends string, B extends string>(
+export const addIds = <A extends string, B extends string = never>(
   x: Tensor<A, "id">, y: Tensor<B, "id"> | number
 ): Tensor<NoInfer<A> | NoInfer<B>, "id"> => binaryNode("add", x, y)
 
 /** x − y of ids. */
-export const subtractIds = <A extends string, B extends string>(
+export const subtractIds = <A extends string, B extends string = never>(
   x: Tensor<A, "id">, y: Tensor<B, "id"> | number
 ): Tensor<NoInfer<A> | NoInfer<B>, "id"> => binaryNode("subtract", x, y)
 

@@ -72,8 +72,11 @@ describe("Rope", () => {
   it("pulls back as its decomposition does, learned angles included, and as differences say", () => {
     fc.assert(fc.property(shape, fc.boolean(), (sizes, isOwnPlace) => {
       const { batch, plane, position } = sizes
-      const place = isOwnPlace ? { batch, position, plane } : { position, plane }
-      const inputs = { x: heads(sizes), cos: normals("cos", place), sin: normals("sin", place) }
+      const inputs = isOwnPlace
+        ? {
+          x: heads(sizes), cos: normals("cos", { batch, position, plane }), sin: normals("sin", { batch, position, plane })
+        }
+        : { x: heads(sizes), cos: normals("cos", { position, plane }), sin: normals("sin", { position, plane }) }
       pullsBackAsItsDecomposition(inputs, ({ cos, sin, x }) => rotate(x, { cos, sin }))
       hasTheSlopeOfDifferences(inputs, ({ cos, sin, x }) => rotate(x, { cos, sin }))
     }), { numRuns: 20 })

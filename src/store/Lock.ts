@@ -76,7 +76,8 @@ const started = (process: number): Effect.Effect<string | null, never, FileSyste
     const boot = yield* fileSystem.readFileString("/proc/sys/kernel/random/boot_id")
     const status = yield* fileSystem.readFileString(`/proc/${process}/stat`)
     const fields = status.slice(status.lastIndexOf(")") + 2).split(" ") // the name, in brackets, may hold spaces
-    return `${boot.trim()} ${fields[19]}`
+    const isOver = fields[0] === "Z" || fields[0] === "X" // killed, and not yet cleared away by its parent
+    return isOver ? null : `${boot.trim()} ${fields[19]}`
   }).pipe(Effect.orElseSucceed(() => null)) // no such files beyond Linux
 
 /** Whether a process exists: signal 0 asks, and sends nothing. An edge, for Effect has no service of processes. */

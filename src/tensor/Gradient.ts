@@ -18,7 +18,7 @@ import { barrier, outputsOf } from "./Composite.ts"
 import {
   add, constant, cos, divide, equal, less, lessEqual, log, multiply, negate, power, real, select, sign, sin, square, subtract
 } from "./Elementwise.ts"
-import { putNode, take, zerosLike } from "./Indexing.ts"
+import { isOne, putNode, take, zerosLike } from "./Indexing.ts"
 import type { Any, BinaryFunction, Operation, Scalar, UnaryFunction, Untyped } from "./Node.ts"
 import { describe, fail, inPlace, isTensor, make, show } from "./Node.ts"
 import { contract, cumulativeSum, sum } from "./Reduction.ts"
@@ -265,8 +265,13 @@ const pull = (node: Any, bar: Untyped): Cotangents => {
       return [merge(bar, operation.into, operation.axis)]
     case "Merge":
       return [split(bar, operation.into, Object.fromEntries(operation.axes.map((axis) => [axis, x.sizes[axis] ?? 0])))]
-    case "Take":
-      return y === undefined || x.kind !== "real" ? [] : [putNode(zerosLike(x), operation.axis, y, bar, "add"), undefined]
+    case "Take": {
+      if (y === undefined || x.kind !== "real") return []
+      if (!isOne(y)) return [putNode(zerosLike(x), operation.axis, y, bar, "add"), undefined]
+      const index = y.operation.value
+      const row: Untyped = spread(bar, operation.axis, 1)
+      return [pad(row, operation.axis, index, (x.sizes[operation.axis] ?? 0) - index - 1), undefined]
+    }
     case "Put": {
       if (y === undefined || z === undefined) return []
       const kept = operation.mode === "add" ? bar : putNode(bar, operation.axis, y, zerosLike(z), "set")

@@ -50,6 +50,7 @@ export const take = <A extends string, K extends Kind, const X extends A, I exte
 const takeNode = (x: Any, axis: string, ids: Any): Untyped => {
   requireAxes("take", x, [axis])
   requireChoice("take", x, axis, ids)
+  if (isOne(ids)) requireIndex("take", x, axis, ids.operation.value)
   const rest = make(x.operation, x.operands, omit(x.sizes, [axis]), x.kind)
   return make({ _tag: "Take", axis }, [x, ids], unite("take", [["tensor", rest], ["ids", ids]]), x.kind)
 }
@@ -72,12 +73,20 @@ export const at = <A extends string, K extends Kind, const X extends A>(
   x: Tensor<A, K>, axis: X, index: number
 ): Tensor<Exclude<NoInfer<A>, NoInfer<X>>, K> => {
   requireAxes("at", x, [axis])
-  const size = (x.sizes as Sizes)[axis] ?? 0
-  if (!Number.isInteger(index) || index < 0 || index >= size) {
-    fail("at", `0 ≤ index < ${size}, the size of "${axis}"`, [["tensor", show(x)], ["index", String(index)]])
-  }
+  requireIndex("at", x, axis, index)
   return take(x, axis, idConstant(index))
 }
+
+const requireIndex = (operation: string, x: Any, axis: string, index: number): void => {
+  const size = x.sizes[axis] ?? 0
+  if (!Number.isInteger(index) || index < 0 || index >= size) {
+    fail(operation, `0 ≤ index < ${size}, the size of "${axis}"`, [["tensor", show(x)], ["index", String(index)]])
+  }
+}
+
+/** Is this one id, known while the graph is built? */
+export const isOne = (ids: Any): ids is Any & { readonly operation: { readonly _tag: "Fill"; readonly value: number } } =>
+  ids.operation._tag === "Fill" && Object.keys(ids.sizes).length === 0
 
 /**
  * Scatter: `base` with `values` written at `ids` along `axis`; the transpose of `take`.

@@ -177,6 +177,13 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
   const composites = new Map<Any, ReadonlyArray<Placed>>()
   const { arrange, emit, reshape } = builder
 
+  const counts = new Map<number, Int32Array>()
+  const counted = (size: number): Int32Array => {
+    const elements = counts.get(size) ?? Int32Array.from({ length: size }, (_, i) => i)
+    counts.set(size, elements)
+    return elements
+  }
+
   const shapeOf = (order: Order, sizes: Sizes): ReadonlyArray<number> => order.map((axis) => sizes[axis] ?? 1)
 
   /** The value stretched to broadcast against arrays of the given order. */
@@ -319,7 +326,7 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
       case "Constant":
         return { id: emit({ _tag: "constant", elements: operation.elements }, [], value(order), node.place), order }
       case "Positions": {
-        const elements = Int32Array.from({ length: sizes[operation.axis] ?? 0 }, (_, i) => i)
+        const elements = counted(sizes[operation.axis] ?? 0)
         return { id: emit({ _tag: "constant", elements }, [], value(order), node.place), order }
       }
       case "Unary":
@@ -362,6 +369,7 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
       case "Spread": {
         const x = place(operandOf(node))
         const spread = [operation.axis, ...x.order]
+        if (sizes[operation.axis] === 1) return { id: reshape(x.id, shapeOf(spread, sizes), spread), order: spread }
         return { id: emit({ _tag: "expand" }, [x.id], value(spread), node.place), order: spread }
       }
       case "Slice": {

@@ -4,6 +4,7 @@
  * The lock is a folder, `run.lock`, that names its owner. It is made under another name and renamed, which is atomic
  * and fails while a lock exists, on every file system: a lock is never seen half made, and never without an owner.
  *
+ * From     rename of POSIX, which replaces no folder that holds something.
  * Checked  test/store/Lock.test.ts (one winner among many, kill before every operation, stale and foreign owners).
  * Departs  from a plain lock file: a process killed between making the file and writing its number into it would lock
  *          the run for ever.

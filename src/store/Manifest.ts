@@ -4,6 +4,7 @@
  * The manifest is a file of its own, `manifest.json`, and `manifest.sha256` beside it holds its checksum in the form
  * that `sha256sum -c` reads.
  *
+ * From     what a resume to the last bit has to know; the checksum files of coreutils.
  * Checked  test/store/Snapshot.test.ts (round trip, any changed byte is found), test/store/Manifest.test.ts.
  *
  * @module

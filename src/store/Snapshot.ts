@@ -6,6 +6,7 @@
  * A checksum covers every byte and is verified before anything is believed. Reading takes no lock, so a run may be read
  * while it is written; `SnapshotStore` writes.
  *
+ * From     Hugging Face's safetensors for the tensors, with a manifest beside them.
  * Checked  test/store/Snapshot.test.ts (round trip to the bit, any changed byte is found, nothing is skipped unasked).
  *
  * @module

@@ -6,6 +6,7 @@
  * A snapshot that can be seen is whole, for it is renamed only once all its files, and their names, are on the disk.
  * One that is removed is renamed first, so it is never seen half removed, and only after the newer one is safe.
  *
+ * From     the durable replacement of files on POSIX: write, sync, rename, sync the folder.
  * Checked  test/store/SnapshotStore.test.ts (killed, cut off from power or out of space at any point: the last
  *          snapshot that was saved loads, and nothing is half visible).
  *

@@ -118,6 +118,22 @@ describe("Lock cases", () => {
       assert.strictEqual(self.started === null, process.platform !== "linux")
     }).pipe(Effect.provide(NodeServices.layer), Effect.runPromise))
 
+  it("when a process began is read from Linux's /proc, and one that is over did not", async () => {
+    const disk = MemoryDisk.make()
+    const put = (path: string, text: string): void => {
+      Effect.runSync(disk.fileSystem.makeDirectory(path.slice(0, path.lastIndexOf("/")), { recursive: true }))
+      disk.put(path, new TextEncoder().encode(text))
+    }
+    const between = Array.from({ length: 18 }, (_, index) => index).join(" ")
+    const status = (state: string) => `7 (a (b) c) ${state} ${between} 4242 9 9\n`
+    put("/proc/sys/kernel/random/boot_id", "0-1-2\n")
+    put("/proc/7/stat", status("S"))
+    put("/proc/8/stat", status("Z"))
+    const { started } = Effect.runSync(Effect.service(Lock.Processes))
+    const found = Effect.forEach([7, 8, 9], started).pipe(Effect.provideService(FileSystem.FileSystem, disk.fileSystem))
+    assert.deepStrictEqual(await Effect.runPromise(found), ["0-1-2 4242", null, null])
+  })
+
   it("on the real disk", () =>
     Effect.gen(function*() {
       const fileSystem = yield* FileSystem.FileSystem

@@ -14,6 +14,7 @@
  *
  * @module
  */
+import { fail } from "../tensor/Node.ts"
 import type { Specifications } from "../tensor/Specification.ts"
 import * as Specification from "../tensor/Specification.ts"
 import * as T from "../tensor/Tensor.ts"
@@ -54,9 +55,14 @@ export interface Input {
 export const extend = <P>(
   model: Transformer<P>, parameters: P, cache: KeyValueCache, { ids, starts }: Input
 ): { readonly hidden: Tensor<"batch" | "position" | "embed">; readonly cache: KeyValueCache } => {
+  const { contextLength } = model.config
   const places = T.addIds(starts, T.positions("position", T.size(ids, "position")))
   const [first] = cache.block
   const sourceCount = first === undefined ? 0 : T.size(first.key, "source")
+  if (sourceCount > contextLength) {
+    fail("key and value cache", `at most contextLength = ${contextLength} sources`, [["sources", String(sourceCount)]],
+      "Keep fewer, or configure a longer context: positions that were never trained give nonsense.")
+  }
   const visible = T.lessEqual(T.positions("source", sourceCount), places)
   const block = [...cache.block]
   const recall = (index: number): Recall => (fresh) => {

@@ -1,7 +1,7 @@
 /**
  * The law of the cache: a sequence in blocks of any lengths is the sequence at once, whatever else lies in the cache.
  */
-import { assert, describe, it, layer } from "@effect/vitest"
+import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import * as fc from "fast-check"
 import { Backend } from "../../src/backend/Backend.ts"

@@ -1,0 +1,221 @@
+/**
+ * The law of decoding: each token is the draw, with its own key, from what the whole sequence before it gives at once,
+ * whatever runs beside it and in blocks of whatever length. Then how answers end, their text, and messages.
+ */
+import { assert, layer } from "@effect/vitest"
+import { Cause, Effect, Layer, Stream } from "effect"
+import * as fc from "fast-check"
+import { Backend } from "../../src/backend/Backend.ts"
+import * as Reference from "../../src/backend/Reference.ts"
+import * as Decoder from "../../src/generate/Decoder.ts"
+import { type Distribution, draw, greedy, type Logits, type Rule, sampling } from "../../src/generate/Sampling.ts"
+import * as Key from "../../src/random/Key.ts"
+import * as Tokenizer from "../../src/token/Tokenizer.ts"
+import { codec, contextLength, model, parameters, whole } from "./models.ts"
+
+const services = Layer.merge(Reference.layer, Layer.succeed(Tokenizer.Tokenizer, codec))
+
+const prompt = fc.array(fc.integer({ min: 0, max: codec.vocabSize - 1 }), { minLength: 1, maxLength: contextLength - 3 })
+
+const certain = (id: number): Distribution => ({ ids: Int32Array.of(id), weights: Float64Array.of(1), total: 1 })
+
+/** A rule that ignores the scores and gives these ids, one after the other. */
+const scripted = (ids: ArrayLike<number>): Rule => {
+  let count = 0
+  return () => certain(ids[count++] ?? codec.eosId)
+}
+
+const key = Key.make("decoder")
+
+layer(services)("a decoder", (it) => {
+  it.effect("draws each token from what the whole sequence before it gives at once", () =>
+    Effect.gen(function*() {
+      const backend = yield* Backend
+      const cells = yield* parameters(1)
+      const full = yield* Effect.flatMap(backend.compile(yield* whole), (executable) => executable.bind({ parameters: cells }))
+      const run = Effect.fnUntraced(function*(
+        prompts: ReadonlyArray<ReadonlyArray<number>>, slots: number, blockLength: number, candidates: number, frozen: boolean
+      ) {
+        const decoder = yield* Decoder.make({ model, parameters: cells, slots, blockLength, frozen })
+        const rule = sampling({ temperature: 1, topP: 0.9 })
+        const answers = yield* Decoder.collect(decoder.generate({ prompts, candidates, maximumTokens: 3, rule, key, stopIds: [] }))
+        assert.deepStrictEqual(
+          answers.map(({ candidate, item }) => item * candidates + candidate).toSorted((a, b) => a - b),
+          Array.from({ length: prompts.length * candidates }, (_, i) => i)
+        )
+        for (const { candidate, ids, item, logProbs, reason } of answers) {
+          const before = prompts[item]!
+          const all = Int32Array.from({ length: contextLength }, (_, i) => [...before, ...ids][i] ?? 0)
+          const { logits } = yield* full.run({ ids: all })
+          ids.forEach((id, i) => {
+            const place = before.length + i
+            const row = logits.elements.subarray((place - 1) * codec.vocabSize, place * codec.vocabSize) as Logits
+            const expected = draw(rule(row), Key.derive(key, item, candidate, place))
+            assert.strictEqual(id, expected.id)
+            assert.closeTo(logProbs[i]!, expected.logProb, 1e-9)
+          })
+          assert.strictEqual(ids.length, 3)
+          assert.strictEqual(reason, "maximum")
+        }
+      })
+      const context = yield* Effect.context<Backend | Tokenizer.Tokenizer>()
+      yield* Effect.promise(() => fc.assert(fc.asyncProperty(
+        fc.array(prompt, { minLength: 1, maxLength: 4 }), fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: contextLength }),
+        fc.integer({ min: 1, max: 2 }), fc.boolean(),
+        (prompts, slots, blockLength, candidates, frozen) =>
+          Effect.runPromise(Effect.scoped(Effect.provide(run(prompts, slots, blockLength, candidates, frozen), context)))
+      ), { numRuns: 25 }))
+    }))
+
+  it.effect("sees later parameters, or those it was made with where they are frozen", () =>
+    Effect.gen(function*() {
+      const backend = yield* Backend
+      const [cells, others] = [yield* parameters(1), yield* parameters(2)]
+      const [live, frozen] = [yield* Decoder.make({ model, parameters: cells }), yield* Decoder.make({ model, parameters: cells, frozen: true })]
+      const ids = (decoder: Decoder.Decoder) =>
+        Effect.map(Decoder.collect(decoder.generate({ prompts: [[1]], maximumTokens: 6, rule: greedy, key })), ([answer]) => answer!.ids)
+      const before = yield* ids(live)
+      assert.deepStrictEqual(yield* ids(frozen), before)
+      yield* backend.copy(others, cells)
+      assert.deepStrictEqual(yield* ids(frozen), before)
+      assert.notDeepEqual(yield* ids(live), before)
+    }))
+
+  it.effect("gives streams that run at once caches of their own", () =>
+    Effect.gen(function*() {
+      const decoder = yield* Decoder.make({ model, parameters: yield* parameters(1), blockLength: 2 })
+      const answer = (ids: ReadonlyArray<number>) =>
+        Decoder.collect(decoder.generate({ prompts: [ids], maximumTokens: 5, rule: sampling({ temperature: 1 }), key, stopIds: [] }))
+      const prompts = [[1, 70, 71, 72], [1, 90], [1, 100, 5]]
+      const alone = yield* Effect.forEach(prompts, answer)
+      assert.deepStrictEqual(yield* Effect.forEach(prompts, answer, { concurrency: "unbounded" }), alone)
+    }))
+})
+
+layer(services)("an answer", (it) => {
+  const answer = Effect.fnUntraced(function*(request: Partial<Decoder.Request>) {
+    const decoder = yield* Decoder.make({ model, parameters: yield* parameters(1) })
+    return yield* Decoder.collect(decoder.generate({ prompts: [[1]], maximumTokens: 8, rule: greedy, key, ...request }))
+  })
+
+  it.effect("is text that follows the text of its prompt", () =>
+    Effect.gen(function*() {
+      const decoder = yield* Decoder.make({ model, parameters: yield* parameters(1) })
+      const run = (ids: ReadonlyArray<number>, before: string) => {
+        const start = codec.encodeSegments([Tokenizer.bos, before])
+        const request = { prompts: [start], maximumTokens: 3, rule: scripted(ids), key, stopTexts: ["b\n"] }
+        return Effect.map(Decoder.collect(decoder.generate(request)), ([found]) => {
+          const whole = codec.decode([...start, ...found!.ids])
+          assert.strictEqual(codec.decode(start) + found!.text, found!.reason === "text" ? whole.slice(0, whole.indexOf("b\n")) : whole)
+        })
+      }
+      const context = yield* Effect.context<never>()
+      yield* Effect.promise(() => fc.assert(fc.asyncProperty(
+        fc.array(fc.oneof(fc.constantFrom(codec.eosId, 3 + 0xc3, 3 + 0xa9, 13, 259, 260, 261, 262, 263, 264), fc.integer({ min: 0, max: 264 })), {
+          minLength: 3, maxLength: 3
+        }),
+        fc.constantFrom("", "a", "ab a", "é"),
+        (ids, before) => Effect.runPromise(Effect.provide(run(ids, before), context))
+      ), { numRuns: 100 }))
+    }))
+
+  it.effect("ends with an id that ends it, which has no text but a probability", () =>
+    Effect.gen(function*() {
+      const [found] = yield* answer({ rule: scripted([260, codec.eosId, 261]) })
+      assert.deepStrictEqual(found, { item: 0, candidate: 0, ids: [260, codec.eosId], logProbs: [0, 0], text: "a", reason: "id" })
+      const [other] = yield* answer({ rule: scripted([260, codec.eosId, 261]), stopIds: [261] })
+      assert.deepStrictEqual(other?.ids, [260, codec.eosId, 261])
+    }))
+
+  it.effect("ends before a text that ends it, and goes on where that only began", () =>
+    Effect.gen(function*() {
+      const [found] = yield* answer({ rule: scripted([260, 263, 261, 13, 260]), stopTexts: ["bb\n"] })
+      assert.deepStrictEqual([found?.text, found?.reason, found?.ids], ["aa", "text", [260, 263, 261, 13]])
+      const [other] = yield* answer({ rule: scripted([260, 261]), stopTexts: ["bb"] })
+      assert.deepStrictEqual([other?.text, other?.reason], ["ab", "id"])
+    }))
+
+  it.effect("ends after the most tokens it may have", () =>
+    Effect.gen(function*() {
+      const [found] = yield* answer({ rule: scripted([260, 261, 260]), maximumTokens: 2 })
+      assert.deepStrictEqual([found?.text, found?.reason], ["ab", "maximum"])
+    }))
+
+  it.effect("fills the context to its end where that is asked for", () =>
+    Effect.gen(function*() {
+      const [found] = yield* answer({ rule: () => certain(260), maximumTokens: 1000, atContextEnd: "end" })
+      assert.deepStrictEqual([found?.ids.length, found?.reason], [contextLength - 1, "context"])
+    }))
+
+  it.effect("holds back a character until it is whole, and what is not one to the end", () =>
+    Effect.gen(function*() {
+      const decoder = yield* Decoder.make({ model, parameters: yield* parameters(1) })
+      const texts = (ids: ReadonlyArray<number>) =>
+        Effect.map(Stream.runCollect(decoder.generate({ prompts: [[1]], maximumTokens: ids.length, rule: scripted(ids), key })),
+          (events) => events.map(({ text }) => text))
+      assert.deepStrictEqual(yield* texts([3 + 0xc3, 3 + 0xa9, 260]), ["", "é", "a", ""])
+      assert.deepStrictEqual(yield* texts([260, 3 + 0xc3]), ["a", "", "\ufffd"])
+    }))
+
+  it.effect("is drawn only as far as it is wanted", () =>
+    Effect.gen(function*() {
+      let count = 0
+      const rule: Rule = () => certain(++count + 259)
+      const decoder = yield* Decoder.make({ model, parameters: yield* parameters(1) })
+      yield* Stream.runDrain(Stream.take(decoder.generate({ prompts: [[1]], maximumTokens: 8, rule, key }), 2))
+      assert.isAtMost(count, 3)
+    }))
+})
+
+layer(services)("messages", (it) => {
+  const failure = Effect.fnUntraced(function*(request: Partial<Decoder.Request>) {
+    const decoder = yield* Decoder.make({ model, parameters: yield* parameters(1) })
+    const exit = yield* Effect.exit(Decoder.collect(decoder.generate({ prompts: [[1]], maximumTokens: 8, rule: greedy, key, ...request })))
+    return exit._tag === "Failure" ? exit.cause.reasons.filter(Cause.isFailReason).map(({ error }) => error.message).join() : "no failure"
+  })
+
+  it.effect("name every fault of a request", () =>
+    Effect.gen(function*() {
+      assert.strictEqual(yield* failure({ prompts: [[1], [], [1, 265], [0.5]], maximumTokens: 0, candidates: 1.5, stopTexts: [""] }),
+        `generate: the request cannot be fulfilled
+  maximumTokens must be a whole number of at least 1, got 0
+  candidates must be a whole number of at least 1, got 1.5
+  an empty stop text would end every answer before it began
+  prompt 1 is empty; begin it with the beginning of sequence, id 1
+  prompt 2 has the id 265 at 1; ids are 0 to 264
+  prompt 3 has the id 0.5 at 0; ids are 0 to 264`)
+    }))
+
+  it.effect("say what does not fit into the context, and what to do", () =>
+    Effect.gen(function*() {
+      assert.strictEqual(yield* failure({ prompts: [[1], [1, 5, 6], [1, 5, 6, 7, 8]], maximumTokens: 10 }),
+        `generate: prompt and answer must fit into a context of 12 tokens
+  prompt 1 has 3 tokens, and its answer may have 10
+  prompt 2 has 5 tokens, and its answer may have 10
+  Ask for at most 7 tokens, or let answers end with the context (atContextEnd: "end").`)
+      assert.strictEqual(yield* failure({ prompts: [new Int32Array(12)], maximumTokens: 10, atContextEnd: "end" }),
+        `generate: prompt and answer must fit into a context of 12 tokens
+  prompt 0 has 12 tokens, and its answer may have 10
+  Cut the prompt: an answer needs room for one token at least.`)
+    }))
+
+  it.effect("name the token that could not be drawn", () =>
+    Effect.gen(function*() {
+      assert.strictEqual(yield* failure({ rule: (logits) => greedy(logits.map(() => NaN)) }),
+        `generate: item 0, candidate 0, token 1 of its sequence
+  sampling: logits must be finite or −∞, and one of them finite; id 0 of 265 has NaN
+  Usual causes: parameters that a diverged training step made NaN, or a mask that excludes every token.`)
+    }))
+
+  it.effect("refuse a tokenizer of another size, and sizes that are none", () =>
+    Effect.gen(function*() {
+      const cells = yield* parameters(1)
+      const other = yield* Effect.flip(Effect.provide(Decoder.make({ model, parameters: cells }), Tokenizer.layerBytes))
+      assert.strictEqual(other.message, `decoder: the model has 265 tokens, the tokenizer 259
+  They must be equal, or ids would be read as other text than they were trained on. Is this the tokenizer of another model?`)
+      const sizes = yield* Effect.flip(Decoder.make({ model, parameters: cells, slots: 0 }))
+      assert.include(sizes.message, "slots, contextLength and blockLength must be whole numbers of at least 1")
+      const long = yield* Effect.flip(Decoder.make({ model, parameters: cells, contextLength: 13 }))
+      assert.include(long.message, "at most contextLength = 12 sources")
+    }))
+})

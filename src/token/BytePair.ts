@@ -10,6 +10,7 @@
  *          there and the parts, which recur, are encoded once and remembered. The vocabulary decides where it may be cut, and
  *          unused or user-defined pieces, which look further, switch the memory off. Linear where words recur, else n log n.
  */
+import * as Agenda from "./Agenda.ts"
 import * as Utf8 from "./Utf8.ts"
 import type { UserDefined, Vocabulary } from "./Vocabulary.ts"
 
@@ -21,7 +22,7 @@ export type Encode = (text: string) => Int32Array
 
 /** Text is cut into words wherever two characters meet that stand side by side in no piece. Longer words are not remembered. */
 const LONGEST_REMEMBERED = 48
-/** Up to this many symbols, looking at every pair for each merge is faster than a heap. */
+/** Up to this many symbols, looking at every pair for each merge is faster than an agenda. */
 const LONGEST_SCANNED = 40
 /** The memory of words grows to this many slots (about 10 MB with the words in them), and is emptied when they are half full. */
 const MOST_SLOTS = 1 << 18
@@ -41,13 +42,22 @@ export const make = (vocabulary: Vocabulary): Encode => {
   let ids = new Int32Array(4096)
   let idCount = 0
   let source = ""
+  // For long stretches: neighbours that are left, and what the pair that begins at each place merges into.
+  const agenda = Agenda.make(size)
+  let next = new Int32Array(0)
+  let previous = new Int32Array(0)
+  let pairAt = new Int32Array(0)
   // For `unused` pieces: the two symbols that the piece was last seen to be made of.
   const parts = unused === undefined ? undefined : new Int32Array(size * 2).fill(-1)
   const remembered = wordMemory()
+  // The same two questions, answered beforehand for ASCII, of which most text is made.
   const asciiNeighbours = new Uint8Array(128 * 128)
+  const asciiPair = new Int32Array(128 * 128).fill(-1)
   for (let left = 0; left < 128; left++) {
     for (let right = 0; right < 128; right++) {
-      if (areNeighbours(unitSymbol[left]!, unitSymbol[right]!)) asciiNeighbours[(left << 7) | right] = 1
+      if (!areNeighbours(unitSymbol[left]!, unitSymbol[right]!)) continue
+      asciiNeighbours[(left << 7) | right] = 1
+      asciiPair[(left << 7) | right] = merge(unitSymbol[left]!, unitSymbol[right]!)
     }
   }
 
@@ -164,7 +174,7 @@ export const make = (vocabulary: Vocabulary): Encode => {
   const mergeAndWrite = (from: number, end: number): void => {
     if (end - from === 1) return write(symbols[from]!, places[from]!)
     if (end - from <= LONGEST_SCANNED && unused === undefined) mergeByScanning(from, end)
-    else mergeByHeap(from, end)
+    else mergeByAgenda(from, end)
   }
 
   // The pair at each place of a short stretch: what it merges into, and when.
@@ -174,7 +184,11 @@ export const make = (vocabulary: Vocabulary): Encode => {
   const mergeByScanning = (from: number, end: number): void => {
     let last = end - from - 1
     for (let i = 0; i < last; i++) {
-      const pair = merge(symbols[from + i]!, symbols[from + i + 1]!)
+      const left = source.charCodeAt(places[from + i]!)
+      const right = source.charCodeAt(places[from + i + 1]!)
+      const pair = (left | right) < 0x80
+        ? asciiPair[(left << 7) | right]!
+        : merge(symbols[from + i]!, symbols[from + i + 1]!)
       pairs[i] = pair
       order[i] = pair < 0 ? NEVER : rank[pair]!
     }
@@ -206,46 +220,51 @@ export const make = (vocabulary: Vocabulary): Encode => {
   }
 
   /**
-   * The same with a heap of (rank, place). An entry is stale when the pair now at its place has another rank; a stale entry
-   * that looks current stands exactly where the current one does in the order, so taking it changes nothing.
+   * The same with an agenda of (rank, place). An entry is stale when the pair now at its place has another rank; a stale
+   * entry that looks current stands exactly where the current one does in the order, so taking it changes nothing.
    */
-  const mergeByHeap = (from: number, end: number): void => {
+  const mergeByAgenda = (from: number, end: number): void => {
     const count = end - from
-    const text = symbols.slice(from, end)
-    const next = new Int32Array(count)
-    const previous = new Int32Array(count)
-    const pairAt = new Int32Array(count).fill(-1)
-    const heap = minimumHeap(count)
-    const add = (left: number, right: number): void => {
-      const pair = merge(text[left]!, text[right]!)
-      pairAt[left] = pair
-      if (pair < 0) return
-      heap.push(rank[pair]! * PLACES + left)
-      if (parts !== undefined && unused![pair] === 1) {
-        parts[pair * 2] = text[left]!
-        parts[pair * 2 + 1] = text[right]!
-      }
+    if (next.length < count) {
+      next = new Int32Array(count)
+      previous = new Int32Array(count)
+      pairAt = new Int32Array(count)
     }
     for (let i = 0; i < count; i++) {
       next[i] = i + 1
       previous[i] = i - 1
+      if (i + 1 < count) addPair(i, symbols[from + i]!, symbols[from + i + 1]!)
     }
-    for (let i = 0; i + 1 < count; i++) add(i, i + 1)
-    for (let entry = heap.pop(); entry >= 0; entry = heap.pop()) {
-      const left = entry % PLACES
+    pairAt[count - 1] = -1
+    while (agenda.pop()) {
+      const left = agenda.place
       const pair = pairAt[left]!
-      if (pair < 0 || rank[pair] !== (entry - left) / PLACES) continue
+      if (pair < 0 || rank[pair] !== agenda.rank) continue
       const right = next[left]!
-      text[left] = pair
+      const before = previous[left]!
+      const after = next[right]!
+      symbols[from + left] = pair
       pairAt[right] = -1
       pairAt[left] = -1
-      const after = next[right]!
       next[left] = after
-      if (after < count) previous[after] = left
-      if (previous[left]! >= 0) add(previous[left]!, left)
-      if (after < count) add(left, after)
+      if (before >= 0) addPair(before, symbols[from + before]!, pair)
+      if (after < count) {
+        previous[after] = left
+        addPair(left, pair, symbols[from + after]!)
+      }
     }
-    for (let i = 0; i < count; i = next[i]!) write(text[i]!, places[from + i]!)
+    for (let i = 0; i < count; i = next[i]!) write(symbols[from + i]!, places[from + i]!)
+  }
+
+  const addPair = (place: number, left: number, right: number): void => {
+    const pair = merge(left, right)
+    pairAt[place] = pair
+    if (pair < 0) return
+    agenda.push(rank[pair]!, place)
+    if (parts !== undefined && unused![pair] === 1) {
+      parts[pair * 2] = left
+      parts[pair * 2 + 1] = right
+    }
   }
 
   const write = (symbol: number, place: number): void => {
@@ -278,8 +297,6 @@ export const make = (vocabulary: Vocabulary): Encode => {
 }
 
 const NEVER = 0x7fffffff
-/** Heap entries are rank · 2³¹ + place, exact in a double for any vocabulary below 2²² pieces. */
-const PLACES = 2 ** 31
 
 const grown = (array: Int32Array<ArrayBuffer>, needed: number): Int32Array<ArrayBuffer> => {
   const larger = new Int32Array(Math.max(array.length * 2, needed))
@@ -294,42 +311,6 @@ const userDefinedAt = (
   end: number
 ): UserDefined | undefined => {
   return userDefined.get(text.charCodeAt(at))?.find((candidate) => at + candidate.text.length <= end && text.startsWith(candidate.text, at))
-}
-
-/** A binary heap of numbers, smallest first; `pop` answers −1 when empty. */
-const minimumHeap = (capacity: number) => {
-  let items = new Float64Array(capacity * 2 + 16)
-  let count = 0
-  const push = (item: number): void => {
-    if (count === items.length) {
-      const larger = new Float64Array(count * 2)
-      larger.set(items)
-      items = larger
-    }
-    let at = count++
-    while (at > 0) {
-      const parent = (at - 1) >> 1
-      if (items[parent]! <= item) break
-      items[at] = items[parent]!
-      at = parent
-    }
-    items[at] = item
-  }
-  const pop = (): number => {
-    if (count === 0) return -1
-    const top = items[0]!
-    const item = items[--count]!
-    let at = 0
-    for (let child = 1; child < count; child = 2 * at + 1) {
-      if (child + 1 < count && items[child + 1]! < items[child]!) child++
-      if (items[child]! >= item) break
-      items[at] = items[child]!
-      at = child
-    }
-    items[at] = item
-    return top
-  }
-  return { push, pop }
 }
 
 /** The memory of words: slots of (hash, place of the word, word length + 256 · id count, place of the ids). It grows, up to a limit. */

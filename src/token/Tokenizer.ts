@@ -85,10 +85,11 @@ export class TokenizerFileError extends Schema.TaggedError<TokenizerFileError>()
 /** The tokenizer of a SentencePiece model, read from a file or just trained. */
 export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, UnsupportedModelError> => {
   const { normalizer, pieces, trainer } = model
-  const control = (text: string) => pieces.findIndex((piece) => piece.type === "control" && piece.text === text)
-  const bosId = control(trainer.bosPiece)
-  const eosId = control(trainer.eosPiece)
-  const padId = control(trainer.padPiece)
+  const control = new Map<string, number>()
+  for (let id = 0; id < pieces.length; id++) if (pieces[id]!.type === "control") control.set(pieces[id]!.text, id)
+  const bosId = control.get(trainer.bosPiece) ?? -1
+  const eosId = control.get(trainer.eosPiece) ?? -1
+  const padId = control.get(trainer.padPiece)
   const normalize = Normalizer.make(normalizer, trainer.treatWhitespaceAsSuffix, pieces)
   const reasons = [
     ...trainer.modelType === "bpe" ? [] : [`its model_type is ${trainer.modelType}, which cuts text by another rule than byte-pair encoding`],
@@ -112,7 +113,7 @@ export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, Unsu
     unkId: vocabulary.unkId,
     bosId,
     eosId,
-    padId: padId < 0 ? undefined : padId,
+    padId,
     encode,
     encodeBytes: (input) => encodeNormalized(bytes(input)),
     encodeSegments: (segments) =>

@@ -65,13 +65,13 @@ export const make = (pieces: ReadonlyArray<SentencePiece.Piece>, escapeWhitespac
   if (escapeWhitespaces) unitSymbol[0x20] = unitSymbol[SPACE]!
 
   const index = symbolIndex(pieces, looseCharacters)
-  let remembered = PairTable.make(4096)
+  let remembered = PairTable.make(1 << 14)
   const merge = (left: number, right: number): number => {
     if (left < 0 || right < 0) return -1
     const known = PairTable.get(remembered.slots, left, right)
     if (known >= 0) return known
     if (known === NONE) return -1
-    if (remembered.count >= MOST_REMEMBERED) remembered = PairTable.make(4096)
+    if (remembered.count >= MOST_REMEMBERED) remembered = PairTable.make(1 << 14)
     const found = index.find(left, right)
     PairTable.set(remembered, left, right, found < 0 ? NONE : found)
     return found
@@ -235,7 +235,13 @@ const ranks = (pieces: ReadonlyArray<SentencePiece.Piece>): Int32Array => {
   const found = new Int32Array(pieces.length)
   for (let id = 0; id < pieces.length; id++) {
     const target = -pieces[id]!.score
-    let low = 0
+    // Scores usually fall by one place from piece to piece.
+    let low = id > 0 ? found[id - 1]! + 1 : 0
+    if (sorted[low] === target && low < distinct) {
+      found[id] = low
+      continue
+    }
+    low = 0
     for (let high = distinct - 1; low < high;) {
       const middle = (low + high) >> 1
       if (sorted[middle]! < target) low = middle + 1

@@ -1,0 +1,112 @@
+/**
+ * Which pair is merged next: (rank, place) entries, smallest rank first, leftmost place on ties.
+ *
+ *     pop = min over (rank, place), lexicographically
+ *
+ * Most entries of one rank arrive from left to right, so each rank has a queue of its own, and a heap holds the ranks
+ * that have one: far fewer than places. An entry that arrives to the left of its queue's end goes to a heap of stragglers.
+ *
+ * From     the agenda of google/sentencepiece, `src/bpe_model.cc`, which is one heap of all pairs.
+ * Checked  token/Agenda (a sorted list), token/BytePair. Constant time for an entry in order, else logarithmic.
+ */
+
+/** Holds entries; {@link Agenda.pop} sets `rank` and `place`. Empty again once drained. */
+export interface Agenda {
+  rank: number
+  place: number
+  readonly push: (rank: number, place: number) => void
+  /** Takes the smallest entry; false if there is none. */
+  readonly pop: () => boolean
+}
+
+/** A straggler is rank · 2³¹ + place in a double, exact for ranks below 2²². */
+const PLACES = 2 ** 31
+
+/** An agenda for ranks from 0 to `rankCount` − 1. */
+export const make = (rankCount: number): Agenda => {
+  const head = new Int32Array(rankCount).fill(-1)
+  const tail = new Int32Array(rankCount)
+  const ranks = minimumHeap()
+  const stragglers = minimumHeap()
+  let places = new Int32Array(256)
+  let next = new Int32Array(256)
+  let used = 0
+
+  const push = (rank: number, place: number): void => {
+    const isFirst = head[rank]! < 0
+    if (!isFirst && places[tail[rank]!]! > place) return stragglers.push(rank * PLACES + place)
+    if (used === places.length) {
+      places = doubled(places)
+      next = doubled(next)
+    }
+    places[used] = place
+    next[used] = -1
+    if (isFirst) {
+      head[rank] = used
+      ranks.push(rank)
+    } else next[tail[rank]!] = used
+    tail[rank] = used++
+  }
+
+  const pop = (): boolean => {
+    const rank = ranks.top()
+    const straggler = stragglers.top()
+    if (rank < 0 && straggler < 0) {
+      used = 0
+      return false
+    }
+    const first = rank < 0 ? -1 : head[rank]!
+    if (rank < 0 || (straggler >= 0 && straggler < rank * PLACES + places[first]!)) {
+      agenda.rank = Math.floor(straggler / PLACES)
+      agenda.place = straggler - agenda.rank * PLACES
+      stragglers.pop()
+      return true
+    }
+    agenda.rank = rank
+    agenda.place = places[first]!
+    head[rank] = next[first]!
+    if (head[rank]! < 0) ranks.pop()
+    return true
+  }
+  const agenda = { rank: 0, place: 0, push, pop }
+  return agenda
+}
+
+const doubled = (array: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> => {
+  const larger = new Int32Array(array.length * 2)
+  larger.set(array)
+  return larger
+}
+
+/** A binary heap of numbers that are 0 or more, smallest first; `top` is −1 when it is empty. */
+const minimumHeap = () => {
+  let items = new Float64Array(64)
+  let count = 0
+  const push = (item: number): void => {
+    if (count === items.length) {
+      const larger = new Float64Array(count * 2)
+      larger.set(items)
+      items = larger
+    }
+    let at = count++
+    while (at > 0) {
+      const parent = (at - 1) >> 1
+      if (items[parent]! <= item) break
+      items[at] = items[parent]!
+      at = parent
+    }
+    items[at] = item
+  }
+  const pop = (): void => {
+    const item = items[--count]!
+    let at = 0
+    for (let child = 1; child < count; child = 2 * at + 1) {
+      if (child + 1 < count && items[child + 1]! < items[child]!) child++
+      if (items[child]! >= item) break
+      items[at] = items[child]!
+      at = child
+    }
+    items[at] = item
+  }
+  return { push, pop, top: () => count === 0 ? -1 : items[0]! }
+}

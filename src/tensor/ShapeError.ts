@@ -9,6 +9,8 @@
  *
  * @module
  */
+import * as Data from "effect/Data"
+
 
 /** What a `ShapeError` says; every field is a part of its message. */
 export interface Report {
@@ -24,14 +26,13 @@ export interface Report {
   readonly remedy?: string
 }
 
-/** Thrown when sizes or axes do not fit while a tensor expression is built. A defect of the program, not of its data. */
-export class ShapeError extends Error {
-  readonly _tag = "ShapeError"
-  readonly report: Report
-  constructor(report: Report) {
-    super(render(report))
-    this.name = "ShapeError"
-    this.report = report
+/**
+ * Thrown when sizes or axes do not fit while a tensor expression is built. A defect of the program, not of its data; as
+ * an Effect it can also be yielded.
+ */
+export class ShapeError extends Data.TaggedError("ShapeError")<Report> {
+  override get message() {
+    return render(this)
   }
 }
 

@@ -64,7 +64,7 @@ layer(services)("a decoder", (it) => {
         fc.integer({ min: 1, max: 2 }), fc.boolean(),
         (prompts, slots, blockLength, candidates, frozen) =>
           Effect.runPromise(Effect.scoped(Effect.provide(run(prompts, slots, blockLength, candidates, frozen), context)))
-      ), { numRuns: 25 }))
+      ), { numRuns: 25, examples: [[[[1, 7, 8, 9, 10, 11, 12, 13, 14], [1]], 2, 8, 1, false]] })) // a last block that would pass the end
     }))
 
   it.effect("sees later parameters, or those it was made with where they are frozen", () =>

@@ -139,7 +139,7 @@ const faults = (options: Options): ReadonlyArray<{ readonly path: ReadonlyArray<
   }
   if (options.headSize === undefined && embedSize % headCount !== 0) {
     fault("headCount", `embedSize must be a multiple of headCount: ${embedSize} / ${headCount} is not whole; choose ` +
-      "another headCount, or give headSize, which unties them")
+      "another headCount, or give headSize")
   } else {
     const headSize = options.headSize ?? embedSize / headCount
     if (headSize % 2 !== 0) {

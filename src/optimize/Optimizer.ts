@@ -116,7 +116,7 @@ const byPath = (name: string, tree: unknown) => {
   return (path: string): Tensor<string> => {
     const tensor = found.get(path)
     if (tensor === undefined) {
-      throw new TypeError(`optimizer: the ${name} lack "${path}"; give those of the same parameters and optimizer`)
+      throw new TypeError(`optimizer: no "${path}" in the ${name}; give those of the same parameters and optimizer`)
     }
     return tensor as Tensor<string>
   }

@@ -30,7 +30,8 @@ export const evaluate = <O>(build: () => O): Results<O> =>
 export const elements = (values: AnyValues, order: ReadonlyArray<string>): ReadonlyArray<number> => {
   const own = Object.keys(values.sizes)
   assert.sameMembers(own, [...order])
-  const strides = new Map(own.map((axis, i) => [axis, own.slice(i + 1).reduce((n, name) => n * sizeOf(values, name), 1)]))
+  const strideAfter = (i: number): number => own.slice(i + 1).reduce((n, name) => n * sizeOf(values, name), 1)
+  const strides = new Map(own.map((axis, i) => [axis, strideAfter(i)]))
   const walk = (axes: ReadonlyArray<string>, offset: number): ReadonlyArray<number> => {
     const [axis, ...rest] = axes
     if (axis === undefined) return [Number(values.elements[offset])]

@@ -8,8 +8,8 @@ import { causal, explicit, lengths, segments, type Visibility } from "../../src/
 import * as T from "../../src/tensor/Tensor.ts"
 import type { Tensor } from "../../src/tensor/Tensor.ts"
 import {
-  agree, constants, elements, evaluate, hasTheSlopeOfDifferences, normals, number, numbers, pullsBackAsItsDecomposition, someIds,
-  weighed
+  agree, constants, elements, evaluate, hasTheSlopeOfDifferences, normals, number, numbers,
+  pullsBackAsItsDecomposition, someIds, weighed
 } from "../law/Evaluation.ts"
 
 interface Sizes {
@@ -26,7 +26,13 @@ const shape: fc.Arbitrary<Sizes> = fc.record({
   kvHead: fc.integer({ min: 1, max: 2 }), group: fc.integer({ min: 1, max: 3 }), plane: fc.integer({ min: 1, max: 2 })
 })
 
-const headsOf = ({ batch, group, kvHead, plane, position, seed }: Sizes): { query: Queries; key: Keys; value: Keys } => ({
+interface Heads {
+  readonly query: Queries
+  readonly key: Keys
+  readonly value: Keys
+}
+
+const headsOf = ({ batch, group, kvHead, plane, position, seed }: Sizes): Heads => ({
   query: normals(`query ${seed}`, { batch, position, kvHead, group, part: 2, plane }),
   key: normals(`key ${seed}`, { batch, source: position, kvHead, part: 2, plane }),
   value: normals(`value ${seed}`, { batch, source: position, kvHead, part: 2, plane })
@@ -62,7 +68,9 @@ describe("attend", () => {
               return sees(b, p, s) ? Math.exp(score / Math.sqrt(size)) : 0
             })
             const total = weights.reduce((sum, weight) => sum + weight, 0) || 1
-            for (let d = 0; d < size; d++) expected.push(weights.reduce((sum, w, s) => sum + w * v[at(s) + d]!, 0) / total)
+            for (let d = 0; d < size; d++) {
+              expected.push(weights.reduce((sum, weight, s) => sum + weight * v[at(s) + d]!, 0) / total)
+            }
           }
         }
         agree(actual, expected, 1e-9, visibility._tag)
@@ -106,7 +114,7 @@ describe("attend", () => {
   it("pulls back as its decomposition does, and as differences say", () => {
     fc.assert(fc.property(shape, (sizes) => {
       for (const visibility of visibilities(sizes)) {
-        const build = ({ key, query, value }: ReturnType<typeof headsOf>) => attend(query, key, value, visibility)
+        const build = ({ key, query, value }: Heads) => attend(query, key, value, visibility)
         pullsBackAsItsDecomposition(headsOf(sizes), build)
         hasTheSlopeOfDifferences(headsOf(sizes), build)
       }
@@ -163,7 +171,8 @@ describe("groupedQueryAttention", () => {
     const [first, second] = [3, 2].map((position, i) => normals(i, { batch: 1, position, embed: 8 })) as [
       Tensor<"batch" | "position" | "embed">, Tensor<"batch" | "position" | "embed">
     ]
-    const packed = run(T.concat("position", [first, second]), segments(T.ids({ batch: 1, position: 5 }, [0, 0, 0, 1, 1])))
+    const apart = segments(T.ids({ batch: 1, position: 5 }, [0, 0, 0, 1, 1]))
+    const packed = run(T.concat("position", [first, second]), apart)
     agree(numbers(packed, inOrder), [...numbers(run(first, causal), inOrder), ...numbers(run(second, causal), inOrder)])
   })
 

@@ -8,8 +8,8 @@ import * as Specification from "../../src/tensor/Specification.ts"
 
 const natural = fc.integer({ min: 1, max: 12 })
 const options = fc.record({
-  vocabSize: natural, headSize: natural.map((n) => 2 * n), embedSize: natural, layerCount: natural, kvHeadCount: natural,
-  group: natural, multipleOf: natural
+  vocabSize: natural, headSize: natural.map((n) => 2 * n), embedSize: natural, layerCount: natural,
+  kvHeadCount: natural, group: natural, multipleOf: natural
 }).map(({ group, ...rest }): Config.Options => ({ ...rest, headCount: group * rest.kvHeadCount }))
 
 const refusal = (given: object): string => {
@@ -33,7 +33,8 @@ describe("Config", () => {
     fc.assert(fc.property(options, (given) => {
       const config = Config.make(given)
       const declared = Specification.leaves(Transformer.llama(config).specification)
-      assert.strictEqual(declared.reduce((total, [, { sizes }]) => total + count(sizes), 0), Config.parameterCount(config))
+      const total = declared.reduce((sum, [, { sizes }]) => sum + count(sizes), 0)
+      assert.strictEqual(total, Config.parameterCount(config))
     }))
     assert.strictEqual(Config.parameterCount(Config.presets["1M"]), 1_066_112)
     assert.strictEqual(Config.parameterCount(Config.presets["24M"]), 24_407_712)
@@ -84,7 +85,9 @@ describe("Config", () => {
 
   it("names every number that is none", () => {
     assert.strictEqual(
-      refusal({ vocabSize: 0, embedSize: 10.5, layerCount: 1, headCount: -4, epsilon: 0, theta: -1, hiddenSize: 8, multipleOf: 4 }),
+      refusal({
+        vocabSize: 0, embedSize: 10.5, layerCount: 1, headCount: -4, epsilon: 0, theta: -1, hiddenSize: 8, multipleOf: 4
+      }),
       `vocabSize must be a whole number of at least 1, got 0
   at ["vocabSize"]
 embedSize must be a whole number of at least 1, got 10.5
@@ -105,7 +108,7 @@ multipleOf (4) belongs to the rule that finds hiddenSize, and hiddenSize is give
       refusal({ ...valid, embedSize: 66, kvHeadCount: 3 }),
       `headCount must be a multiple of kvHeadCount: 4 query heads cannot share 3 key and value heads equally
   at ["kvHeadCount"]
-embedSize must be a multiple of headCount: 66 / 4 is not whole; choose another headCount, or give headSize, which unties them
+embedSize must be a multiple of headCount: 66 / 4 is not whole; choose another headCount, or give headSize
   at ["headCount"]`
     )
     assert.strictEqual(

@@ -8,12 +8,19 @@ const shape = fc.record({
   hidden: fc.integer({ min: 1, max: 5 })
 })
 
-const inputsOf = ({ embed, hidden, position, seed }: {
-  seed: number; position: number; embed: number; hidden: number
-}) => ({
+interface Sizes {
+  readonly seed: number
+  readonly position: number
+  readonly embed: number
+  readonly hidden: number
+}
+
+const inputsOf = ({ embed, hidden, position, seed }: Sizes) => ({
   x: normals(seed, { batch: 2, position, embed }),
   parameters: {
-    gate: normals("gate", { embed, hidden }), up: normals("up", { embed, hidden }), down: normals("down", { hidden, embed })
+    gate: normals("gate", { embed, hidden }),
+    up: normals("up", { embed, hidden }),
+    down: normals("down", { hidden, embed })
   }
 })
 

@@ -6,7 +6,9 @@ import {
   agree, evaluate, hasTheSlopeOfDifferences, normals, numbers, pullsBackAsItsDecomposition
 } from "../law/Evaluation.ts"
 
-const shape = fc.record({ seed: fc.nat(), batch: fc.integer({ min: 1, max: 3 }), embed: fc.integer({ min: 1, max: 6 }) })
+const shape = fc.record({
+  seed: fc.nat(), batch: fc.integer({ min: 1, max: 3 }), embed: fc.integer({ min: 1, max: 6 })
+})
 const ones = (embed: number) => T.fill({ embed }, 1)
 
 describe("rmsNorm", () => {

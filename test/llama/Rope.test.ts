@@ -74,7 +74,9 @@ describe("Rope", () => {
       const { batch, plane, position } = sizes
       const inputs = isOwnPlace
         ? {
-          x: heads(sizes), cos: normals("cos", { batch, position, plane }), sin: normals("sin", { batch, position, plane })
+          x: heads(sizes),
+          cos: normals("cos", { batch, position, plane }),
+          sin: normals("sin", { batch, position, plane })
         }
         : { x: heads(sizes), cos: normals("cos", { position, plane }), sin: normals("sin", { position, plane }) }
       pullsBackAsItsDecomposition(inputs, ({ cos, sin, x }) => rotate(x, { cos, sin }))

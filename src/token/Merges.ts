@@ -282,10 +282,12 @@ const pairStore = () => {
   return store
 }
 
+const histogram = new Int32Array(1 << 16)
+
 /** The count that a pair needs to be active: that of the `places`-th most frequent, or none if there are not more. */
 const activeThreshold = (pairs: PairStore, living: number, places: number): number => {
   if (living <= places) return -Infinity
-  const histogram = new Int32Array(1 << 16)
+  histogram.fill(0)
   const large: Array<number> = []
   for (let pair = 0; pair < pairs.size(); pair++) {
     if (pairs.isPiece[pair] === 1) continue

@@ -75,16 +75,16 @@ export const make = (cuts: Cuts): WordCounts => {
     return classes[unit] === 0 ? classes[unit] = classOf(unit) : classes[unit]!
   }
 
+  const flush = (length: number): void => {
+    table.count(word, length)
+    statistics.words++
+  }
+
   /** Cuts `text[from, end)` into words; `text` holds no lone surrogates. */
   const addLine = (text: string, from: number, end: number, withPrefix: boolean): void => {
     if (word.length < end - from + 1) word = new Uint16Array((end - from) * 2)
     let length = 0
     let previous = 0
-    const flush = () => {
-      if (length > 0) table.count(word, length)
-      statistics.words++
-      length = 0
-    }
     if (withPrefix) {
       word[length++] = SPACE
       previous = SPACES
@@ -95,33 +95,34 @@ export const make = (cuts: Cuts): WordCounts => {
       if (kind === 0) kind = classAt(text, at)
       const isCut = kind === SPACES
         ? previous !== SPACES || !cuts.allowWhitespaceOnlyPieces
-        : kind === ALONE || previous === ALONE ||
-          (kind !== previous && kind > SCRIPTS && previous > SCRIPTS)
-      if (isCut && length > 0) flush()
+        : kind === ALONE || previous === ALONE || (kind !== previous && kind > SCRIPTS && previous > SCRIPTS)
+      if (isCut && length > 0) {
+        flush(length)
+        length = 0
+      }
       word[length++] = kind === SPACES ? SPACE : unit
       if ((unit & 0xfc00) === 0xd800) word[length++] = text.charCodeAt(++at)
       previous = kind
     }
-    if (length > 0) flush()
+    if (length > 0) flush(length)
   }
 
   const add = (document: string): void => {
     // A lone surrogate is not a character: it is counted as U+FFFD, as it would be encoded.
     const text = /\p{Surrogate}/u.test(document) ? document.replace(/\p{Surrogate}/gu, "\ufffd") : document
     const mayReserve = text.includes(RESERVED)
-    const mayHaveBoundary = boundary?.test(text.replaceAll(" ", "\u2581")) ?? false
+    const mayHaveBoundary = boundary !== undefined && text.search(boundary) >= 0
     for (let from = 0; from < text.length;) {
       const newline = text.indexOf("\n", from)
       const end = newline < 0 ? text.length : newline
       if (end > from) {
         statistics.lines++
-        if ((end - from) * 3 > cuts.maxSentenceLength && Utf8.textByteCount(text.slice(from, end)) > cuts.maxSentenceLength) {
-          statistics.linesTooLong++
-        } else if (mayReserve && text.slice(from, end).includes(RESERVED)) {
-          statistics.linesReserved++
-        } else if (mayHaveBoundary) {
-          const line = (cuts.addDummyPrefix ? "\u2581" : "") + text.slice(from, end).replaceAll(" ", "\u2581")
-          const marked = line.replace(boundary!, "\t")
+        const mayBeLong = (end - from) * 3 > cuts.maxSentenceLength
+        if (mayBeLong && Utf8.textByteCount(text.slice(from, end)) > cuts.maxSentenceLength) statistics.linesTooLong++
+        else if (mayReserve && text.slice(from, end).includes(RESERVED)) statistics.linesReserved++
+        else if (mayHaveBoundary) {
+          const line = (cuts.addDummyPrefix ? "\u2581" : "") + text.slice(from, end)
+          const marked = line.replace(boundary, "\t")
           addLine(marked, 0, marked.length, false)
         } else addLine(text, from, end, cuts.addDummyPrefix)
       }
@@ -131,11 +132,13 @@ export const make = (cuts: Cuts): WordCounts => {
   return { cuts, statistics, add, forEach: table.forEach, distinct: table.distinct }
 }
 
-/** One pattern for all boundaries, longest first; undefined when there are none. */
+/** One pattern for all boundaries, longest first, with U+2581 for any space; undefined when there are none. */
 const boundaryPattern = (boundaries: ReadonlyArray<string>): RegExp | undefined => {
-  if (boundaries.length === 0) return undefined
-  const longestFirst = [...boundaries].sort((a, b) => b.length - a.length)
-  return new RegExp(longestFirst.map((text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&")).join("|"), "g")
+  // U+0020 is not in normalised text, so a symbol that contains it is in none either.
+  const longestFirst = boundaries.filter((text) => !text.includes(" ")).sort((a, b) => b.length - a.length)
+  if (longestFirst.length === 0) return undefined
+  const escaped = longestFirst.map((text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&").replaceAll("\u2581", "[ \u2581]"))
+  return new RegExp(escaped.join("|"), "g")
 }
 
 /** Words and counts in flat arrays that double: slots of (hash, place, length, index). */
@@ -192,8 +195,10 @@ const wordTable = () => {
       const index = slots[slot + 3]!
       if (index < 0) continue
       const from = slots[slot + 1]!
+      const end = from + slots[slot + 2]!
       let word = ""
-      for (let i = from; i < from + slots[slot + 2]!; i++) word += String.fromCharCode(pool[i]!)
+      // In parts, because a call can only take so many arguments.
+      for (let i = from; i < end; i += 4096) word += String.fromCharCode(...pool.subarray(i, Math.min(end, i + 4096)))
       visit(word, counts[index]!)
     }
   }

@@ -29,7 +29,13 @@ const options: Record<string, Partial<Trainer.Options>> = {
   "llama": {},
   "digits and no bytes": { splitDigits: false, byteFallback: false },
   "across scripts": { splitByUnicodeScript: false, allowWhitespaceOnlyPieces: false },
-  "short, rare characters left out": { maxPieceLength: 4, characterCoverage: 0.98 }
+  "short, rare characters left out": { maxPieceLength: 4, characterCoverage: 0.98 },
+  "symbols": {
+    userDefinedSymbols: ["llama", "the llama", "\u2581under", "a+b*"],
+    controlSymbols: ["<ctl>"],
+    requiredCharacters: "1b",
+    characterCoverage: 0.98
+  }
 }
 const corpora: Record<string, string> = {
   ...fixture.corpora,

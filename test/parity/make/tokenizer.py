@@ -164,6 +164,7 @@ def write_fixture(folder):
         "digits and no bytes": dict(split_digits=False, byte_fallback=False),
         "across scripts": dict(split_by_unicode_script=False, allow_whitespace_only_pieces=False),
         "short, rare characters left out": dict(max_sentencepiece_length=4, character_coverage=0.98),
+        "symbols": dict(user_defined_symbols=["llama", "the llama", "\u2581under", "a+b*"], control_symbols=["<ctl>"], required_chars="1b", character_coverage=0.98),
     }
     for corpus_name, text in corpora.items():
         for option_name, extra in options.items():

@@ -100,47 +100,50 @@ const absorbPut = (node: Any): Any => {
   return node
 }
 
-/** The contraction of two operands, each relieved of what can be done more cheaply outside. */
-const product = (x: Any, y: Any, over: ReadonlyArray<string>): Any =>
-  relieved(x, y, over) ?? relieved(y, x, over) ?? contract(x as Untyped, y as Untyped, over)
+/** How many layers an operand is relieved of: a longer chain of scalings is left as it is, for it would fill the stack. */
+const deepest = 100
 
-const relieved = (x: Any, y: Any, over: ReadonlyArray<string>): Any | undefined => {
+/** The contraction of two operands, each relieved of what can be done more cheaply outside. */
+const product = (x: Any, y: Any, over: ReadonlyArray<string>, depth = 0): Any =>
+  relieved(x, y, over, depth + 1) ?? relieved(y, x, over, depth + 1) ?? contract(x as Untyped, y as Untyped, over)
+
+const relieved = (x: Any, y: Any, over: ReadonlyArray<string>, depth: number): Any | undefined => {
   const [inner, second] = x.operands
-  if (inner === undefined) return undefined
+  if (inner === undefined || depth > deepest) return undefined
   const { operation } = x
-  if (operation._tag === "Spread") return spreadProduct(inner, y, over, operation.axis, x.sizes[operation.axis] ?? 0)
+  if (operation._tag === "Spread") return spreadProduct(inner, y, over, operation.axis, x.sizes[operation.axis] ?? 0, depth)
   if (second === undefined) return undefined
   if (operation._tag === "Binary" && operation.function === "multiply") {
-    return scaledProduct(inner, second, y, over) ?? scaledProduct(second, inner, y, over)
+    return scaledProduct(inner, second, y, over, depth) ?? scaledProduct(second, inner, y, over, depth)
   }
   if (operation._tag === "Binary" && operation.function === "add") {
-    return lowRankProduct(inner, second, y, over) ?? lowRankProduct(second, inner, y, over)
+    return lowRankProduct(inner, second, y, over, depth) ?? lowRankProduct(second, inner, y, over, depth)
   }
   return undefined
 }
 
-const spreadProduct = (inner: Any, y: Any, over: ReadonlyArray<string>, axis: string, size: number): Any => {
+const spreadProduct = (inner: Any, y: Any, over: ReadonlyArray<string>, axis: string, size: number, depth: number): Any => {
   if (over.includes(axis)) {
     const rest = over.filter((name) => name !== axis)
     const total = sum(y as Untyped, axis)
-    return rest.length === 0 ? multiply(inner as Untyped, total) : product(inner, total, rest)
+    return rest.length === 0 ? multiply(inner as Untyped, total) : product(inner, total, rest, depth)
   }
-  const result = product(inner, y, over)
+  const result = product(inner, y, over, depth)
   return axis in y.sizes ? result : spread(result as Untyped, axis, size)
 }
 
-const scaledProduct = (big: Any, scale: Any, y: Any, over: ReadonlyArray<string>): Any | undefined => {
+const scaledProduct = (big: Any, scale: Any, y: Any, over: ReadonlyArray<string>, depth: number): Any | undefined => {
   if (!has(big, axesOf(scale)) || axesOf(big).length === axesOf(scale).length) return undefined
   const outer = new Set([...axesOf(big), ...axesOf(y)].filter((axis) => !over.includes(axis)))
   const result = [...outer].reduce((total, axis) => total * (big.sizes[axis] ?? y.sizes[axis] ?? 1), 1)
   if (hasNone(scale, over) && (axesOf(scale).length === 0 || result < count(big.sizes))) {
-    return multiply(product(big, y, over) as Untyped, scale as Untyped)
+    return multiply(product(big, y, over, depth) as Untyped, scale as Untyped)
   }
-  if (has(y, axesOf(scale)) && count(y.sizes) < count(big.sizes)) return product(big, multiply(y as Untyped, scale as Untyped), over)
+  if (has(y, axesOf(scale)) && count(y.sizes) < count(big.sizes)) return product(big, multiply(y as Untyped, scale as Untyped), over, depth)
   return undefined
 }
 
-const lowRankProduct = (full: Any, low: Any, y: Any, over: ReadonlyArray<string>): Any | undefined => {
+const lowRankProduct = (full: Any, low: Any, y: Any, over: ReadonlyArray<string>, depth: number): Any | undefined => {
   const [left, right] = low.operands
   if (low.operation._tag !== "Contract" || left === undefined || right === undefined) return undefined
   const rank = low.operation.over
@@ -148,7 +151,7 @@ const lowRankProduct = (full: Any, low: Any, y: Any, over: ReadonlyArray<string>
   if (!hasNone(y, rank) || 4 * size > over.reduce((total, axis) => total * (y.sizes[axis] ?? 1), 1)) return undefined
   for (const [near, far] of [[left, right], [right, left]] as const) {
     if (has(near, over) && hasNone(far, over) && hasNone(far, axesOf(y)) && has(full, axesOf(low))) {
-      return add(product(full, y, over) as Untyped, product(product(near, y, over), far, rank) as Untyped)
+      return add(product(full, y, over, depth) as Untyped, product(product(near, y, over, depth), far, rank, depth) as Untyped)
     }
   }
   return undefined

@@ -51,11 +51,13 @@ const one = (f: (x: Untyped, bound: number, step: Step, fresh: string) => Readon
 }
 
 /** An operation on two real tensors; the result must not have too many elements. */
-const two = (f: (x: Untyped, y: Untyped, bounds: readonly [number, number], step: Step) => ReadonlyArray<Item>): Operation =>
-  (pool, step) => {
+const two = (
+  f: (x: Untyped, y: Untyped, bounds: readonly [number, number], step: Step, fresh: string) => ReadonlyArray<Item>
+): Operation =>
+  (pool, step, fresh) => {
     const [x, y] = [itemOf(pool, "real", step.x), itemOf(pool, "real", step.y)]
     if (x === undefined || y === undefined || count({ ...x.node.sizes, ...y.node.sizes }) > most.elements) return []
-    return f(x.node, y.node, [x.bound, y.bound], step)
+    return f(x.node, y.node, [x.bound, y.bound], step, fresh)
   }
 
 /** An operation on one axis of a real tensor. */
@@ -193,9 +195,9 @@ export const operations: Readonly<Record<string, Operation>> = {
     const other = number % 2 === 0 ? T.negate(x) : T.slice(x, axis, 0, Math.min(1, size))
     return keep(T.rename(T.concat(axis, [x, other, x]), axis, fresh), bound)
   }),
-  stack: two((x, y, [a, b], { number }) => {
+  stack: two((x, y, [a, b], _, fresh) => {
     const same = axesOf(x).join() === axesOf(y).join()
-    return keep(T.stack(`part${number}`, [x, same ? y : T.sin(x)]), Math.max(a, b, 1))
+    return keep(T.stack(fresh, [x, same ? y : T.sin(x)]), Math.max(a, b, 1))
   }),
   split: along((x, axis, size, bound, { number }, fresh) => {
     const outer = [1, 2, 3, size].filter((factor) => factor > 0 && size % factor === 0)

@@ -1,0 +1,20 @@
+// @ts-check
+/**
+ * `npm run bench` runs every benchmark; `npm run bench -- train` one. Peers take part where CRIA_PEER_PYTHON names a
+ * Python that has them. Run on a quiet machine, and compare only what stands in one run.
+ */
+import { spawnSync } from "node:child_process"
+import { fileURLToPath } from "node:url"
+
+const all = ["build", "train", "tokenizer"]
+const wanted = process.argv.slice(2)
+const unknown = wanted.filter((name) => !all.includes(name))
+if (unknown.length > 0) {
+  console.error(`bench: there is no ${unknown.join(", ")}; there are ${all.join(", ")}`)
+  process.exit(1)
+}
+for (const name of wanted.length > 0 ? wanted : all) {
+  console.log(`\n${name}`)
+  const { status } = spawnSync(process.execPath, [fileURLToPath(new URL(`${name}.mjs`, import.meta.url))], { stdio: "inherit" })
+  if (status !== 0) process.exitCode = 1
+}

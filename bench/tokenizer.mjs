@@ -1,0 +1,144 @@
+/**
+ * The tokenizer's speed, beside SentencePiece's on the same text, in the same run.
+ *
+ *     npm run build && node bench/tokenizer.mjs [model] [text]
+ *
+ * `model` is a SentencePiece `.model` (one is trained on made-up text where it is left out), `text` a file of real text.
+ * The library is timed too where CRIA_PEER_PYTHON names a Python with `sentencepiece`, on one thread.
+ */
+import { Result } from "effect"
+import { execFileSync } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+import * as SentencePiece from "../dist/token/SentencePiece.js"
+import * as Tokenizer from "../dist/token/Tokenizer.js"
+import * as Trainer from "../dist/token/Trainer.js"
+
+let seed = 1
+const random = (below) => {
+  seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0
+  return Math.floor(seed / 2 ** 32 * below)
+}
+const repeat = (count, piece) => Array.from({ length: count }, piece).join("")
+const letter = () => String.fromCharCode(97 + random(26))
+
+/** English-like text: words drawn as in a natural language, few of them often. */
+const words = Array.from({ length: 40_000 }, () => repeat(2 + random(4) + random(5), letter))
+const prose = (bytes) => {
+  const parts = []
+  for (let size = 0; size < bytes;) {
+    const word = words[Math.floor(words.length ** (random(1e6) / 1e6)) - 1]
+    const end = [" ", " ", " ", " ", " ", " ", ", ", ".\n"][random(8)]
+    parts.push(word, end)
+    size += word.length + end.length
+  }
+  return parts.join("")
+}
+
+const [modelPath, textPath] = process.argv.slice(2)
+const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "cria-bench-"))
+const real = textPath === undefined ? undefined : Fs.readFileSync(textPath, "utf8")
+const modelBytes = modelPath === undefined
+  ? Result.getOrThrow(Trainer.trainSync([prose(1e6)], Trainer.llama(8000))).model.bytes
+  : new Uint8Array(Fs.readFileSync(modelPath))
+
+const texts = {
+  ...real === undefined ? {} : { [Path.basename(textPath)]: real },
+  "prose, made up": prose(2e6),
+  "random words": repeat(1e6, () => random(6) === 0 ? " " : letter()),
+  "code": Fs.readFileSync(fileURLToPath(import.meta.resolve("typescript")), "utf8").slice(0, 2e6),
+  "CJK": repeat(4e5, () => String.fromCharCode(0x4e00 + random(6000))),
+  "1 MB without a space": repeat(1e6, letter),
+  "1 MB of one letter": "a".repeat(1e6),
+  "1 MB of spaces": " ".repeat(1e6),
+  "1 MB of one emoji": "🦙".repeat(250_000)
+}
+const corpus = prose(1e7)
+
+const best = (runs, run) => {
+  let least = Infinity
+  for (let i = 0; i < runs; i++) {
+    const start = performance.now()
+    run()
+    least = Math.min(least, performance.now() - start)
+  }
+  return least
+}
+const size = (text) => Buffer.byteLength(text)
+
+// A first load in a fresh process, code not yet compiled: what a program that starts will wait for.
+const load = `
+  import * as Fs from "node:fs"
+  import { Result } from "effect"
+  import * as SentencePiece from ${JSON.stringify(new URL("../dist/token/SentencePiece.js", import.meta.url).href)}
+  import * as Tokenizer from ${JSON.stringify(new URL("../dist/token/Tokenizer.js", import.meta.url).href)}
+  const bytes = new Uint8Array(Fs.readFileSync(process.env.MODEL))
+  const start = performance.now()
+  Result.getOrThrow(Tokenizer.fromModel(Result.getOrThrow(SentencePiece.parse(bytes))))
+  console.log(performance.now() - start)`
+const here = fileURLToPath(new URL("..", import.meta.url))
+const model = Path.join(folder, "bench.model")
+Fs.writeFileSync(model, modelBytes)
+const loadFresh = () =>
+  Number(execFileSync(process.execPath, ["--input-type=module", "-e", load], { cwd: here, env: { ...process.env, MODEL: model } }))
+
+const codec = Result.getOrThrow(Tokenizer.fromModel(Result.getOrThrow(SentencePiece.parse(modelBytes))))
+const ours = { load: Math.min(...Array.from({ length: 5 }, loadFresh)), encode: {}, decode: {} }
+for (const [name, text] of Object.entries(texts)) {
+  // "cold": words never seen by this encoder, as in the first pass over a corpus.
+  const fresh = Result.getOrThrow(Tokenizer.fromModel(Result.getOrThrow(SentencePiece.parse(modelBytes))))
+  const cold = best(1, () => fresh.encode(text))
+  const ids = codec.encode(text)
+  ours.encode[name] = { cold, warm: best(5, () => codec.encode(text)) }
+  ours.decode[name] = best(5, () => codec.decode(ids))
+}
+ours.train = best(2, () => Result.getOrThrow(Trainer.trainSync([corpus], Trainer.llama(8000))))
+
+const peer = () => {
+  const python = process.env.CRIA_PEER_PYTHON
+  if (python === undefined) return undefined
+  Fs.writeFileSync(Path.join(folder, "texts.json"), JSON.stringify(texts))
+  Fs.writeFileSync(Path.join(folder, "corpus.txt"), corpus)
+  const script = `
+import json, sys, time, sentencepiece
+folder = sys.argv[1]
+def best(runs, run):
+    least = 1e9
+    for _ in range(runs):
+        start = time.perf_counter(); run(); least = min(least, time.perf_counter() - start)
+    return least * 1000
+load = best(5, lambda: sentencepiece.SentencePieceProcessor(model_file=folder + "/bench.model"))
+processor = sentencepiece.SentencePieceProcessor(model_file=folder + "/bench.model")
+encode, decode = {}, {}
+for name, text in json.load(open(folder + "/texts.json")).items():
+    ids = processor.encode(text)
+    encode[name] = best(3, lambda: processor.encode(text))
+    decode[name] = best(3, lambda: processor.decode(ids))
+train = best(1, lambda: sentencepiece.SentencePieceTrainer.train(input=folder + "/corpus.txt", model_prefix=folder + "/peer",
+    model_type="bpe", vocab_size=8000, character_coverage=0.99995, split_digits=True, allow_whitespace_only_pieces=True, byte_fallback=True,
+    normalization_rule_name="identity", remove_extra_whitespaces=False, num_threads=1, minloglevel=2))
+print(json.dumps(dict(version=sentencepiece.__version__, load=load, encode=encode, decode=decode, train=train)))`
+  return JSON.parse(execFileSync(python, ["-c", script, folder], { maxBuffer: 2 ** 28 }).toString())
+}
+const theirs = peer()
+Fs.rmSync(folder, { recursive: true })
+
+const row = (...cells) => console.log(cells.map((cell, i) => String(cell).padStart(i === 0 ? 0 : 12).padEnd(i === 0 ? 28 : 0)).join(""))
+const speed = (bytes, ms) => ms === undefined ? "" : (bytes / 1000 / ms).toFixed(1)
+const ratio = (a, b) => a === undefined ? "" : (a / b).toFixed(1) + " ×"
+console.log(`vocabulary of ${codec.vocabSize}; MB/s on one thread; sentencepiece ${theirs?.version ?? "not timed (set CRIA_PEER_PYTHON)"}`)
+row("encode", "first time", "again", "peer", "ratio first", "ratio again")
+for (const [name, text] of Object.entries(texts)) {
+  const { cold, warm } = ours.encode[name]
+  const other = theirs?.encode[name]
+  row(name, speed(size(text), cold), speed(size(text), warm), speed(size(text), other), ratio(other, cold), ratio(other, warm))
+}
+row("decode", "", "again", "peer", "", "ratio")
+for (const [name, text] of Object.entries(texts)) {
+  const [mine, other] = [ours.decode[name], theirs?.decode[name]]
+  row(name, "", speed(size(text), mine), speed(size(text), other), "", ratio(other, mine))
+}
+row("load, ms, fresh process", "", ours.load.toFixed(1), theirs?.load.toFixed(1) ?? "", "", ratio(theirs?.load, ours.load))
+row("train 10 MB to 8000, ms", "", ours.train.toFixed(0), theirs?.train.toFixed(0) ?? "", "", ratio(theirs?.train, ours.train))

@@ -2,7 +2,8 @@
  * Lowering: names to positions. The only file that knows an order of axes.
  *
  * Leaves lie in the order of their declaration. Every other value takes the order that spares transposes: elementwise
- * results follow their largest operand or the order that a consumer wants, a contraction groups its axes into one matrix
+ * results follow their largest operand or the order that a consumer wants, a contraction groups its axes into one
+ * matrix
  * product [shared, free left, free right]. Equal instructions are shared, dead ones are dropped.
  *
  * From     Cria's own.
@@ -43,7 +44,8 @@ export const lower = (roots: Roots): Lowered => {
   const ends = [...roots.outputs, ...roots.writes, ...roots.watched]
   const nodes = topological(ends.map(({ node }) => node))
   const lowering = makeLowering(builder, wantedOrders(nodes, ends), countUses(nodes, ends))
-  const leaf = ([name, node]: readonly [string, Any]): Port => ({ name, value: lowering.place(node).id, sizes: node.sizes })
+  const leaf = ([name, node]: readonly [string, Any]): Port =>
+    ({ name, value: lowering.place(node).id, sizes: node.sizes })
   const inputs = roots.inputs.map(leaf)
   const cells = roots.cells.map(leaf)
   for (const node of nodes) lowering.place(node)
@@ -54,7 +56,8 @@ export const lower = (roots: Roots): Lowered => {
   const writes = roots.writes.map(port)
   const watched = roots.watched.map(port)
   const live = [...outputs, ...writes, ...watched].map(({ value }) => value)
-  return { values: builder.values, instructions: alive(builder.instructions, live), inputs, cells, outputs, writes, watched }
+  return { values: builder.values, instructions: alive(builder.instructions, live), inputs, cells, outputs, writes,
+    watched }
 }
 
 const alive = (instructions: ReadonlyArray<Instruction>, roots: ReadonlyArray<number>): ReadonlyArray<Instruction> => {
@@ -82,7 +85,8 @@ const wantedOrders = (nodes: ReadonlyArray<Any>, ends: ReadonlyArray<End>): Read
     const order = wanted.get(node)
     if (order === undefined || !keepsAxes.has(node.operation._tag)) continue
     for (const operand of node.operands) {
-      if (!wanted.has(operand) && Object.keys(operand.sizes).length === order.length && order.every((axis) => axis in operand.sizes)) {
+      if (!wanted.has(operand) && Object.keys(operand.sizes).length === order.length &&
+        order.every((axis) => axis in operand.sizes)) {
         wanted.set(operand, order)
       }
     }
@@ -90,7 +94,8 @@ const wantedOrders = (nodes: ReadonlyArray<Any>, ends: ReadonlyArray<End>): Read
   return wanted
 }
 
-const keepsAxes: ReadonlySet<string> = new Set(["Unary", "Binary", "Select", "Put", "Label", "StopGradient", "Barrier", "CumulativeSum"])
+const keepsAxes: ReadonlySet<string> =
+  new Set(["Unary", "Binary", "Select", "Put", "Label", "StopGradient", "Barrier", "CumulativeSum"])
 
 interface Builder {
   readonly values: Array<Value>
@@ -98,7 +103,8 @@ interface Builder {
   readonly leaf: (sizes: Sizes, kind: Kind) => Placed
   /** Emits an instruction, or finds the equal one that is already there. */
   readonly emit: (primitive: Primitive, inputs: ReadonlyArray<number>, output: Value, place: string) => number
-  readonly emitAll: (primitive: Primitive, inputs: ReadonlyArray<number>, outputs: ReadonlyArray<Value>, place: string) => ReadonlyArray<number>
+  readonly emitAll: (primitive: Primitive, inputs: ReadonlyArray<number>, outputs: ReadonlyArray<Value>,
+    place: string) => ReadonlyArray<number>
   /** The value in another order of the same axes. */
   readonly arrange: (x: Placed, order: Order) => Placed
   readonly reshape: (id: number, shape: ReadonlyArray<number>, axes: Order) => number
@@ -115,7 +121,8 @@ const makeBuilder = (): Builder => {
     return found
   }
   const emitAll: Builder["emitAll"] = (primitive, inputs, outputs, place) => {
-    const key = `${keyOf(primitive, identity)}(${inputs.join()})${outputs.map((output) => `${output.kind}[${output.shape.join()}]`).join("")}`
+    const key = `${keyOf(primitive, identity)}(${inputs.join()})${outputs.map(
+      (output) => `${output.kind}[${output.shape.join()}]`).join("")}`
     const found = known.get(key)
     if (found !== undefined) return found
     const ids = outputs.map((output) => values.push(output) - 1)
@@ -123,7 +130,8 @@ const makeBuilder = (): Builder => {
     known.set(key, ids)
     return ids
   }
-  const emit: Builder["emit"] = (primitive, inputs, output, place) => emitAll(primitive, inputs, [output], place)[0] ?? 0
+  const emit: Builder["emit"] =
+    (primitive, inputs, output, place) => emitAll(primitive, inputs, [output], place)[0] ?? 0
   const at = (id: number): Value => values[id] ?? { shape: [], axes: [], kind: "real" }
   const reshape: Builder["reshape"] = (id, shape, axes) => {
     const { kind, shape: now } = at(id)
@@ -148,7 +156,8 @@ const makeBuilder = (): Builder => {
   return { values, instructions, leaf, emit, emitAll, arrange, reshape }
 }
 
-const sameOrder = (left: Order, right: Order): boolean => left.length === right.length && left.every((axis, i) => axis === right[i])
+const sameOrder = (left: Order, right: Order): boolean => left.length === right.length &&
+  left.every((axis, i) => axis === right[i])
 
 /** Primitives with equal keys over equal inputs compute equal values. */
 const keyOf = (primitive: Primitive, identity: (thing: object) => number): string => {
@@ -210,17 +219,20 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
   const elementwise = (node: Any, primitive: Primitive): Placed => {
     const order = elementwiseOrder(node)
     const inputs = node.operands.map((operand) => aligned(operand, order))
-    return { id: emit(primitive, inputs, { shape: shapeOf(order, node.sizes), axes: order, kind: node.kind }, node.place), order }
+    return { id: emit(primitive, inputs, { shape: shapeOf(order, node.sizes), axes: order, kind: node.kind },
+      node.place), order }
   }
 
   const contraction = (node: Any, scale: number): Placed => {
     const [x, y] = node.operands
-    if (x === undefined || y === undefined || node.operation._tag !== "Contract") throw new TypeError("not a contraction")
+    if (x === undefined || y === undefined || node.operation._tag !== "Contract") throw new TypeError(
+      "not a contraction")
     const { over } = node.operation
     const plain = planProduct(place(x).order, place(y).order, over, x.sizes, y.sizes)
     const order = wanted.get(node)
     const wide = (axes: Order): Order => axes.filter((axis) => node.sizes[axis] !== 1)
-    const swap = order !== undefined && !sameOrder(wide(order), wide([...plain.shared, ...plain.freeLeft, ...plain.freeRight])) &&
+    const swap = order !== undefined &&
+      !sameOrder(wide(order), wide([...plain.shared, ...plain.freeLeft, ...plain.freeRight])) &&
       sameOrder(wide(order), wide([...plain.shared, ...plain.freeRight, ...plain.freeLeft]))
     const [left, right] = swap ? [y, x] : [x, y]
     const [freeLeft, freeRight] = swap ? [plain.freeRight, plain.freeLeft] : [plain.freeLeft, plain.freeRight]
@@ -230,12 +242,18 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
     const matrix = (operand: Any, free: Order): { readonly id: number; readonly contractedLast: boolean } => {
       const now = place(operand)
       const flat = (axes: Order): Order => axes.filter((axis) => sizes[axis] !== 1)
-      const contractedLast = !sameOrder(flat(now.order), flat([...plain.shared, ...plain.summed, ...free]))
-      const target = contractedLast ? [...plain.shared, ...free, ...plain.summed] : [...plain.shared, ...plain.summed, ...free]
-      const shape = contractedLast ? [...batch, total(free), total(plain.summed)] : [...batch, total(plain.summed), total(free)]
+      const lies = sameOrder(flat(now.order), flat([...plain.shared, ...plain.summed, ...free]))
+      const last = flat(now.order).at(-1) // where it must be moved its last axis stays last: whole runs are copied
+      const contractedLast = !lies && (sameOrder(flat(now.order), flat([...plain.shared, ...free, ...plain.summed])) ||
+        last === undefined || plain.summed.includes(last))
+      const target = contractedLast ? [...plain.shared, ...free, ...plain.summed]
+        : [...plain.shared, ...plain.summed, ...free]
+      const shape = contractedLast ? [...batch, total(free), total(plain.summed)]
+        : [...batch, total(plain.summed), total(free)]
       const names = (contractedLast ? [plain.shared, free, plain.summed] : [plain.shared, plain.summed, free])
       return {
-        id: reshape(arrange(now, target).id, shape, names.slice(batch.length === 0 ? 1 : 0).map((axes) => axes.join("·"))),
+        id: reshape(arrange(now, target).id, shape,
+          names.slice(batch.length === 0 ? 1 : 0).map((axes) => axes.join("·"))),
         contractedLast
       }
     }
@@ -245,7 +263,8 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
     const id = emit(
       { _tag: "matmul", transposeLeft: !a.contractedLast, transposeRight: b.contractedLast, scale },
       [a.id, b.id],
-      { shape: [...batch, total(freeLeft), total(freeRight)], axes: [...batch.map(() => plain.shared.join("·")), freeLeft.join("·"), freeRight.join("·")], kind: "real" },
+      { shape: [...batch, total(freeLeft), total(freeRight)],
+        axes: [...batch.map(() => plain.shared.join("·")), freeLeft.join("·"), freeRight.join("·")], kind: "real" },
       node.place
     )
     return { id: reshape(id, shapeOf(result, node.sizes), result), order: result }
@@ -260,7 +279,8 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
       const start = ids.operation.value
       const rest = now.order.filter((name) => name !== axis)
       const shape = now.order.map((name) => name === axis ? 1 : x.sizes[name] ?? 1)
-      const part = emit({ _tag: "slice", axis: k, start, end: start + 1 }, [now.id], { shape, axes: now.order, kind: node.kind }, node.place)
+      const part = emit({ _tag: "slice", axis: k, start, end: start + 1 }, [now.id],
+        { shape, axes: now.order, kind: node.kind }, node.place)
       return { id: reshape(part, shapeOf(rest, x.sizes), rest), order: rest }
     }
     const shared = now.order.filter((name) => name in ids.sizes)
@@ -283,7 +303,8 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
     const outer = place(ids).order.filter((name) => !shared.includes(name))
     const index = arrange(place(ids), [...shared, ...outer])
     const rows = arrange(place(values), target.order.flatMap((name) => name === axis ? outer : [name]))
-    const id = emit({ _tag: "scatter", batch: shared.length, axis: target.order.indexOf(axis), mode }, [target.id, index.id, rows.id],
+    const id = emit({ _tag: "scatter", batch: shared.length, axis: target.order.indexOf(axis), mode },
+      [target.id, index.id, rows.id],
       { shape: shapeOf(target.order, node.sizes), axes: target.order, kind: "real" }, node.place)
     return { id, order: target.order }
   }
@@ -291,10 +312,12 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
   const compositeOutputs = (node: Any): ReadonlyArray<Placed> => {
     const found = composites.get(node)
     if (found !== undefined) return found
-    if (node.operation._tag !== "Composite" || node.operation.composite.layout === undefined) throw new TypeError("a composite without a layout must be expanded")
+    if (node.operation._tag !== "Composite" || node.operation.composite.layout === undefined) throw new TypeError(
+      "a composite without a layout must be expanded")
     const { composite, outputs } = node.operation
     const layout = node.operation.composite.layout(node.operands.map((operand) => place(operand).order))
-    const inputs = node.operands.map((operand, i) => arrange(place(operand), layout.inputs[i] ?? place(operand).order).id)
+    const inputs = node.operands.map(
+      (operand, i) => arrange(place(operand), layout.inputs[i] ?? place(operand).order).id)
     const values = outputs.map(({ kind, sizes }, i) => {
       const order = layout.outputs[i] ?? Object.keys(sizes)
       return { shape: shapeOf(order, sizes), axes: order, kind }
@@ -320,8 +343,11 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
       case "Leaf":
         return builder.leaf(sizes, kind)
       case "Fill": {
-        const scalar = emit({ _tag: "constant", elements: operation.value }, [], { shape: [], axes: [], kind }, node.place)
-        return { id: order.length === 0 ? scalar : emit({ _tag: "expand" }, [scalar], value(wanted.get(node) ?? order), node.place), order: wanted.get(node) ?? order }
+        const scalar = emit({ _tag: "constant", elements: operation.value }, [], { shape: [], axes: [], kind },
+          node.place)
+        return { id: order.length === 0 ? scalar
+          : emit({ _tag: "expand" }, [scalar], value(wanted.get(node) ?? order), node.place),
+        order: wanted.get(node) ?? order }
       }
       case "Constant":
         return { id: emit({ _tag: "constant", elements: operation.elements }, [], value(order), node.place), order }
@@ -334,8 +360,10 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
       case "Binary": {
         const [x, y] = node.operands
         for (const [product, factor] of [[x, y], [y, x]]) {
-          if (operation.function !== "multiply" || factor?.operation._tag !== "Fill" || Object.keys(factor.sizes).length > 0) continue
-          if (product?.operation._tag === "Contract" && uses.get(product) === 1) return contraction(product, factor.operation.value)
+          if (operation.function !== "multiply" || factor?.operation._tag !== "Fill" ||
+            Object.keys(factor.sizes).length > 0) continue
+          if (product?.operation._tag === "Contract" && uses.get(product) === 1) return contraction(
+            product, factor.operation.value)
         }
         return elementwise(node, { _tag: "binary", function: operation.function })
       }
@@ -354,13 +382,15 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
         const x = place(operandOf(node))
         const axes = x.order.flatMap((axis, i) => operation.axes.includes(axis) ? [i] : [])
         const rest = x.order.filter((axis) => !operation.axes.includes(axis))
-        return { id: emit({ _tag: "reduce", function: operation.function, axes }, [x.id], value(rest), node.place), order: rest }
+        return { id: emit({ _tag: "reduce", function: operation.function, axes }, [x.id], value(rest), node.place),
+          order: rest }
       }
       case "Contract":
         return contraction(node, 1)
       case "CumulativeSum": {
         const x = place(operandOf(node))
-        return { id: emit({ _tag: "cumulativeSum", axis: x.order.indexOf(operation.axis), reverse: operation.reverse }, [x.id], value(x.order), node.place), order: x.order }
+        return { id: emit({ _tag: "cumulativeSum", axis: x.order.indexOf(operation.axis), reverse: operation.reverse },
+          [x.id], value(x.order), node.place), order: x.order }
       }
       case "Rename": {
         const x = place(operandOf(node))
@@ -374,18 +404,21 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
       }
       case "Slice": {
         const x = place(operandOf(node))
-        const primitive: Primitive = { _tag: "slice", axis: x.order.indexOf(operation.axis), start: operation.start, end: operation.end }
+        const primitive: Primitive =
+          { _tag: "slice", axis: x.order.indexOf(operation.axis), start: operation.start, end: operation.end }
         return { id: emit(primitive, [x.id], value(x.order), node.place), order: x.order }
       }
       case "Pad": {
         const x = place(operandOf(node))
-        const primitive: Primitive = { _tag: "pad", axis: x.order.indexOf(operation.axis), before: operation.before, after: operation.after }
+        const primitive: Primitive =
+          { _tag: "pad", axis: x.order.indexOf(operation.axis), before: operation.before, after: operation.after }
         return { id: emit(primitive, [x.id], value(x.order), node.place), order: x.order }
       }
       case "Concat": {
         const { order: first } = place(operandOf(node))
         const parts = node.operands.map((part) => arrange(place(part), first).id)
-        return { id: emit({ _tag: "concat", axis: first.indexOf(operation.axis) }, parts, value(first), node.place), order: first }
+        return { id: emit({ _tag: "concat", axis: first.indexOf(operation.axis) }, parts, value(first), node.place),
+          order: first }
       }
       case "Split": {
         const x = place(operandOf(node))
@@ -395,8 +428,10 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
       case "Merge": {
         const x = place(operandOf(node))
         const [first] = x.order.filter((axis) => operation.axes.includes(axis))
-        const together = x.order.flatMap((axis) => axis === first ? operation.axes : operation.axes.includes(axis) ? [] : [axis])
-        const next = x.order.flatMap((axis) => axis === first ? [operation.into] : operation.axes.includes(axis) ? [] : [axis])
+        const together = x.order.flatMap(
+          (axis) => axis === first ? operation.axes : operation.axes.includes(axis) ? [] : [axis])
+        const next = x.order.flatMap(
+          (axis) => axis === first ? [operation.into] : operation.axes.includes(axis) ? [] : [axis])
         return { id: reshape(arrange(x, together).id, shapeOf(next, sizes), next), order: next }
       }
       case "Take":
@@ -453,10 +488,12 @@ const planProduct = (left: Order, right: Order, over: Order, x: Sizes, y: Sizes)
   const free = (order: Order): Order => order.filter((axis) => !over.includes(axis) && !(axis in x && axis in y))
   const moves = (order: Order, sizes: Sizes, batch: Order, sum: Order): number => {
     const wide = (axes: Order): Order => axes.filter((axis) => sizes[axis] !== 1)
-    const lies = sameOrder(wide(order), wide([...batch, ...free(order), ...sum])) || sameOrder(wide(order), wide([...batch, ...sum, ...free(order)]))
+    const lies = sameOrder(wide(order), wide([...batch, ...free(order), ...sum])) ||
+      sameOrder(wide(order), wide([...batch, ...sum, ...free(order)]))
     return lies ? 0 : volume(order, sizes)
   }
-  const plans = [left, right].flatMap((batch) => [left, right].map((sum) => ({ shared: shared(batch), summed: summed(sum) })))
+  const plans = [left, right].flatMap(
+    (batch) => [left, right].map((sum) => ({ shared: shared(batch), summed: summed(sum) })))
   const cost = (plan: { readonly shared: Order; readonly summed: Order }): number =>
     moves(left, x, plan.shared, plan.summed) + moves(right, y, plan.shared, plan.summed)
   const [best] = plans.toSorted((a, b) => cost(a) - cost(b))

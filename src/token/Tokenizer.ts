@@ -19,6 +19,9 @@ import * as BytePair from "./BytePair.ts"
 import * as Detokenizer from "./Detokenizer.ts"
 import * as Normalizer from "./Normalizer.ts"
 import * as SentencePiece from "./SentencePiece.ts"
+import * as TokenizerBin from "./TokenizerBin.ts"
+import * as TokenizerJson from "./TokenizerJson.ts"
+import * as Utf8 from "./Utf8.ts"
 import * as Vocabulary from "./Vocabulary.ts"
 
 /** The beginning or the end of a sequence, as a part of {@link Codec.encodeSegments}: see {@link bos} and {@link eos}. */
@@ -75,7 +78,12 @@ export class UnsupportedModelError extends Schema.TaggedError<UnsupportedModelEr
 /** A tokenizer file that cannot be used, with its path. */
 export class TokenizerFileError extends Schema.TaggedError<TokenizerFileError>()("TokenizerFileError", {
   path: Schema.String,
-  reason: Schema.Union([SentencePiece.SentencePieceError, UnsupportedModelError])
+  reason: Schema.Union([
+    SentencePiece.SentencePieceError,
+    UnsupportedModelError,
+    TokenizerJson.TokenizerJsonError,
+    TokenizerBin.TokenizerBinError
+  ])
 }) {
   override get message() {
     return `${this.path}: ${this.reason.message}`
@@ -136,17 +144,23 @@ const concatenated = (parts: ReadonlyArray<Int32Array>): Int32Array => {
   return all
 }
 
-/** Reads a SentencePiece `.model` file. */
-export const loadModel = (
-  path: string
+const readModel = (
+  path: string,
+  parse: (bytes: Uint8Array) => Result.Result<SentencePiece.Model, TokenizerFileError["reason"]>
 ): Effect.Effect<SentencePiece.Model, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
   Effect.gen(function*() {
     const files = yield* FileSystem.FileSystem
     const bytes = yield* files.readFile(path)
-    return yield* Effect.fromResult(SentencePiece.parse(bytes)).pipe(
+    return yield* Effect.fromResult(parse(bytes)).pipe(
       Effect.mapError((reason) => new TokenizerFileError({ path, reason }))
     )
   })
+
+/** Reads a SentencePiece `.model` file. */
+export const loadModel = (
+  path: string
+): Effect.Effect<SentencePiece.Model, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
+  readModel(path, SentencePiece.parse)
 
 /** Writes a model as a SentencePiece `.model` file, which SentencePiece itself, llama.cpp and others read. */
 export const saveModel = (
@@ -155,12 +169,33 @@ export const saveModel = (
 ): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem> =>
   Effect.flatMap(FileSystem.FileSystem, (files) => files.writeFile(path, model.bytes))
 
-/** The tokenizer of a `.model` file. */
+const layerFile = (
+  path: string,
+  parse: (bytes: Uint8Array) => Result.Result<SentencePiece.Model, TokenizerFileError["reason"]>
+): Layer.Layer<Tokenizer, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
+  Layer.effect(
+    Tokenizer,
+    Effect.flatMap(readModel(path, parse), (model) =>
+      Effect.fromResult(fromModel(model)).pipe(Effect.mapError((reason) => new TokenizerFileError({ path, reason }))))
+  )
+
+/** The tokenizer of a SentencePiece `.model` file. */
 export const layerSentencePiece = (
   path: string
 ): Layer.Layer<Tokenizer, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
-  Layer.effect(Tokenizer, Effect.flatMap(loadModel(path), (model) =>
-    Effect.fromResult(fromModel(model)).pipe(Effect.mapError((reason) => new TokenizerFileError({ path, reason })))))
+  layerFile(path, SentencePiece.parse)
+
+/** The tokenizer of a Hugging Face `tokenizer.json`; see {@link TokenizerJson} for what it must be. */
+export const layerTokenizerJson = (
+  path: string
+): Layer.Layer<Tokenizer, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
+  layerFile(path, (bytes) => TokenizerJson.parse(Utf8.lenientText(bytes)))
+
+/** The tokenizer of a `tokenizer.bin` of llama2.c. */
+export const layerLlama2c = (
+  path: string
+): Layer.Layer<Tokenizer, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
+  layerFile(path, TokenizerBin.parse)
 
 /** The tokenizer of a model at hand, as {@link Trainer.train} makes it. */
 export const layerModel = (model: SentencePiece.Model): Layer.Layer<Tokenizer, UnsupportedModelError> =>

@@ -1,0 +1,253 @@
+/**
+ * Hugging Face's `tokenizer.json` ⇄ a SentencePiece model.
+ *
+ *     merges = every split of every piece into two pieces, by (score, length left, length right) descending
+ *
+ * From     huggingface/transformers, `convert_slow_tokenizer.py`, and the file shipped with Llama 2: a list of merges where
+ *          SentencePiece has scores. Scores are found again from the list, and the list again from the scores, so a list
+ *          that no scores explain is refused.
+ * Checked  token/TokenizerJson (there and back on any vocabulary; 61 249 merges of Llama 2; every refusal, as text).
+ * Departs  Hugging Face reads `<s>` in text as a control token; Cria never does. Only the "legacy" behaviour is read and
+ *          written, a space in front of every text, which is Meta's own. The other one ("legacy": false) puts none where
+ *          the text begins with a space: another function, and refused rather than taken for this one.
+ */
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as SentencePiece from "./SentencePiece.ts"
+
+/** A `tokenizer.json` that cannot be read as a Llama tokenizer; `path` says where in the document. */
+export class TokenizerJsonError extends Schema.TaggedError<TokenizerJsonError>()("TokenizerJsonError", {
+  path: Schema.String,
+  problem: Schema.String
+}) {
+  override get message() {
+    return `tokenizer.json, at ${this.path}: ${this.problem}\n  ` +
+      "Cria reads byte-pair tokenizers converted from SentencePiece, such as Llama's; others need their tokenizer.model"
+  }
+}
+
+const fail = (path: string, problem: string) => Result.fail(new TokenizerJsonError({ path, problem }))
+
+const AddedToken = Schema.Struct({ id: Schema.Int, content: Schema.String, special: Schema.Boolean })
+
+const Document = Schema.Struct({
+  added_tokens: Schema.Array(AddedToken),
+  normalizer: Schema.Unknown,
+  pre_tokenizer: Schema.optionalKey(Schema.Unknown),
+  decoder: Schema.optionalKey(Schema.Unknown),
+  model: Schema.Struct({
+    type: Schema.String,
+    unk_token: Schema.NullOr(Schema.String),
+    byte_fallback: Schema.optionalKey(Schema.Boolean),
+    vocab: Schema.Record(Schema.String, Schema.Int),
+    merges: Schema.Array(Schema.Union([Schema.String, Schema.Tuple([Schema.String, Schema.String])]))
+  })
+})
+
+const decodeJson = Schema.decodeUnknownResult(Schema.fromJsonString(Schema.Unknown))
+const decodeDocument = Schema.decodeUnknownResult(Document)
+
+const SPACE = "\u2581"
+const prepend = { type: "Prepend", prepend: SPACE }
+const escape = { type: "Replace", pattern: { String: " " }, content: SPACE }
+const normalizerOf = (addDummyPrefix: boolean) =>
+  addDummyPrefix ? { type: "Sequence", normalizers: [prepend, escape] } : escape
+
+/**
+ * Reads a `tokenizer.json` into a SentencePiece model with the same pieces and the same order of merges. Its scores are new:
+ * the file has none.
+ */
+export const parse = (text: string): Result.Result<SentencePiece.Model, TokenizerJsonError | SentencePiece.SentencePieceError> => {
+  const json = decodeJson(text)
+  if (Result.isFailure(json)) return fail("$", `not JSON: ${json.failure.message}`)
+  const decoded = decodeDocument(json.success)
+  if (Result.isFailure(decoded)) return fail("$", decoded.failure.message)
+  const { added_tokens, model, normalizer, pre_tokenizer } = decoded.success
+  if (model.type !== "BPE") return fail("$.model.type", `${JSON.stringify(model.type)} is not "BPE"`)
+  const addDummyPrefix = [true, false].find((prefix) => sameJson(normalizer, normalizerOf(prefix)))
+  if (addDummyPrefix === undefined || (pre_tokenizer ?? null) !== null) {
+    return fail(
+      addDummyPrefix === undefined ? "$.normalizer" : "$.pre_tokenizer",
+      "not the normalizer of a Llama tokenizer (prepend U+2581, then U+2581 for each space) without a pre-tokenizer; " +
+        "a file saved with legacy = false puts no space before text that begins with one, which is another function"
+    )
+  }
+  const ids = idsOf(model.vocab, added_tokens)
+  if (Result.isFailure(ids)) return Result.fail(ids.failure)
+  const texts = ids.success
+  const merges: Array<readonly [string, string]> = []
+  for (let i = 0; i < model.merges.length; i++) {
+    const merge = model.merges[i]!
+    const pair = typeof merge === "string" ? merge.split(" ") : merge
+    const [left, right] = pair
+    if (pair.length !== 2 || left === undefined || right === undefined) {
+      return fail(`$.model.merges[${i}]`, `${JSON.stringify(merge)} is not two pieces with a space between`)
+    }
+    if (!Object.hasOwn(model.vocab, left + right)) {
+      return fail(`$.model.merges[${i}]`, `${JSON.stringify(left)} and ${JSON.stringify(right)} make no piece of the vocabulary`)
+    }
+    merges.push([left, right])
+  }
+  const byteFallback = model.byte_fallback ?? false
+  const special = new Map(added_tokens.map((token) => [token.content, token.special]))
+  const typeOf = (text: string): SentencePiece.PieceType =>
+    text === model.unk_token
+      ? "unknown"
+      : special.has(text)
+      ? special.get(text)! ? "control" : "user-defined"
+      : byteFallback && /^<0x[0-9A-F]{2}>$/.test(text)
+      ? "byte"
+      : "normal"
+  const scores = scoresOf(texts, merges)
+  const pieces = texts.map((text): SentencePiece.Piece => {
+    const type = typeOf(text)
+    return { text, type, score: type === "normal" ? scores.get(text)! : 0 }
+  })
+  const again = mergesOf(pieces)
+  const differs = merges.findIndex(([left, right], i) => again[i]?.[0] !== left || again[i]?.[1] !== right)
+  if (differs >= 0 || again.length !== merges.length) {
+    const at = differs >= 0 ? differs : merges.length
+    return fail(
+      `$.model.merges[${at}]`,
+      `${JSON.stringify(merges[at] ?? null)} where the pieces' scores would put ${JSON.stringify(again[at] ?? null)}: ` +
+        "the list is not that of a vocabulary ordered by scores"
+    )
+  }
+  return SentencePiece.make(
+    pieces,
+    { ...SentencePiece.defaultTrainer, modelType: "bpe", vocabSize: pieces.length, byteFallback, ...specialNames(pieces, model.unk_token) },
+    { ...SentencePiece.identityNormalizer, addDummyPrefix }
+  )
+}
+
+const specialNames = (pieces: ReadonlyArray<SentencePiece.Piece>, unkToken: string | null) => ({
+  ...unkToken === null ? {} : { unkPiece: unkToken, unkId: pieces.findIndex((piece) => piece.text === unkToken) },
+  padId: pieces.findIndex((piece) => piece.type === "control" && piece.text === SentencePiece.defaultTrainer.padPiece)
+})
+
+/** Equality of two JSON values, the order of keys apart. */
+const sameJson = (a: unknown, b: unknown): boolean => {
+  if (typeof a !== "object" || typeof b !== "object" || a === null || b === null) return a === b
+  const [left, right] = [Object.entries(a), new Map<string, unknown>(Object.entries(b))]
+  return left.length === right.size && left.every(([key, value]) => right.has(key) && sameJson(value, right.get(key)))
+}
+
+/** The pieces by id; added tokens may repeat pieces of the vocabulary, or follow them. */
+const idsOf = (
+  vocab: Readonly<Record<string, number>>,
+  added: ReadonlyArray<typeof AddedToken.Type>
+): Result.Result<ReadonlyArray<string>, TokenizerJsonError> => {
+  const texts: Array<string> = []
+  const all = [...Object.entries(vocab), ...added.map((token) => [token.content, token.id] as const)]
+  const count = new Set(all.map(([text]) => text)).size
+  for (const [text, id] of all) {
+    if (id < 0 || id >= count) return fail("$.model.vocab", `id ${id} of ${JSON.stringify(text)} is not between 0 and ${count - 1}`)
+    if (texts[id] !== undefined && texts[id] !== text) {
+      return fail("$.model.vocab", `id ${id} is given to ${JSON.stringify(texts[id])} and to ${JSON.stringify(text)}`)
+    }
+    texts[id] = text
+  }
+  const missing = Array.from({ length: count }, (_, id) => id).find((id) => texts[id] === undefined)
+  return missing === undefined ? Result.succeed(texts) : fail("$.model.vocab", `no piece has id ${missing}`)
+}
+
+/**
+ * Scores that put merges in the order of the list. Pieces of equal score have their merges interleaved, by length, so
+ * pieces whose stretches of the list overlap get one score. Pieces that no merge makes come last, in the order of ids.
+ */
+const scoresOf = (
+  texts: ReadonlyArray<string>,
+  merges: ReadonlyArray<readonly [string, string]>
+): ReadonlyMap<string, number> => {
+  const last = new Map<string, number>()
+  merges.forEach(([left, right], i) => last.set(left + right, i))
+  const scores = new Map<string, number>()
+  let score = 0
+  let end = -1
+  merges.forEach(([left, right], i) => {
+    const piece = left + right
+    if (scores.has(piece)) return
+    if (i > end) score--
+    end = Math.max(end, last.get(piece)!)
+    scores.set(piece, score)
+  })
+  for (const text of texts) if (!scores.has(text)) scores.set(text, --score)
+  return scores
+}
+
+/** Every split of every piece into two, in Hugging Face's order: by score, then by the characters left, then right, longest first. */
+const mergesOf = (pieces: ReadonlyArray<SentencePiece.Piece>): ReadonlyArray<readonly [string, string]> => {
+  const idOf = new Map(pieces.map((piece, id) => [piece.text, id]))
+  const found: Array<{ left: string; right: string; score: number; leftLength: number; rightLength: number; order: number }> = []
+  for (const { score, text, type } of pieces) {
+    if (type !== "normal") continue
+    const characters = [...text]
+    const splits: Array<{ left: string; right: string; leftLength: number; rightLength: number }> = []
+    for (let at = characters[0]!.length, count = 1; count < characters.length; at += characters[count++]!.length) {
+      const left = text.slice(0, at)
+      const right = text.slice(at)
+      if (idOf.has(left) && idOf.has(right)) {
+        splits.push({ left, right, leftLength: count, rightLength: characters.length - count })
+      }
+    }
+    splits.sort((a, b) => idOf.get(a.left)! - idOf.get(b.left)! || idOf.get(a.right)! - idOf.get(b.right)!)
+    for (const split of splits) found.push({ ...split, score, order: found.length })
+  }
+  found.sort((a, b) => b.score - a.score || b.leftLength - a.leftLength || b.rightLength - a.rightLength || a.order - b.order)
+  return found.map(({ left, right }) => [left, right])
+}
+
+/** Writes the `tokenizer.json` of a model. Fails for what that format, as Llama uses it, cannot say. */
+export const print = (model: SentencePiece.Model): Result.Result<string, TokenizerJsonError> => {
+  const { normalizer, pieces, trainer } = model
+  const { addDummyPrefix, charsmap, escapeWhitespaces, removeExtraWhitespaces } = normalizer
+  if (charsmap.length > 0 || removeExtraWhitespaces || !escapeWhitespaces || trainer.treatWhitespaceAsSuffix) {
+    return fail("$.normalizer", "the model rewrites text by more than Llama's rule, U+2581 for each space and one in front")
+  }
+  if (trainer.modelType !== "bpe") return fail("$.model.type", `the model is ${trainer.modelType}, not byte-pair`)
+  const unused = pieces.findIndex((piece) => piece.type === "unused")
+  if (unused >= 0) return fail("$.model.vocab", `piece ${unused} is of type unused, which Hugging Face does not have`)
+  const added = pieces.flatMap(({ text, type }, id) =>
+    type === "unknown" || type === "control" || type === "user-defined"
+      ? [{ id, content: text, single_word: false, lstrip: false, rstrip: false, normalized: false, special: type !== "user-defined" }]
+      : []
+  )
+  const bos = trainer.bosPiece
+  const bosToken = { SpecialToken: { id: bos, type_id: 0 } }
+  const sequence = (id: string, type_id: number) => ({ Sequence: { id, type_id } })
+  const bosId = pieces.findIndex((piece) => piece.type === "control" && piece.text === bos)
+  return Result.succeed(JSON.stringify({
+    version: "1.0",
+    truncation: null,
+    padding: null,
+    added_tokens: added,
+    normalizer: normalizerOf(addDummyPrefix),
+    pre_tokenizer: null,
+    post_processor: bosId < 0 ? null : {
+      type: "TemplateProcessing",
+      single: [bosToken, sequence("A", 0)],
+      pair: [bosToken, sequence("A", 0), { SpecialToken: { id: bos, type_id: 1 } }, sequence("B", 1)],
+      special_tokens: { [bos]: { id: bos, ids: [bosId], tokens: [bos] } }
+    },
+    decoder: {
+      type: "Sequence",
+      decoders: [
+        { type: "Replace", pattern: { String: SPACE }, content: " " },
+        { type: "ByteFallback" },
+        { type: "Fuse" },
+        ...addDummyPrefix ? [{ type: "Strip", content: " ", start: 1, stop: 0 }] : []
+      ]
+    },
+    model: {
+      type: "BPE",
+      dropout: null,
+      unk_token: trainer.unkPiece,
+      continuing_subword_prefix: null,
+      end_of_word_suffix: null,
+      fuse_unk: true,
+      byte_fallback: trainer.byteFallback,
+      vocab: Object.fromEntries(pieces.map((piece, id) => [piece.text, id])),
+      merges: mergesOf(pieces).map(([left, right]) => `${left} ${right}`)
+    }
+  }))
+}

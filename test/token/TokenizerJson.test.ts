@@ -1,0 +1,133 @@
+import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
+import { assert, describe, it, layer } from "@effect/vitest"
+import { Effect, FileSystem, Result } from "effect"
+import * as fc from "fast-check"
+import type * as SentencePiece from "../../src/token/SentencePiece.ts"
+import * as Tokenizer from "../../src/token/Tokenizer.ts"
+import * as TokenizerJson from "../../src/token/TokenizerJson.ts"
+import * as Trainer from "../../src/token/Trainer.ts"
+import { hasData, llama, llamaModel } from "./realModel.ts"
+import { anyText, codecOf, modelOf } from "./vocabularies.ts"
+
+const printed = (model: SentencePiece.Model): string => Result.getOrThrow(TokenizerJson.print(model))
+const parsed = (text: string): SentencePiece.Model => Result.getOrThrow(TokenizerJson.parse(text))
+const problem = (text: string): string => Result.getOrThrow(Result.flip(TokenizerJson.parse(text))).message
+const normal = (text: string, score: number): SentencePiece.Piece => ({ text, score, type: "normal" })
+
+const small = modelOf([normal("ab", -1), normal("abc", -2), normal("a", -3), normal("b", -4), normal("c", -5)], true)
+const trained = Result.getOrThrow(Trainer.trainSync(
+  ["the cat sat on the mat", "then the  other cat   sat on that mat 2 times"],
+  { ...Trainer.llama(310), userDefinedSymbols: ["[SEP]"], controlSymbols: ["<ctl>"] }
+)).model
+/** The document with one thing changed. */
+const changed = (change: (document: ReturnType<typeof JSON.parse>) => void): string => {
+  const document = JSON.parse(printed(small))
+  change(document)
+  return JSON.stringify(document)
+}
+
+const same = (model: SentencePiece.Model) => {
+  const again = parsed(printed(model))
+  assert.deepStrictEqual(again.pieces.map(({ text, type }) => [text, type]), model.pieces.map(({ text, type }) => [text, type]))
+  assert.strictEqual(printed(again), printed(model))
+  const [one, other] = [codecOf(model), codecOf(again)]
+  fc.assert(fc.property(anyText, (text) => assert.deepStrictEqual(other.encode(text), one.encode(text))))
+}
+
+describe("TokenizerJson", () => {
+  it("there and back, a trained vocabulary is the same function", () => same(trained))
+  it("there and back, without a space in front", () => same(modelOf([normal("a", -1), normal("aa", 0)], true, { addDummyPrefix: false })))
+
+  it("writes the merges of every split, best score first, longest left first", () => {
+    const pieces = [normal("a", -9), normal("aa", -1), normal("aaa", -1), normal("b", -9), normal("aab", 0), normal("ab", -3)]
+    const { model } = JSON.parse(printed(modelOf(pieces, false)))
+    assert.deepStrictEqual(model.merges, ["aa b", "a ab", "aa a", "a aa", "a a", "a b"])
+  })
+
+  it("equal scores stay equal: runs of spaces merge from the left", () => {
+    const spaces = [2, 3, 4].map((count) => normal("\u2581".repeat(count), -5))
+    const model = modelOf([...spaces, normal("\u2581", -9), normal("\u2581a", -1), normal("a", -9)], true)
+    const again = parsed(printed(model))
+    const scores = spaces.map(({ text }) => again.pieces.find((piece) => piece.text === text)!.score)
+    // The list has the merges of three and four spaces interleaved; that of two comes after them, as it would with a lower score.
+    assert.strictEqual(scores[1], scores[2])
+    assert.isBelow(scores[0]!, scores[1]!)
+    same(model)
+  })
+
+  it("reads merges as pairs, as newer files have them", () => {
+    const pairs = changed((document) => {
+      document.model.merges = document.model.merges.map((merge: string) => merge.split(" "))
+    })
+    assert.deepStrictEqual(parsed(pairs), parsed(printed(small)))
+  })
+
+  it("says what it cannot read, and where", () => {
+    assert.strictEqual(
+      problem(changed((document) => { document.model.type = "Unigram" })),
+      "tokenizer.json, at $.model.type: \"Unigram\" is not \"BPE\"\n  " +
+        "Cria reads byte-pair tokenizers converted from SentencePiece, such as Llama's; others need their tokenizer.model"
+    )
+    assert.include(problem("{"), "at $: not JSON")
+    assert.include(problem("{}"), "added_tokens")
+    assert.include(problem(changed((document) => { document.normalizer = null })), "at $.normalizer: not the normalizer of a Llama tokenizer")
+    assert.include(
+      problem(changed((document) => {
+        document.pre_tokenizer = { type: "Metaspace", replacement: "▁", prepend_scheme: "first", split: false }
+      })),
+      "at $.pre_tokenizer: not the normalizer"
+    )
+    assert.include(problem(changed((document) => { document.model.vocab.ab = 9999 })), "id 9999 of \"ab\" is not between 0 and 263")
+    assert.include(problem(changed((document) => { document.model.vocab.ab = 5 })), "id 5 is given to ")
+    assert.include(problem(changed((document) => { document.model.merges[0] = "ab" })), "at $.model.merges[0]: \"ab\" is not two pieces")
+    assert.include(problem(changed((document) => { document.model.merges[0] = "a x" })), "\"a\" and \"x\" make no piece")
+    assert.include(
+      problem(changed((document) => { document.model.merges = ["ab c", "a b", "b a"] })),
+      "\"b\" and \"a\" make no piece"
+    )
+    assert.include(
+      problem(changed((document) => { document.model.merges = ["a b"] })),
+      "at $.model.merges[1]: null where the pieces' scores would put [\"ab\",\"c\"]: the list is not that of a vocabulary ordered by scores"
+    )
+    assert.include(problem(changed((document) => { document.added_tokens[0].special = "yes" })), "special")
+    assert.include(problem(changed((document) => { document.model.unk_token = null })), "exactly one piece must have type unknown")
+  })
+
+  it("mutated documents are read or refused", () => {
+    const text = printed(small)
+    fc.assert(fc.property(fc.nat(text.length - 1), fc.string({ maxLength: 2 }), fc.nat(3), (at, put, cut) => {
+      Result.isFailure(TokenizerJson.parse(text.slice(0, at) + put + text.slice(at + cut)))
+    }), { numRuns: 300 })
+  })
+
+  it("refuses to write what the format cannot say", () => {
+    const refusal = (model: SentencePiece.Model) => Result.getOrThrow(Result.flip(TokenizerJson.print(model))).message
+    assert.include(refusal(modelOf([], false, { removeExtraWhitespaces: true })), "at $.normalizer: the model rewrites text by more")
+    assert.include(refusal(modelOf([], false, {}, { modelType: "word" })), "the model is word, not byte-pair")
+    assert.include(refusal(modelOf([{ text: "x", score: 0, type: "unused" }], false)), "piece 3 is of type unused")
+  })
+
+  it.skipIf(!hasData)("Llama 2: 61 249 merges, and the same ids (needs CRIA_TEST_DATA)", () => {
+    const text = printed(llamaModel())
+    const { added_tokens, model } = JSON.parse(text)
+    assert.strictEqual(model.merges.length, 61_249)
+    assert.deepStrictEqual(model.merges.slice(0, 3), ["▁ t", "e r", "i n"])
+    assert.deepStrictEqual(added_tokens.map((token: { content: string }) => token.content), ["<unk>", "<s>", "</s>"])
+    const again = codecOf(parsed(text))
+    fc.assert(fc.property(anyText, (text) => assert.deepStrictEqual(again.encode(text), llama().encode(text))))
+  })
+})
+
+layer(NodeFileSystem.layer)("TokenizerJson files", (it) => {
+  it.effect("a layer reads one", () =>
+    Effect.gen(function*() {
+      const files = yield* FileSystem.FileSystem
+      const path = `${yield* files.makeTempDirectoryScoped()}/tokenizer.json`
+      yield* files.writeFileString(path, printed(trained))
+      const codec = yield* Tokenizer.Tokenizer.pipe(Effect.provide(Tokenizer.layerTokenizerJson(path)))
+      assert.deepStrictEqual(codec.encode("that cat"), codecOf(trained).encode("that cat"))
+      yield* files.writeFileString(path, "[]")
+      const error = yield* Effect.flip(Tokenizer.Tokenizer.pipe(Effect.provide(Tokenizer.layerTokenizerJson(path))))
+      assert.include(error.message, "tokenizer.json: tokenizer.json, at $: ")
+    }))
+})

@@ -5,7 +5,8 @@
  * With CRIA_PEER_PYTHON naming a Python that has PyTorch, the peer takes its steps in turn with ours, so that both see
  * the same machine; the ratio is the median over pairs of neighbouring steps.
  */
-import { AdamW, Backend, Clip, Config, CrossEntropy, Initialization, Key, Mask, Optimizer, Program, Specification, Tensor as T, TrainStep, Transformer, Visibility } from "cria"
+import { AdamW, Backend, Clip, Config, CrossEntropy, Initialization, Key, Mask, Optimizer, Program, Specification,
+  Tensor as T, TrainStep, Transformer, Visibility } from "cria"
 import * as OnnxRuntime from "cria/backend/onnx"
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
@@ -23,20 +24,23 @@ const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1] 
 const startPeer = async () => {
   const python = process.env.CRIA_PEER_PYTHON
   if (python === undefined) return undefined
-  const child = spawn(python, [fileURLToPath(new URL("peer/train_step.py", import.meta.url)), "compile"], { stdio: ["pipe", "pipe", "inherit"] })
+  const child = spawn(python, [fileURLToPath(new URL("peer/train_step.py", import.meta.url)), "compile"],
+    { stdio: ["pipe", "pipe", "inherit"] })
   const lines = createInterface({ input: child.stdout })
   const ask = async (/** @type {string} */ question) => {
     const answer = once(lines, "line")
     if (question !== "") child.stdin.write(`${question}\n`)
     return String((await answer)[0])
   }
-  return { name: await ask(""), step: async () => Number(await ask("step")), rss: async () => Number(await ask("rss")), stop: () => child.kill() }
+  return { name: await ask(""), step: async () => Number(await ask("step")), rss: async () => Number(await ask("rss")),
+    stop: () => child.kill() }
 }
 
 const matmul = Effect.gen(function*() {
   const backend = yield* Backend.Backend
   const size = 2048
-  const state = { left: Specification.real({ row: size, inner: size }), right: Specification.real({ inner: size, column: size }) }
+  const state = { left: Specification.real({ row: size, inner: size }),
+    right: Specification.real({ inner: size, column: size }) }
   const program = yield* Program.make("matmul", { inputs: {}, state }, (_, { left, right }) => ({
     outputs: { corner: T.at(T.at(T.contract(left, right, "inner"), "row", 0), "column", 0) }
   }))
@@ -55,7 +59,8 @@ const main = Effect.gen(function*() {
   const tokens = { batch: rows, position: length }
   const train = yield* TrainStep.make({
     name: "bench",
-    inputs: { ids: Specification.ids(tokens), targets: Specification.ids(tokens), mask: Specification.real(tokens), tokenCount: Specification.real({}) },
+    inputs: { ids: Specification.ids(tokens), targets: Specification.ids(tokens), mask: Specification.real(tokens),
+      tokenCount: Specification.real({}) },
     parameters: model.specification,
     optimizer: Optimizer.chain(Clip.clipByGlobalNorm(1), AdamW.adamW()),
     loss: (parameters, { ids, mask, targets, tokenCount }) => {
@@ -64,8 +69,11 @@ const main = Effect.gen(function*() {
     },
     initial: Initialization.draws(Key.make(0), model.specification)
   })
-  const draw = (/** @type {string} */ name) => Int32Array.from({ length: rows * length }, (_, i) => Key.below(Key.derive(Key.make(0), name), i, config.vocabSize))
-  const microBatches = [{ ids: draw("ids"), targets: draw("targets"), mask: new Float32Array(rows * length).fill(1), tokenCount: rows * length }]
+  const draw = (/** @type {string} */ name) =>
+    Int32Array.from({ length: rows * length }, (_, i) => Key.below(Key.derive(Key.make(0), name), i, config.vocabSize))
+  const microBatches =
+    [{ ids: draw("ids"), targets: draw("targets"), mask: new Float32Array(rows * length).fill(1),
+      tokenCount: rows * length }]
   const rate = yield* matmul
   const peer = yield* Effect.promise(startPeer)
   let step = 0
@@ -75,24 +83,32 @@ const main = Effect.gen(function*() {
     return performance.now() - began
   })
   for (let i = 0; i < 3; i++) yield* ours
-  const [mine, theirs, rates] = [/** @type {Array<number>} */ ([]), /** @type {Array<number>} */ ([]), /** @type {Array<number>} */ ([])]
+  const [mine, theirs, rates] =
+    [/** @type {Array<number>} */ ([]), /** @type {Array<number>} */ ([]), /** @type {Array<number>} */ ([])]
   for (let i = 0; i < rounds; i++) {
     mine.push(yield* ours)
     if (peer !== undefined) theirs.push(yield* Effect.promise(() => peer.step()))
     rates.push(yield* rate)
   }
   const flops = Config.flopsPerToken(config, length) * rows * length
-  const report = (/** @type {string} */ name, /** @type {ReadonlyArray<number>} */ times, /** @type {number} */ memory) =>
-    console.log(`${name.padEnd(40)} ${median(times).toFixed(0).padStart(5)} ms (min ${Math.min(...times).toFixed(0)})  ${(rows * length / median(times) * 1e3).toFixed(0).padStart(5)} tokens/s  ` +
-      `${(flops / median(times) / 1e6 / median(rates) * 100).toFixed(0)} % of the matmul rate (best step ${(flops / Math.min(...times) / 1e6 / Math.max(...rates) * 100).toFixed(0)} %)  ${memory.toFixed(0)} MB at most`)
-  console.log(`training step, ${(Config.parameterCount(config) / 1e6).toFixed(1)} M parameters, ${rows} x ${length} tokens, ${(flops / 1e9).toFixed(1)} GFLOP; matmul 2048: ${median(rates).toFixed(0)} GF/s (max ${Math.max(...rates).toFixed(0)})`)
+  const report = (/** @type {string} */ name, /** @type {ReadonlyArray<number>} */ times,
+    /** @type {number} */ memory) =>
+    console.log(`${name.padEnd(40)} ${median(times).toFixed(0).padStart(5)} ms (min ${Math.min(...times).toFixed(
+      0)})  ${(rows * length / median(times) * 1e3).toFixed(0).padStart(5)} tokens/s  ` +
+      `${(flops / median(times) / 1e6 / median(rates) * 100).toFixed(0)} % of the matmul rate (best step ${(
+        flops / Math.min(...times) / 1e6 / Math.max(...rates) * 100).toFixed(0)} %)  ${memory.toFixed(0)} MB at most`)
+  console.log(`training step, ${(Config.parameterCount(config) / 1e6).toFixed(
+    1)} M parameters, ${rows} x ${length} tokens,
+      ${(flops / 1e9).toFixed(1)} GFLOP; matmul 2048: ${median(rates).toFixed(0)} GF/s (
+        max ${Math.max(...rates).toFixed(0)})`)
   const backend = yield* Backend.Backend
   report(`Cria, ${backend.version}`, mine, process.resourceUsage().maxRSS / 1024)
   if (peer === undefined) console.log("the peer was skipped: set CRIA_PEER_PYTHON to a Python with PyTorch")
   else {
     report(peer.name.split(",")[0] ?? "", theirs, yield* Effect.promise(() => peer.rss()))
     peer.stop()
-    console.log(`ratio ${median(mine.map((time, i) => (theirs[i] ?? NaN) / time)).toFixed(2)} x (median of ${rounds} pairs), ${(Math.min(...theirs) / Math.min(...mine)).toFixed(2)} x (best steps)`)
+    console.log(`ratio ${median(mine.map((time, i) => (theirs[i] ?? NaN) / time)).toFixed(
+      2)} x (median of ${rounds} pairs), ${(Math.min(...theirs) / Math.min(...mine)).toFixed(2)} x (best steps)`)
   }
 })
 

@@ -1,8 +1,9 @@
 /**
  * The backend: who computes a program. A service with one contract and several layers.
  *
- * State is a value of its own: `allocate` gives a tree of cells, any number of executables bind the same cells. `compile`
- * once, `bind` once, `run` often. Runs that touch a cell are serialised; a run that began cannot be interrupted.
+ * State is a value of its own: `allocate` gives a tree of cells, any number of executables bind the same cells.
+ * `compile` once, `bind` once, `run` often. Runs that touch a cell are serialised; a run that began cannot be
+ * interrupted.
  *
  * From     Cria's own.
  * Checked  backend/Backend.test.ts on every layer.
@@ -20,10 +21,15 @@ import type { Specification } from "../tensor/Specification.ts"
 /** The width of real numbers: 32 or 64 bits. */
 export type Precision = "f32" | "f64"
 
-/** Elements as they lie in memory: reals as floats of the precision, ids as 32-bit integers, truths as bytes 0 and 1. */
+/**
+ * Elements as they lie in memory: reals as floats of the precision, ids as 32-bit integers, truths as bytes 0 and 1.
+ */
 export type Elements = Float32Array | Float64Array | Int32Array | Uint8Array
 
-/** Numbers with sizes: what a run gives back. Elements lie in the order of the keys of `sizes`, the last changing fastest. */
+/**
+ * Numbers with sizes: what a run gives back. Elements lie in the order of the keys of `sizes`, the last changing
+ * fastest.
+ */
 export interface Values<A extends string, K extends Kind = "real"> {
   readonly "~values": true
   readonly sizes: Readonly<Record<A, number>>
@@ -33,7 +39,8 @@ export interface Values<A extends string, K extends Kind = "real"> {
 
 /** What a run takes for an input: elements in the order of the specification's sizes, or one number for all. */
 export type Given<S> = S extends Specification<string, infer K>
-  ? (K extends "real" ? Float32Array | Float64Array | number : K extends "id" ? Int32Array | number : Uint8Array | boolean)
+  ? (K extends "real" ? Float32Array | Float64Array | number : K extends "id" ? Int32Array | number
+    : Uint8Array | boolean)
   : { readonly [X in keyof S]: Given<S[X]> }
 
 /** What a run gives back for a tree of output tensors. */
@@ -79,7 +86,10 @@ export class BackendError extends Schema.TaggedError<BackendError>()("BackendErr
 export interface CompileOptions {
   /** The width of real numbers; the backend's own by default. */
   readonly precision?: Precision
-  /** Cells whose present values are frozen into the executable, by path; they need not be bound. Faster where they are read often. */
+  /**
+   * Cells whose present values are frozen into the executable, by path; they need not be bound. Faster where they are
+   * read often.
+   */
   readonly constants?: ReadonlyMap<string, AnyCell>
   /** Full names of labelled inner values to return as well (see `Program.labels`). */
   readonly watch?: ReadonlyArray<string>
@@ -136,5 +146,5 @@ export class Backend extends Context.Service<Backend, {
   /** One index of the leading axis of a cell as a cell of its own, over the same memory. */
   readonly view: (cell: AnyCell, index: number) => Effect.Effect<AnyCell, BackendError>
   readonly compile: <I, S, O>(program: Program<I, S, O>, options?: CompileOptions) =>
-    Effect.Effect<Executable<I, S, O>, BackendError, Scope.Scope>
+  Effect.Effect<Executable<I, S, O>, BackendError, Scope.Scope>
 }>()("cria/backend/Backend") {}

@@ -48,7 +48,7 @@ import { type Saved, SnapshotStore } from "../store/SnapshotStore.ts"
 import * as Program from "../tensor/Program.ts"
 import type { ShapeError } from "../tensor/ShapeError.ts"
 import * as Specification from "../tensor/Specification.ts"
-import * as T from "../tensor/Tensor.ts"
+import type * as T from "../tensor/Tensor.ts"
 import { fromTensors, type TensorMismatchError, toTensors } from "./CellSnapshot.ts"
 import * as TrainStep from "./TrainStep.ts"
 
@@ -108,7 +108,14 @@ export interface Origin {
 
 /** What happens in a run. */
 export type Event =
-  | { readonly _tag: "Started"; readonly parameterCount: number; readonly step: number; readonly differences: ReadonlyArray<Manifest.Difference> }
+  | {
+    readonly _tag: "Started"
+    readonly parameterCount: number
+    /** Steps that were done before, 0 in a new run. */
+    readonly step: number
+    /** What may change the last bits of a resumed run: it is not where it was saved. */
+    readonly differences: ReadonlyArray<Manifest.Difference>
+  }
   | {
     readonly _tag: "Stepped"
     readonly step: number
@@ -189,127 +196,137 @@ interface Run {
   readonly advance: (step: number) => Effect.Effect<ReadonlyArray<Event>, PretrainError>
 }
 
-const prepare = Effect.fnUntraced(function*(config: Config, origin: Origin): Effect.fn.Return<Run, PretrainError, Services | Scope.Scope> {
-  const journal = yield* Journal
-  const store = yield* SnapshotStore
-  const context = yield* Effect.context<Backend>()
-  const key = Key.make(config.seed)
+const prepare = Effect.fnUntraced(
+  function*(config: Config, origin: Origin): Effect.fn.Return<Run, PretrainError, Services | Scope.Scope> {
+    const journal = yield* Journal
+    const store = yield* SnapshotStore
+    const context = yield* Effect.context<Backend>()
+    const key = Key.make(config.seed)
 
-  // 1. Data: shuffled windows, a function of the seed and the step
-  const batches = Batches.make(origin.data.train, {
-    key: Key.derive(key, "batches"), batchSize: config.batchSize, length: config.sequenceLength
-  })
-  const dataHash = `${TokenStore.fingerprint(origin.data.train)} ${TokenStore.fingerprint(origin.data.validation)}`
-
-  // 2. The model and its loss: the mean cross-entropy over the tokens of the step
-  const model = yield* Transformer.make(config.model)
-  const rows = config.batchSize / config.microBatchCount
-  const tokenLoss = (parameters: Transformer.HiddenParameters, ids: T.Tensor<"batch" | "position", "id">, targets: typeof ids) =>
-    tokenCrossEntropy(model.logits(parameters, model.hidden(parameters, { ids, visibility: Visibility.causal })), targets)
-
-  // 3. The optimizer: AdamW behind clipping
-  const { beta1, beta2, epsilon, weightDecay } = config
-  const optimizer = chain(clipByGlobalNorm(config.clipNorm), adamW({ beta1, beta2, epsilon, weightDecay }))
-  const rate = warmupCosine({
-    peak: config.learningRate, warmupSteps: config.warmupSteps, totalSteps: config.stepCount, finalFraction: config.finalFraction
-  })
-  const train = yield* TrainStep.make({
-    name: "pretrain",
-    inputs: inputsOf(rows, config.sequenceLength),
-    parameters: model.specification,
-    optimizer,
-    loss: (parameters, { ids, mask, targets, tokenCount }) => ({
-      loss: maskedMean(tokenLoss(parameters, ids, targets), mask, tokenCount), outputs: {}
-    }),
-    initial: Initialization.draws(Key.derive(key, "initialization"), model.specification)
-  })
-
-  // 4. Validation: the same loss, summed over the held-out part
-  const evaluate = yield* evaluation(config, origin.data.validation, train.parameters, model.specification, tokenLoss)
-
-  // 5. Where the run stands
-  const newest = yield* store.latest
-  if (origin.resume === "never" && Option.isSome(newest)) {
-    return yield* new RunExistsError({ folder: store.folder, newest: newest.value.path })
-  }
-  const found = origin.resume === "latestIntact" ? (yield* store.latestIntact).snapshot : newest
-  const configuration = Schema.encodeSync(Config)(config)
-  const progress = { step: 0, saved: -1, tokenCount: 0, metrics: {} as Record<string, number> }
-  let differences: ReadonlyArray<Manifest.Difference> = []
-  if (Option.isSome(found)) {
-    const loaded = yield* store.load(found.value.step)
-    differences = yield* sameRun(loaded, configuration, { ...origin, dataHash })
-    yield* fromTensors(loaded.path, loaded.tensors["model"] ?? [], train.parameters)
-    yield* fromTensors(loaded.path, loaded.tensors["optimizer"] ?? [], train.memory)
-    yield* journal.truncate(loaded.manifest.journal)
-    yield* store.discardAfter(loaded.step)
-    Object.assign(progress, {
-      step: loaded.step, saved: loaded.step, tokenCount: loaded.manifest.metrics["num_tokens"] ?? 0, metrics: { ...loaded.manifest.metrics }
+    // 1. Data: shuffled windows, a function of the seed and the step
+    const batches = Batches.make(origin.data.train, {
+      key: Key.derive(key, "batches"), batchSize: config.batchSize, length: config.sequenceLength
     })
-  } else yield* journal.truncate({ journal: 0, timing: 0 })
+    const dataHash = `${TokenStore.fingerprint(origin.data.train)} ${TokenStore.fingerprint(origin.data.validation)}`
 
-  const save = Effect.gen(function*() {
-    const saved: Saved = yield* store.save({
-      step: progress.step,
-      configuration,
-      dataCursor: Batches.cursorAt(batches, progress.step),
-      randomKeys: { run: Key.toHex(key) },
-      journal: yield* journal.offsets,
-      environment: origin.environment,
-      dataHash,
-      tokenizerHash: origin.tokenizerHash,
-      metrics: { ...progress.metrics, num_tokens: progress.tokenCount },
-      tensors: { model: yield* toTensors(train.parameters), optimizer: yield* toTensors(train.memory) }
+    // 2. The model and its loss: the mean cross-entropy over the tokens of the step
+    const model = yield* Transformer.make(config.model)
+    const rows = config.batchSize / config.microBatchCount
+    const tokenLoss = (parameters: Transformer.HiddenParameters, ids: T.Tensor<"batch" | "position", "id">,
+      targets: typeof ids) =>
+      tokenCrossEntropy(model.logits(parameters, model.hidden(parameters, { ids, visibility: Visibility.causal })),
+        targets)
+
+    // 3. The optimizer: AdamW behind clipping
+    const { beta1, beta2, epsilon, weightDecay } = config
+    const optimizer = chain(clipByGlobalNorm(config.clipNorm), adamW({ beta1, beta2, epsilon, weightDecay }))
+    const rate = warmupCosine({
+      peak: config.learningRate, warmupSteps: config.warmupSteps, totalSteps: config.stepCount,
+      finalFraction: config.finalFraction
     })
-    progress.saved = progress.step
-    return { _tag: "Saved", step: saved.step, path: saved.path, bytes: saved.bytes } satisfies Event
-  }).pipe(Effect.provideContext(context))
-
-  // an interrupted run (Ctrl-C) keeps its last whole step; a failed one keeps its last snapshot
-  yield* Effect.addFinalizer((exit) =>
-    progress.saved < progress.step && (Exit.isSuccess(exit) || Exit.hasInterrupts(exit)) ? Effect.orDie(save) : Effect.void)
-
-  const advance = (step: number): Effect.Effect<ReadonlyArray<Event>, PretrainError> => Effect.gen(function*() {
-    const events: Array<Event> = []
-    const began = yield* Clock.currentTimeNanos
-    const batch = Batches.at(batches, step - 1)
-    const parts = Batches.microBatches(batch, config.microBatchCount)
-    const tokenCount = yield* countVisible(`step ${step}`, parts.map(({ mask }) => mask))
-    const learningRate = rate(step)
-    const { gradientNorm, loss } = yield* train.run({
-      step, learningRate,
-      microBatches: parts.map((part) => given(part, tokenCount)),
-      describe: (part) => `windows of step ${step} beginning ${[...(parts[part]?.ids ?? [])].slice(0, 8).join(" ")} …`
+    const train = yield* TrainStep.make({
+      name: "pretrain",
+      inputs: inputsOf(rows, config.sequenceLength),
+      parameters: model.specification,
+      optimizer,
+      loss: (parameters, { ids, mask, targets, tokenCount }) => ({
+        loss: maskedMean(tokenLoss(parameters, ids, targets), mask, tokenCount), outputs: {}
+      }),
+      initial: Initialization.draws(Key.derive(key, "initialization"), model.specification)
     })
-    progress.step = step
-    progress.tokenCount += tokenCount
-    const seconds = Number((yield* Clock.currentTimeNanos) - began) / 1e9
-    const tokensPerSecond = tokenCount / seconds
-    const flops = Llama.flopsPerToken(config.model, config.sequenceLength) * tokensPerSecond
-    const values: Values = {
-      loss, grad_norm: gradientNorm, learning_rate: learningRate, num_tokens: progress.tokenCount, tokens_per_second: tokensPerSecond,
-      ...origin.matmulRate === undefined ? {} : { mfu: flops / origin.matmulRate }
+
+    // 4. Validation: the same loss, summed over the held-out part
+    const evaluate = yield* evaluation(config, origin.data.validation, train.parameters, model.specification, tokenLoss)
+
+    // 5. Where the run stands
+    const newest = yield* store.latest
+    if (origin.resume === "never" && Option.isSome(newest)) {
+      return yield* new RunExistsError({ folder: store.folder, newest: newest.value.path })
     }
-    const isLast = step === config.stepCount
-    const isEvaluated = isLast || step % config.evaluateEvery === 0
-    events.push({ _tag: "Stepped", step, loss, gradientNorm, learningRate, tokenCount: progress.tokenCount, tokensPerSecond })
-    if (isEvaluated) {
-      const { bitsPerByte, loss: validationLoss } = yield* evaluate
-      progress.metrics = { "val/loss": validationLoss, "val/bpb": bitsPerByte }
-      events.push({ _tag: "Evaluated", step, loss: validationLoss, bitsPerByte })
-    }
-    yield* journal.append({ step, values: { ...values, ...isEvaluated ? progress.metrics : {} } })
-    if (isLast || step % config.snapshotEvery === 0) events.push(yield* save)
-    return events
-  }).pipe(Effect.uninterruptible) // a step is whole or was never begun
+    const found = origin.resume === "latestIntact" ? (yield* store.latestIntact).snapshot : newest
+    const configuration = Schema.encodeSync(Config)(config)
+    const progress = { step: 0, saved: -1, tokenCount: 0, metrics: {} as Record<string, number> }
+    let differences: ReadonlyArray<Manifest.Difference> = []
+    if (Option.isSome(found)) {
+      const loaded = yield* store.load(found.value.step)
+      differences = yield* sameRun(loaded, configuration, { ...origin, dataHash })
+      yield* fromTensors(loaded.path, loaded.tensors["model"] ?? [], train.parameters)
+      yield* fromTensors(loaded.path, loaded.tensors["optimizer"] ?? [], train.memory)
+      yield* journal.truncate(loaded.manifest.journal)
+      yield* store.discardAfter(loaded.step)
+      Object.assign(progress, {
+        step: loaded.step, saved: loaded.step, tokenCount: loaded.manifest.metrics["num_tokens"] ?? 0,
+        metrics: { ...loaded.manifest.metrics }
+      })
+    } else yield* journal.truncate({ journal: 0, timing: 0 })
 
-  return { step: progress.step, differences, advance }
-})
+    const save = Effect.gen(function*() {
+      const saved: Saved = yield* store.save({
+        step: progress.step,
+        configuration,
+        dataCursor: Batches.cursorAt(batches, progress.step),
+        randomKeys: { run: Key.toHex(key) },
+        journal: yield* journal.offsets,
+        environment: origin.environment,
+        dataHash,
+        tokenizerHash: origin.tokenizerHash,
+        metrics: { ...progress.metrics, num_tokens: progress.tokenCount },
+        tensors: { model: yield* toTensors(train.parameters), optimizer: yield* toTensors(train.memory) }
+      })
+      progress.saved = progress.step
+      return { _tag: "Saved", step: saved.step, path: saved.path, bytes: saved.bytes } satisfies Event
+    }).pipe(Effect.provideContext(context))
+
+    // an interrupted run (Ctrl-C) keeps its last whole step; a failed one keeps its last snapshot
+    yield* Effect.addFinalizer((exit) =>
+      progress.saved < progress.step && (Exit.isSuccess(exit) || Exit.hasInterrupts(exit)) ? Effect.orDie(save)
+        : Effect.void)
+
+    const advance = (step: number): Effect.Effect<ReadonlyArray<Event>, PretrainError> => Effect.gen(function*() {
+      const events: Array<Event> = []
+      const began = yield* Clock.currentTimeNanos
+      const batch = Batches.at(batches, step - 1)
+      const parts = Batches.microBatches(batch, config.microBatchCount)
+      const tokenCount = yield* countVisible(`step ${step}`, parts.map(({ mask }) => mask))
+      const learningRate = rate(step)
+      const { gradientNorm, loss } = yield* train.run({
+        step, learningRate,
+        microBatches: parts.map((part) => given(part, tokenCount)),
+        describe: (part) => `windows of step ${step} beginning ${[...(parts[part]?.ids ?? [])].slice(0, 8).join(" ")} …`
+      })
+      progress.step = step
+      progress.tokenCount += tokenCount
+      const seconds = Number((yield* Clock.currentTimeNanos) - began) / 1e9
+      const tokensPerSecond = tokenCount / seconds
+      const flops = Llama.flopsPerToken(config.model, config.sequenceLength) * tokensPerSecond
+      const values: Values = {
+        loss, grad_norm: gradientNorm, learning_rate: learningRate, num_tokens: progress.tokenCount,
+        tokens_per_second: tokensPerSecond,
+        ...origin.matmulRate === undefined ? {} : { mfu: flops / origin.matmulRate }
+      }
+      const isLast = step === config.stepCount
+      const isEvaluated = isLast || step % config.evaluateEvery === 0
+      events.push({ _tag: "Stepped", step, loss, gradientNorm, learningRate, tokenCount: progress.tokenCount,
+        tokensPerSecond })
+      if (isEvaluated) {
+        const { bitsPerByte, loss: validationLoss } = yield* evaluate
+        progress.metrics = { "val/loss": validationLoss, "val/bpb": bitsPerByte }
+        events.push({ _tag: "Evaluated", step, loss: validationLoss, bitsPerByte })
+      }
+      yield* journal.append({ step, values: { ...values, ...isEvaluated ? progress.metrics : {} } })
+      if (isLast || step % config.snapshotEvery === 0) events.push(yield* save)
+      return events
+    }).pipe(Effect.uninterruptible) // a step is whole or was never begun
+
+    return { step: progress.step, differences, advance }
+  })
 
 /** The mean loss of the validation part in nats a token and in bits a byte of text. */
 const evaluation = Effect.fnUntraced(function*(
-  config: Config, data: TokenStore.TokenStore, parameters: unknown, specification: Transformer.Transformer<Transformer.HiddenParameters>["specification"],
-  tokenLoss: (parameters: Transformer.HiddenParameters, ids: T.Tensor<"batch" | "position", "id">, targets: T.Tensor<"batch" | "position", "id">) => T.Tensor<"batch" | "position">
+  config: Config, data: TokenStore.TokenStore, parameters: unknown,
+  specification: Transformer.Transformer<Transformer.HiddenParameters>["specification"],
+  tokenLoss: (parameters: Transformer.HiddenParameters, ids: T.Tensor<"batch" | "position", "id">,
+    targets: T.Tensor<"batch" | "position", "id">) => T.Tensor<"batch" | "position">
 ) {
   const backend = yield* Backend
   const rows = config.batchSize / config.microBatchCount
@@ -334,9 +351,11 @@ const evaluation = Effect.fnUntraced(function*(
 
 /** Refuses to resume another run; names what may change the last bits of this one. */
 const sameRun = Effect.fnUntraced(function*(
-  { manifest, path }: Loaded, configuration: Schema.Codec.Encoded<typeof Config>, here: Origin & { readonly dataHash: string }
+  { manifest, path }: Loaded, configuration: Schema.Codec.Encoded<typeof Config>,
+  here: Origin & { readonly dataHash: string }
 ) {
-  const saved = typeof manifest.configuration === "object" && manifest.configuration !== null ? Object.entries(manifest.configuration) : []
+  const saved = typeof manifest.configuration === "object" && manifest.configuration !== null
+    ? Object.entries(manifest.configuration) : []
   const before = new Map(saved.map(([field, value]) => [field, JSON.stringify(value)]))
   const changed = Object.entries(configuration).flatMap(([field, value]) => {
     const now = JSON.stringify(value)
@@ -345,6 +364,7 @@ const sameRun = Effect.fnUntraced(function*(
   })
   const others = Manifest.differences(manifest, here)
   const fatal = others.filter(({ field }) => field === "data" || field === "tokenizer")
-  if (changed.length + fatal.length > 0) return yield* new ResumeError({ snapshot: path, differences: [...changed, ...fatal] })
+  if (changed.length + fatal.length > 0) return yield* new ResumeError(
+    { snapshot: path, differences: [...changed, ...fatal] })
   return others
 })

@@ -161,10 +161,13 @@ export const make = Effect.fnUntraced(function*<I, S, O>(
 
 const addTrees = <G>(left: unknown, right: G): G => {
   const others = new Map(entries(left, T.isTensor))
-  return mapAs<G>()(right, T.isTensor, (leaf, path) => T.add(others.get(path) as Tensor<string>, leaf as Tensor<string>))
+  return mapAs<G>()(right, T.isTensor,
+    (leaf, path) => T.add(others.get(path) as Tensor<string>, leaf as Tensor<string>))
 }
 
-/** Finds the first tensor that is not finite: among the parameters, then the labelled inner values, then the gradients. */
+/**
+ * Finds the first tensor that is not finite: among the parameters, then the labelled inner values, then the gradients.
+ */
 const locateNonFinite = <I, S, O>(
   backend: typeof Backend.Service,
   program: Program.Program<I, { readonly parameters: S; readonly gradients: S }, O>,
@@ -179,7 +182,8 @@ const locateNonFinite = <I, S, O>(
     }
     const inCells = Effect.fnUntraced(function*(kind: string, tree: unknown) {
       const values = entries(yield* backend.read(tree), isValues)
-      return values.map(([path, { elements }]) => fail(`${kind} ${path}`, elements)).find((error) => error !== undefined)
+      return values.map(([path, { elements }]) => fail(`${kind} ${path}`, elements)).find(
+        (error) => error !== undefined)
     })
     const parameter = yield* inCells("parameter", cells.parameters)
     if (parameter !== undefined) return yield* parameter

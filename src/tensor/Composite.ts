@@ -1,8 +1,10 @@
 /**
- * Composites: named pieces of a graph that a backend may run as one kernel, with a pullback better than the derived one.
+ * Composites: named pieces of a graph that a backend may run as one kernel, with a pullback better than the derived
+ * one.
  *
- * Everything that a composite means is its decomposition into primitives; a backend without the kernel, float64 gradient
- * checks and a residual that is differentiated again all use it. The pullback is itself made of differentiable operations.
+ * Everything that a composite means is its decomposition into primitives; a backend without the kernel, float64
+ * gradient checks and a residual that is differentiated again all use it. The pullback is itself made of differentiable
+ * operations.
  *
  * From     Cria's own; the same idea as custom derivatives in JAX and operator fusion by pattern in compilers.
  * Checked  tensor/Gradient.test.ts (pullback = pullback of the decomposition, for every composite).
@@ -26,7 +28,10 @@ export interface Composite {
   readonly decompose: (inputs: ReadonlyArray<Any>) => ReadonlyArray<Any>
   /** How many of the outputs are residuals. */
   readonly residuals: number
-  /** The cotangent of each input (`undefined` where none flows), given the inputs, all outputs, and the cotangents of the proper outputs. */
+  /**
+   * The cotangent of each input (`undefined` where none flows), given the inputs, all outputs, and the cotangents of
+   * the proper outputs.
+   */
   readonly pullback?: (
     inputs: ReadonlyArray<Untyped>, outputs: ReadonlyArray<Untyped>, cotangents: ReadonlyArray<Untyped | undefined>
   ) => ReadonlyArray<Any | undefined>

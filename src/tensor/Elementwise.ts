@@ -1,5 +1,6 @@
 /**
- * Elementwise operations: arithmetic, comparison, choice. Operands broadcast by name, the result has the union of their axes.
+ * Elementwise operations: arithmetic, comparison, choice. Operands broadcast by name, the result has the union of their
+ * axes.
  *
  * From     Cria's own.
  * Checked  tensor/Primitive.test.ts (every primitive against plain loops, its gradient against central differences).

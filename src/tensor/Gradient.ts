@@ -5,18 +5,21 @@
  *
  * x̄ the cotangent of x (the gradient of the loss with respect to it)
  *
- * One pullback for each primitive, made of the same operations, so that a gradient can be differentiated again. Nothing is
- * traced or recorded: the graph is already there. The walk is iterative, for a training step is thousands of nodes deep.
+ * One pullback for each primitive, made of the same operations, so that a gradient can be differentiated again. Nothing
+ * is traced or recorded: the graph is already there. The walk is iterative, for a training step is thousands of nodes
+ * deep.
  *
  * From     Cria's own; the adjoint rules are textbook (Griewank & Walther, Evaluating Derivatives, ch. 3).
- * Checked  tensor/Gradient.test.ts (every primitive and composite against central differences in float64; second order).
+ * Checked  tensor/Gradient.test.ts (every primitive and composite against central differences in float64; second
+ * order).
  * Departs  where a function has no derivative the header of its operation says what is taken.
  *
  * @module
  */
 import { barrier, outputsOf } from "./Composite.ts"
 import {
-  add, constant, cos, divide, equal, less, lessEqual, log, multiply, negate, power, real, select, sign, sin, square, subtract
+  add, constant, cos, divide, equal, less, lessEqual, log, multiply, negate, power, real, select, sign, sin, square,
+  subtract
 } from "./Elementwise.ts"
 import { isOne, putNode, take, zerosLike } from "./Indexing.ts"
 import type { Any, BinaryFunction, Operation, Scalar, UnaryFunction, Untyped } from "./Node.ts"
@@ -59,69 +62,75 @@ export const gradientOf = <P>(loss: Scalar, parameters: P): P => {
 }
 
 /**
- * Pulls cotangents of some outputs back to some inputs: Σ ȳ · ∂y/∂x for each x; `undefined` where y does not depend on x.
+ * Pulls cotangents of some outputs back to some inputs: Σ ȳ · ∂y/∂x for each x; `undefined` where y does not depend on
+ * x.
  *
  * The inputs are independent variables: a dependence between them is not followed.
  */
-export const pullback = (outputs: ReadonlyArray<Any>, cotangents: Cotangents, inputs: ReadonlyArray<Any>): ReadonlyArray<Untyped | undefined> => {
-  const wanted = new Set<Any>(inputs)
-  const order = topological(outputs, (node) => wanted.has(node))
-  const leads = new Set<Any>(inputs)
-  for (const node of order) if (node.operands.some((operand) => leads.has(operand))) leads.add(node)
-  const received = new Map<Any, Any>()
-  const receivedOutputs = new Map<Any, Array<Any | undefined>>()
-  const receive = (node: Any, cotangent: Any | undefined): void => {
-    if (cotangent === undefined || !leads.has(node)) return
-    const earlier = received.get(node)
-    received.set(node, earlier === undefined ? cotangent : add(earlier as Untyped, cotangent as Untyped))
-  }
-  outputs.forEach((output, i) => receive(output, cotangents[i]))
-  for (let i = order.length - 1; i >= 0; i--) {
-    const node = order[i]
-    if (node === undefined || wanted.has(node) || !leads.has(node)) continue
-    const { operation } = node
-    if (operation._tag === "Composite") {
-      const bars = receivedOutputs.get(node)
-      if (bars !== undefined) {
-        inPlace(node.place, () => pullComposite(node, operation, bars)).forEach((bar, k) => receive(at(node.operands, k), bar))
-      }
-      continue
+export const pullback =
+  (outputs: ReadonlyArray<Any>, cotangents: Cotangents,
+    inputs: ReadonlyArray<Any>): ReadonlyArray<Untyped | undefined> => {
+    const wanted = new Set<Any>(inputs)
+    const order = topological(outputs, (node) => wanted.has(node))
+    const leads = new Set<Any>(inputs)
+    for (const node of order) if (node.operands.some((operand) => leads.has(operand))) leads.add(node)
+    const received = new Map<Any, Any>()
+    const receivedOutputs = new Map<Any, Array<Any | undefined>>()
+    const receive = (node: Any, cotangent: Any | undefined): void => {
+      if (cotangent === undefined || !leads.has(node)) return
+      const earlier = received.get(node)
+      received.set(node, earlier === undefined ? cotangent : add(earlier as Untyped, cotangent as Untyped))
     }
-    const bar = received.get(node)
-    if (bar === undefined) continue
-    if (operation._tag === "Output") {
-      const composite = at(node.operands, 0)
-      const bars = receivedOutputs.get(composite) ?? []
-      const earlier = bars[operation.index]
-      bars[operation.index] = earlier === undefined ? bar : add(earlier as Untyped, bar as Untyped)
-      receivedOutputs.set(composite, bars)
-    } else inPlace(node.place, () => pull(node, bar as Untyped)).forEach((part, k) => receive(at(node.operands, k), part))
+    outputs.forEach((output, i) => receive(output, cotangents[i]))
+    for (let i = order.length - 1; i >= 0; i--) {
+      const node = order[i]
+      if (node === undefined || wanted.has(node) || !leads.has(node)) continue
+      const { operation } = node
+      if (operation._tag === "Composite") {
+        const bars = receivedOutputs.get(node)
+        if (bars !== undefined) {
+          inPlace(node.place, () => pullComposite(node, operation, bars)).forEach(
+            (bar, k) => receive(at(node.operands, k), bar))
+        }
+        continue
+      }
+      const bar = received.get(node)
+      if (bar === undefined) continue
+      if (operation._tag === "Output") {
+        const composite = at(node.operands, 0)
+        const bars = receivedOutputs.get(composite) ?? []
+        const earlier = bars[operation.index]
+        bars[operation.index] = earlier === undefined ? bar : add(earlier as Untyped, bar as Untyped)
+        receivedOutputs.set(composite, bars)
+      } else inPlace(node.place, () => pull(node, bar as Untyped)).forEach(
+        (part, k) => receive(at(node.operands, k), part))
+    }
+    return inputs.map((input) => received.get(input) as Untyped | undefined)
   }
-  return inputs.map((input) => received.get(input) as Untyped | undefined)
-}
 
 /** The nodes that the outputs depend on, operands first. Does not look behind a node where `stop` holds. */
-export const topological = (outputs: ReadonlyArray<Any>, stop: (node: Any) => boolean = () => false): ReadonlyArray<Any> => {
-  const order: Array<Any> = []
-  const seen = new Set<Any>()
-  const stack: Array<{ readonly node: Any; next: number }> = []
-  for (const output of outputs) {
-    if (seen.has(output)) continue
-    seen.add(output)
-    stack.push({ node: output, next: 0 })
-    for (let frame = stack.at(-1); frame !== undefined; frame = stack.at(-1)) {
-      const operand = stop(frame.node) ? undefined : frame.node.operands[frame.next++]
-      if (operand === undefined) {
-        order.push(frame.node)
-        stack.pop()
-      } else if (!seen.has(operand)) {
-        seen.add(operand)
-        stack.push({ node: operand, next: 0 })
+export const topological =
+  (outputs: ReadonlyArray<Any>, stop: (node: Any) => boolean = () => false): ReadonlyArray<Any> => {
+    const order: Array<Any> = []
+    const seen = new Set<Any>()
+    const stack: Array<{ readonly node: Any; next: number }> = []
+    for (const output of outputs) {
+      if (seen.has(output)) continue
+      seen.add(output)
+      stack.push({ node: output, next: 0 })
+      for (let frame = stack.at(-1); frame !== undefined; frame = stack.at(-1)) {
+        const operand = stop(frame.node) ? undefined : frame.node.operands[frame.next++]
+        if (operand === undefined) {
+          order.push(frame.node)
+          stack.pop()
+        } else if (!seen.has(operand)) {
+          seen.add(operand)
+          stack.push({ node: operand, next: 0 })
+        }
       }
     }
+    return order
   }
-  return order
-}
 
 /**
  * Runs `f` now and once more when its gradient is taken, instead of keeping what it computes in between.
@@ -152,10 +161,12 @@ export const recompute = <P, R extends Any>(inputs: P, f: (inputs: P) => R): R =
   const stray = topological([shape], (node) => inside.has(node) || carriesNoGradient(node))
     .find((node) => node.operation._tag === "Leaf" && node.kind === "real" && !inside.has(node))
   if (stray !== undefined) {
-    fail("recompute", "every tensor that a gradient could flow to must be one of its inputs", [["closed over", show(stray)]],
+    fail("recompute", "every tensor that a gradient could flow to must be one of its inputs",
+      [["closed over", show(stray)]],
       "Pass it (or what is made of it) through `inputs`, or put `stopGradient` around it.")
   }
-  const node = make({ _tag: "Composite", composite, outputs: [{ sizes: shape.sizes, kind: shape.kind }] }, leaves, {}, "real")
+  const node = make({ _tag: "Composite", composite, outputs: [{ sizes: shape.sizes, kind: shape.kind }] }, leaves, {},
+    "real")
   return at(outputsOf(node), 0) as Any as R
 }
 
@@ -168,17 +179,19 @@ const at = <X>(items: ReadonlyArray<X>, index: number): X => {
   return item
 }
 
-const pullComposite = (node: Any, operation: Operation & { _tag: "Composite" }, bars: ReadonlyArray<Any | undefined>): Cotangents => {
-  const { composite } = operation
-  const proper = operation.outputs.length - composite.residuals
-  const usesResidual = bars.some((bar, i) => bar !== undefined && i >= proper)
-  if (composite.pullback !== undefined && !usesResidual) {
-    const all = operation.outputs.map((_, i) => bars[i] as Untyped | undefined)
-    return composite.pullback(node.operands as ReadonlyArray<Untyped>, outputsOf(node), all.slice(0, proper))
+const pullComposite =
+  (node: Any, operation: Operation & { _tag: "Composite" }, bars: ReadonlyArray<Any | undefined>): Cotangents => {
+    const { composite } = operation
+    const proper = operation.outputs.length - composite.residuals
+    const usesResidual = bars.some((bar, i) => bar !== undefined && i >= proper)
+    if (composite.pullback !== undefined && !usesResidual) {
+      const all = operation.outputs.map((_, i) => bars[i] as Untyped | undefined)
+      return composite.pullback(node.operands as ReadonlyArray<Untyped>, outputsOf(node), all.slice(0, proper))
+    }
+    const independent = node.operands.map(
+      (operand): Untyped => make({ _tag: "Label", name: "" }, [operand], operand.sizes, operand.kind))
+    return pullback(composite.decompose(independent), operation.outputs.map((_, i) => bars[i]), independent)
   }
-  const independent = node.operands.map((operand): Untyped => make({ _tag: "Label", name: "" }, [operand], operand.sizes, operand.kind))
-  return pullback(composite.decompose(independent), operation.outputs.map((_, i) => bars[i]), independent)
-}
 
 /** Sums a cotangent down to the axes of an operand that was broadcast. */
 const reduceTo = (bar: Untyped, x: Any): Untyped => {
@@ -188,7 +201,8 @@ const reduceTo = (bar: Untyped, x: Any): Untyped => {
 
 /** Spreads a cotangent over the axes that its operand had before they were reduced. */
 const spreadTo = (bar: Untyped, x: Any): Untyped =>
-  Object.entries(x.sizes).reduce((value: Untyped, [axis, size]) => axis in value.sizes ? value : spread(value, axis, size), bar)
+  Object.entries(x.sizes).reduce(
+    (value: Untyped, [axis, size]) => axis in value.sizes ? value : spread(value, axis, size), bar)
 
 const unary: Record<UnaryFunction, (bar: Untyped, x: Untyped, y: Untyped) => Any | undefined> = {
   exp: (bar, _, y) => multiply(bar, y),
@@ -211,7 +225,8 @@ const unary: Record<UnaryFunction, (bar: Untyped, x: Untyped, y: Untyped) => Any
 const apartFromZero = (y: Untyped, x: Untyped): Untyped =>
   y.operation._tag === "Fill" && y.operation.value !== 0 ? x : select(equal(y, 0), 1, x)
 
-const binary: Record<BinaryFunction, (bar: Untyped, x: Untyped, y: Untyped, out: Untyped) => readonly [Untyped, Untyped]> = {
+const binary: Record<BinaryFunction,
+  (bar: Untyped, x: Untyped, y: Untyped, out: Untyped) => readonly [Untyped, Untyped]> = {
   add: (bar) => [bar, bar],
   subtract: (bar) => [bar, negate(bar)],
   multiply: (bar, x, y) => [multiply(bar, y), multiply(bar, x)],
@@ -239,7 +254,8 @@ const pull = (node: Any, bar: Untyped): Cotangents => {
       return [reduceTo(left, x), reduceTo(right, y)]
     }
     case "Select":
-      return y === undefined || z === undefined ? [] : [undefined, reduceTo(select(x, bar, 0), y), reduceTo(select(x, 0, bar), z)]
+      return y === undefined || z === undefined ? []
+        : [undefined, reduceTo(select(x, bar, 0), y), reduceTo(select(x, 0, bar), z)]
     case "Reduce": {
       if (operation.function === "sum") return [spreadTo(bar, x)]
       const largest = real(equal(x, out))

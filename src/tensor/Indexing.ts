@@ -3,13 +3,15 @@
  *
  * From     Cria's own.
  * Checked  tensor/Primitive.test.ts.
- * Departs  an id outside its axis is an error of the data; the reference interpreter names it, other backends may read anything.
+ * Departs  an id outside its axis is an error of the data; the reference interpreter names it, other backends may read
+ * anything.
  *
  * @module
  */
 import { equal, idConstant, real } from "./Elementwise.ts"
 import type { Any, Elements, Kind, Sizes, Tensor, Untyped } from "./Node.ts"
-import { count, describe, fail, make, omit, requireAxes, requireIds, requireKind, requireSizes, show, unite } from "./Node.ts"
+import { count, describe, fail, make, omit, requireAxes, requireIds, requireKind, requireSizes, show,
+  unite } from "./Node.ts"
 
 /** 0, 1, 2 … along an axis. */
 export const positions = <const X extends string>(axis: X, size: number): Tensor<X, "id"> => {
@@ -26,8 +28,9 @@ const literal = (sizes: Sizes, elements: Elements, kind: Kind): Untyped => {
 }
 
 /** A real constant; elements in the order of the keys of `sizes`, the last changing fastest. */
-export const values = <const A extends string>(sizes: Readonly<Record<A, number>>, elements: Iterable<number>): Tensor<A> =>
-  literal(sizes, Float64Array.from(elements), "real")
+export const values =
+  <const A extends string>(sizes: Readonly<Record<A, number>>, elements: Iterable<number>): Tensor<A> =>
+    literal(sizes, Float64Array.from(elements), "real")
 
 /** A constant of ids; elements in the order of the keys of `sizes`, the last changing fastest. */
 export const ids = <const A extends string>(
@@ -58,7 +61,8 @@ const takeNode = (x: Any, axis: string, ids: Any): Untyped => {
 const requireChoice = (operation: string, x: Any, axis: string, ids: Any): void => {
   requireKind(`${operation} ids`, [ids], ["id"])
   if (axis in ids.sizes) {
-    fail(operation, `the ids must not have the axis "${axis}" they choose from`, [["tensor", show(x)], ["ids", show(ids)]],
+    fail(operation, `the ids must not have the axis "${axis}" they choose from`,
+      [["tensor", show(x)], ["ids", show(ids)]],
       "Rename it in the ids.")
   }
 }
@@ -85,8 +89,9 @@ const requireIndex = (operation: string, x: Any, axis: string, index: number): v
 }
 
 /** Is this one id, known while the graph is built? */
-export const isOne = (ids: Any): ids is Any & { readonly operation: { readonly _tag: "Fill"; readonly value: number } } =>
-  ids.operation._tag === "Fill" && Object.keys(ids.sizes).length === 0
+export const isOne =
+  (ids: Any): ids is Any & { readonly operation: { readonly _tag: "Fill"; readonly value: number } } =>
+    ids.operation._tag === "Fill" && Object.keys(ids.sizes).length === 0
 
 /**
  * Scatter: `base` with `values` written at `ids` along `axis`; the transpose of `take`.
@@ -106,8 +111,10 @@ export const putNode = (base: Any, axis: string, ids: Any, values: Any, mode: "s
   const rest = make(base.operation, base.operands, omit(base.sizes, [axis]), base.kind)
   const wanted = unite("put", [["base", rest], ["ids", ids]])
   const sizes = unite("put", [["values", values], ["base and ids", make(base.operation, [], wanted, "real")]])
-  if (Object.keys(sizes).length !== Object.keys(values.sizes).length || Object.keys(sizes).length !== Object.keys(wanted).length) {
-    fail("put", `the values must have the axes ${describe(wanted)}`, [["base", show(base)], ["ids", show(ids)], ["values", show(values)]])
+  if (Object.keys(sizes).length !== Object.keys(values.sizes).length ||
+    Object.keys(sizes).length !== Object.keys(wanted).length) {
+    fail("put", `the values must have the axes ${describe(wanted)}`,
+      [["base", show(base)], ["ids", show(ids)], ["values", show(values)]])
   }
   return make({ _tag: "Put", axis, mode }, [base, ids, values], base.sizes, "real")
 }

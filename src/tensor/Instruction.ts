@@ -12,7 +12,10 @@
 import type { Composite } from "./Composite.ts"
 import type { BinaryFunction, Elements, Kind, Relation, Sizes, UnaryFunction } from "./Node.ts"
 
-/** An array that a program computes or is given. Axis names are kept for `Print`; `""` is an axis of size 1 made by lowering. */
+/**
+ * An array that a program computes or is given. Axis names are kept for `Print`; `""` is an axis of size 1 made by
+ * lowering.
+ */
 export interface Value {
   readonly shape: ReadonlyArray<number>
   readonly axes: ReadonlyArray<string>
@@ -33,7 +36,12 @@ export type Primitive =
   /** Removes the axes (positions, ascending). */
   | { readonly _tag: "reduce"; readonly function: "sum" | "max"; readonly axes: ReadonlyArray<number> }
   /** [batch?, m, k] · [batch?, k, n] · scale; a transposed operand has its last two axes swapped. */
-  | { readonly _tag: "matmul"; readonly transposeLeft: boolean; readonly transposeRight: boolean; readonly scale: number }
+  | {
+    readonly _tag: "matmul"
+    readonly transposeLeft: boolean
+    readonly transposeRight: boolean
+    readonly scale: number
+  }
   /** Output axis i is input axis permutation[i]. */
   | { readonly _tag: "transpose"; readonly permutation: ReadonlyArray<number> }
   | { readonly _tag: "reshape" }
@@ -42,7 +50,10 @@ export type Primitive =
   | { readonly _tag: "slice"; readonly axis: number; readonly start: number; readonly end: number }
   | { readonly _tag: "pad"; readonly axis: number; readonly before: number; readonly after: number }
   | { readonly _tag: "concat"; readonly axis: number }
-  /** x [batch…, outer…, k, rest…], ids [batch…, i…] → [batch…, outer…, i…, rest…]; `batch` counts axes, `axis` is the place of k. */
+  /**
+   * x [batch…, outer…, k, rest…], ids [batch…, i…] → [batch…, outer…, i…, rest…]; `batch` counts axes, `axis` is the
+   * place of k.
+   */
   | { readonly _tag: "gather"; readonly batch: number; readonly axis: number }
   /** The transpose of gather: inputs base, ids, values; writes or adds the values. */
   | { readonly _tag: "scatter"; readonly batch: number; readonly axis: number; readonly mode: "set" | "add" }

@@ -3,8 +3,7 @@
  *
  * Leaves lie in the order of their declaration. Every other value takes the order that spares transposes: elementwise
  * results follow their largest operand or the order that a consumer wants, a contraction groups its axes into one
- * matrix
- * product [shared, free left, free right]. Equal instructions are shared, dead ones are dropped.
+ * matrix product [shared, free left, free right]. Equal instructions are shared, dead ones are dropped.
  *
  * From     Cria's own.
  * Checked  tensor/Lower.test.ts (the axis order of leaves changes no result); every backend test.

@@ -13,7 +13,10 @@ import { type Pipeable, pipeArguments } from "effect/Pipeable"
 import type { Composite } from "./Composite.ts"
 import { ShapeError } from "./ShapeError.ts"
 
-/** What the elements are: real numbers, ids (32-bit integers) or truth values. The width is chosen when a program is compiled. */
+/**
+ * What the elements are: real numbers, ids (32-bit integers) or truth values. The width is chosen when a program is
+ * compiled.
+ */
 export type Kind = "real" | "id" | "truth"
 
 /** Sizes by axis name. The order of the keys is the order in which values are given and read; it means nothing else. */
@@ -45,8 +48,8 @@ export type Scalar = Tensor<never>
 
 /** Elementwise functions of one real tensor. */
 export type UnaryFunction =
-  | "exp" | "log" | "sqrt" | "rsqrt" | "reciprocal" | "sin" | "cos" | "tanh" | "sigmoid" | "abs" | "sign" | "floor" | "negate"
-  | "square"
+  | "exp" | "log" | "sqrt" | "rsqrt" | "reciprocal" | "sin" | "cos" | "tanh" | "sigmoid" | "abs" | "sign" | "floor"
+  | "negate" | "square"
 
 /** Elementwise functions of two tensors of one kind (real or id; `divide` and `power` real only). */
 export type BinaryFunction = "add" | "subtract" | "multiply" | "divide" | "maximum" | "minimum" | "power"
@@ -126,14 +129,19 @@ export const inPlace = <R>(name: string, thunk: () => R): R => {
   }
 }
 
-/** Builds a node. The one constructor of tensors: operations check their operands before they call it, and state the type. */
+/**
+ * Builds a node. The one constructor of tensors: operations check their operands before they call it, and state the
+ * type.
+ */
 export const make = <A extends string = any, K extends Kind = any>(
   operation: Operation, operands: ReadonlyArray<Any>, sizes: Sizes, kind: Kind
 ): Tensor<A, K> =>
-  Object.assign(Object.create(Prototype) as object, { operation, operands, sizes, kind, place, "~axes": undefined }) as Tensor<A, K>
+  Object.assign(Object.create(Prototype) as object,
+    { operation, operands, sizes, kind, place, "~axes": undefined }) as Tensor<A, K>
 
 /** Is this value a tensor? */
-export const isTensor = (value: unknown): value is Any => typeof value === "object" && value !== null && "~axes" in value
+export const isTensor =
+  (value: unknown): value is Any => typeof value === "object" && value !== null && "~axes" in value
 
 /** Sizes as `[batch: 2, position: 16]`, the notation of every message. */
 export const describe = (sizes: Sizes): string =>
@@ -174,7 +182,8 @@ export const requireAxes = (operation: string, x: Any, axes: ReadonlyArray<strin
 /** The operands must be of one of the given kinds. */
 export const requireKind = (operation: string, operands: ReadonlyArray<Any>, kinds: ReadonlyArray<Kind>): void => {
   if (operands.some((x) => !kinds.includes(x.kind))) {
-    fail(operation, `operands must be ${kinds.join(" or ")}`, operands.map((x, i) => [`operand ${i + 1}`, show(x)] as const),
+    fail(operation, `operands must be ${kinds.join(" or ")}`,
+      operands.map((x, i) => [`operand ${i + 1}`, show(x)] as const),
       "Convert with `real` (truth or id to real) or compare (to a truth).")
   }
 }
@@ -192,7 +201,8 @@ export const unite = (operation: string, operands: ReadonlyArray<readonly [label
   if (clashes.size > 0) {
     const axes = [...clashes].map((axis) => `"${axis}"`).join(", ")
     fail(operation, `axis ${axes} must agree`, operands.map(([label, x]) => [label, show(x)] as const),
-      "The same name means the same axis. Rename one if they are different axes; otherwise one operand was built with another configuration.")
+      "The same name means the same axis. Rename one if they are different axes; otherwise one operand was built " +
+        "with another configuration.")
   }
   return sizes
 }

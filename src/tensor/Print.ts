@@ -23,10 +23,14 @@ export const program = <I, S, O>({ cells, leaves, name, results, writes }: Progr
   const ends = [...results, ...writes].map(([, node]) => node)
   const used = new Set(topological(ends))
   const leaf = (kind: string, named: Named): ReadonlyArray<Line> =>
-    named.map(([path, tensor]) => ({ text: `${kind} ${path}${used.has(tensor) ? "" : " (unused)"}`, type: typeOf(tensor) }))
-  const end = (text: string, named: Named): ReadonlyArray<Line> => named.map(([path, node]) => ({ text: `${text} ${path} = ${names.get(node) ?? inline(node)}`, type: "" }))
+    named.map(([path, tensor]) =>
+      ({ text: `${kind} ${path}${used.has(tensor) ? "" : " (unused)"}`, type: typeOf(tensor) }))
+  const end = (text: string, named: Named): ReadonlyArray<Line> =>
+    named.map(([path, node]) => ({ text: `${text} ${path} = ${names.get(node) ?? inline(node)}`, type: "" }))
   const body = lines(ends, names)
-  return [`program ${name}`, ...columns([...leaf("input", leaves), ...leaf("cell", cells), ...body, ...end("output", results), ...end("replace", writes)])].join("\n")
+  return [`program ${name}`,
+    ...columns([...leaf("input", leaves), ...leaf("cell", cells), ...body, ...end("output", results),
+      ...end("replace", writes)])].join("\n")
 }
 
 /** The text of some expressions. */
@@ -57,7 +61,10 @@ const lines = (ends: ReadonlyArray<Any>, names: Map<Any, string>): ReadonlyArray
     }
     const name = operation._tag === "Leaf" ? operation.name : `%${next++}`
     names.set(node, name)
-    if (operation._tag !== "Leaf") found.push({ text: `${name} = ${call(operation, operands)}`, type: operation._tag === "Composite" ? operation.outputs.map(({ kind, sizes }) => `${kind} ${describe(sizes)}`).join(", ") : typeOf(node) })
+    if (operation._tag !== "Leaf") found.push(
+      { text: `${name} = ${call(operation, operands)}`,
+        type: operation._tag === "Composite"
+          ? operation.outputs.map(({ kind, sizes }) => `${kind} ${describe(sizes)}`).join(", ") : typeOf(node) })
   }
   return found
 }
@@ -112,7 +119,8 @@ const notation = (operation: Operation): readonly [name: string, notes: string] 
     case "Label":
       return ["label", operation.name]
     case "Composite":
-      return [operation.composite.name, Object.entries(operation.composite.attributes).map(([key, value]) => `${key} ${value}`).join(", ")]
+      return [operation.composite.name,
+        Object.entries(operation.composite.attributes).map(([key, value]) => `${key} ${value}`).join(", ")]
     case "Select":
     case "Convert":
     case "StopGradient":

@@ -1,5 +1,6 @@
 /**
- * Programs: a tree of inputs to a tree of outputs, over state cells that are read and replaced. The closed form of a computation.
+ * Programs: a tree of inputs to a tree of outputs, over state cells that are read and replaced. The closed form of a
+ * computation.
  *
  * A program is a value: it can be printed, differentiated before it was closed, compiled by any backend, run over any
  * state of its specification. It names the cells it reads and those it replaces; nothing else is an effect.
@@ -47,7 +48,8 @@ export interface Parts<S, O> {
 /**
  * Closes a computation. The one place where a `ShapeError` becomes a typed failure.
  *
- * `f` receives tensors for the inputs and for the cells, and returns outputs and, for cells that it replaces, new values.
+ * `f` receives tensors for the inputs and for the cells, and returns outputs and, for cells that it replaces, new
+ * values.
  */
 export const make = <I, S, O>(
   name: string,
@@ -64,7 +66,10 @@ const closing = <A>(build: () => A): Effect.Effect<A, ShapeError> =>
     }
   })
 
-/** `make` for code that is generic in its trees: the forms of the outputs and of the new state are checked when it is closed. */
+/**
+ * `make` for code that is generic in its trees: the forms of the outputs and of the new state are checked when it is
+ * closed.
+ */
 export const makeGeneric = <I, S, O>(
   name: string,
   specification: { readonly inputs: I; readonly state: S },
@@ -77,7 +82,8 @@ const close = <I, S, O>(
   f: (inputs: Tensors<I>, state: Tensors<S>) => { readonly outputs: O; readonly state?: unknown }
 ): Program<I, S, O> => {
   const tree = <T>(role: "input" | "cell", part: unknown): T =>
-    mapAs<T>()(part, isSpecification, ({ kind, sizes }, path) => makeNode({ _tag: "Leaf", role, name: path }, [], sizes, kind))
+    mapAs<T>()(part, isSpecification,
+      ({ kind, sizes }, path) => makeNode({ _tag: "Leaf", role, name: path }, [], sizes, kind))
   const inputs = tree<Tensors<I>>("input", specification.inputs)
   const state = tree<Tensors<S>>("cell", specification.state)
   const parts = f(inputs, state)
@@ -87,27 +93,32 @@ const close = <I, S, O>(
   const writes = tensors(parts.state ?? {})
   checkWrites(name, new Map(leaves(specification.state)), writes)
   const own = new Set([...leafTensors, ...cells].map(([, leaf]) => leaf))
-  const stray = topological([...results, ...writes].map(([, node]) => node)).find((node) => node.operation._tag === "Leaf" && !own.has(node))
+  const stray = topological([...results, ...writes].map(([, node]) => node)).find(
+    (node) => node.operation._tag === "Leaf" && !own.has(node))
   if (stray !== undefined) {
     throw new ShapeError({
-      operation: `program ${name}`, place: "", invariant: "every leaf must be an input or a cell of this program", values: [["leaf", show(stray)]],
+      operation: `program ${name}`, place: "", invariant: "every leaf must be an input or a cell of this program",
+      values: [["leaf", show(stray)]],
       remedy: "It was made for another program: build the expression inside this one, from the tensors that it is given."
     })
   }
-  return { name, inputs: specification.inputs, state: specification.state, outputs: parts.outputs, leaves: leafTensors, cells, results, writes }
+  return { name, inputs: specification.inputs, state: specification.state, outputs: parts.outputs, leaves: leafTensors,
+    cells, results, writes }
 }
 
 const checkWrites = (name: string, cells: ReadonlyMap<string, AnySpecification>, writes: Named): void => {
   const wrong = writes.filter(([path, value]) => {
     const cell = cells.get(path)
-    return cell === undefined || cell.kind !== value.kind || Object.keys(cell.sizes).length !== Object.keys(value.sizes).length ||
+    return cell === undefined || cell.kind !== value.kind ||
+      Object.keys(cell.sizes).length !== Object.keys(value.sizes).length ||
       Object.entries(cell.sizes).some(([axis, size]) => value.sizes[axis] !== size)
   })
   if (wrong.length === 0) return
   throw new ShapeError({
     operation: `program ${name}`, place: "", invariant: "a cell must be replaced by a tensor of its own sizes and kind",
     values: wrong.flatMap(([path, value]) => [
-      [`cell ${path}`, cells.has(path) ? `${describe(cells.get(path)?.sizes ?? {})} ${cells.get(path)?.kind}` : "there is none"] as const,
+      [`cell ${path}`, cells.has(path) ? `${describe(cells.get(path)?.sizes ?? {})} ${cells.get(path)?.kind}`
+        : "there is none"] as const,
       ["new value", show(value)] as const
     ])
   })
@@ -154,6 +165,6 @@ const labelsOf = (ends: ReadonlyArray<Any>, given: ReadonlyArray<Any> = []): Nam
   const outside = new Set(given)
   return topological(ends, (node) => outside.has(node)).filter((node) => !outside.has(node)).flatMap((node) =>
     node.operation._tag === "Composite" ? labelsOf(partsOf(node), node.operands)
-    : node.operation._tag === "Label" && node.operation.name !== "" ? [[node.operation.name, node] as const]
-    : [])
+      : node.operation._tag === "Label" && node.operation.name !== "" ? [[node.operation.name, node] as const]
+        : [])
 }

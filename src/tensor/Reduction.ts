@@ -14,7 +14,8 @@ import { fail, isTensor, make, omit, requireAxes, requireKind, show, stopGradien
 /** A function that removes axes: `T.sum(x, "embed")` or `x.pipe(T.sum("embed"))`. */
 export interface Reduction {
   <const K extends string>(axis: K | ReadonlyArray<K>): <A extends string>(x: Tensor<A | K>) => Tensor<A>
-  <A extends string, const K extends A>(x: Tensor<A>, axis: K | ReadonlyArray<K>): Tensor<Exclude<NoInfer<A>, NoInfer<K>>>
+  <A extends string, const K extends A>(x: Tensor<A>, axis: K | ReadonlyArray<K>): Tensor<Exclude<NoInfer<A>,
+    NoInfer<K>>>
 }
 
 type Axes = string | ReadonlyArray<string>

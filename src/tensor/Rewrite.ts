@@ -6,7 +6,8 @@
  *     d + put(0, v)    = put(d, v)
  *     x (W + D U)      = x W + (x D) U            a low-rank correction is never multiplied out
  *
- * So the row weights of a cross-entropy never touch its logits: they go to the small side of the product. Broadcasts that an operation performs anyway are dropped.
+ * So the row weights of a cross-entropy never touch its logits: they go to the small side of the product. Broadcasts
+ * that an operation performs anyway are dropped.
  *
  * From     Cria's own.
  * Checked  tensor/Rewrite.test.ts (rewritten = as written, on random programs and on each rule).
@@ -41,7 +42,8 @@ const expand = (outputs: ReadonlyArray<Any>, hasKernel: (composite: Any) => bool
   const next = rebuild(outputs, (node) => {
     const [composite] = node.operands
     if (node.operation._tag === "Label" && composite !== undefined) return composite
-    if (node.operation._tag !== "Output" || composite?.operation._tag !== "Composite" || hasKernel(composite)) return node
+    if (node.operation._tag !== "Output" || composite?.operation._tag !== "Composite" ||
+      hasKernel(composite)) return node
     const parts = decomposed.get(composite) ?? partsOf(composite)
     decomposed.set(composite, parts)
     return parts[node.operation.index] ?? node
@@ -92,15 +94,19 @@ const withoutSpreads = (node: Any): Any => {
 /** d + put(0, v) = put(d, v). */
 const absorbPut = (node: Any): Any => {
   for (const [sparse, dense] of [node.operands, [...node.operands].reverse()]) {
-    if (sparse === undefined || dense === undefined || sparse.operation._tag !== "Put" || sparse.operation.mode !== "add") continue
+    if (sparse === undefined || dense === undefined || sparse.operation._tag !== "Put" ||
+      sparse.operation.mode !== "add") continue
     const [base, ids, values] = sparse.operands
-    if (base === undefined || ids === undefined || values === undefined || !isZero(base) || !has(dense, axesOf(base))) continue
+    if (base === undefined || ids === undefined || values === undefined || !isZero(base) ||
+      !has(dense, axesOf(base))) continue
     if (has(base, axesOf(dense))) return putNode(dense, sparse.operation.axis, ids, values, "add")
   }
   return node
 }
 
-/** How many layers an operand is relieved of: a longer chain of scalings is left as it is, for it would fill the stack. */
+/**
+ * How many layers an operand is relieved of: a longer chain of scalings is left as it is, for it would fill the stack.
+ */
 const deepest = 100
 
 /** The contraction of two operands, each relieved of what can be done more cheaply outside. */
@@ -111,7 +117,8 @@ const relieved = (x: Any, y: Any, over: ReadonlyArray<string>, depth: number): A
   const [inner, second] = x.operands
   if (inner === undefined || depth > deepest) return undefined
   const { operation } = x
-  if (operation._tag === "Spread") return spreadProduct(inner, y, over, operation.axis, x.sizes[operation.axis] ?? 0, depth)
+  if (operation._tag === "Spread") return spreadProduct(
+    inner, y, over, operation.axis, x.sizes[operation.axis] ?? 0, depth)
   if (second === undefined) return undefined
   if (operation._tag === "Binary" && operation.function === "multiply") {
     return scaledProduct(inner, second, y, over, depth) ?? scaledProduct(second, inner, y, over, depth)
@@ -122,15 +129,16 @@ const relieved = (x: Any, y: Any, over: ReadonlyArray<string>, depth: number): A
   return undefined
 }
 
-const spreadProduct = (inner: Any, y: Any, over: ReadonlyArray<string>, axis: string, size: number, depth: number): Any => {
-  if (over.includes(axis)) {
-    const rest = over.filter((name) => name !== axis)
-    const total = sum(y as Untyped, axis)
-    return rest.length === 0 ? multiply(inner as Untyped, total) : product(inner, total, rest, depth)
+const spreadProduct =
+  (inner: Any, y: Any, over: ReadonlyArray<string>, axis: string, size: number, depth: number): Any => {
+    if (over.includes(axis)) {
+      const rest = over.filter((name) => name !== axis)
+      const total = sum(y as Untyped, axis)
+      return rest.length === 0 ? multiply(inner as Untyped, total) : product(inner, total, rest, depth)
+    }
+    const result = product(inner, y, over, depth)
+    return axis in y.sizes ? result : spread(result as Untyped, axis, size)
   }
-  const result = product(inner, y, over, depth)
-  return axis in y.sizes ? result : spread(result as Untyped, axis, size)
-}
 
 const scaledProduct = (big: Any, scale: Any, y: Any, over: ReadonlyArray<string>, depth: number): Any | undefined => {
   if (!has(big, axesOf(scale)) || axesOf(big).length === axesOf(scale).length) return undefined
@@ -139,7 +147,8 @@ const scaledProduct = (big: Any, scale: Any, y: Any, over: ReadonlyArray<string>
   if (hasNone(scale, over) && (axesOf(scale).length === 0 || result < count(big.sizes))) {
     return multiply(product(big, y, over, depth) as Untyped, scale as Untyped)
   }
-  if (has(y, axesOf(scale)) && count(y.sizes) < count(big.sizes)) return product(big, multiply(y as Untyped, scale as Untyped), over, depth)
+  if (has(y, axesOf(scale)) && count(y.sizes) < count(big.sizes)) return product(
+    big, multiply(y as Untyped, scale as Untyped), over, depth)
   return undefined
 }
 
@@ -151,7 +160,8 @@ const lowRankProduct = (full: Any, low: Any, y: Any, over: ReadonlyArray<string>
   if (!hasNone(y, rank) || 4 * size > over.reduce((total, axis) => total * (y.sizes[axis] ?? 1), 1)) return undefined
   for (const [near, far] of [[left, right], [right, left]] as const) {
     if (has(near, over) && hasNone(far, over) && hasNone(far, axesOf(y)) && has(full, axesOf(low))) {
-      return add(product(full, y, over, depth) as Untyped, product(product(near, y, over, depth), far, rank, depth) as Untyped)
+      return add(product(full, y, over, depth) as Untyped,
+        product(product(near, y, over, depth), far, rank, depth) as Untyped)
     }
   }
   return undefined

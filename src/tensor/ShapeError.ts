@@ -1,5 +1,6 @@
 /**
- * The error of a computation that cannot be written down: sizes that do not agree, an axis that is missing or there twice.
+ * The error of a computation that cannot be written down: sizes that do not agree, an axis that is missing or there
+ * twice.
  *
  * Thrown while a tensor expression is built (the place is the line at fault), and turned into a typed failure once, by
  * `Program.make`. The message names the operation and its place, the invariant, every value, and what to do.
@@ -10,7 +11,6 @@
  * @module
  */
 import * as Data from "effect/Data"
-
 
 /** What a `ShapeError` says; every field is a part of its message. */
 export interface Report {

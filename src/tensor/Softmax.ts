@@ -34,7 +34,8 @@ const softmaxOver = (axis: string): Composite => ({
     const power = exp(subtract(input, stopGradientNode(max(input, axis))))
     return [divide(power, sum(power, axis))]
   },
-  pullback: (_, [weights], [bar]) => [weights === undefined || bar === undefined ? undefined : pullSoftmax(weights, bar, axis)],
+  pullback: (_, [weights], [bar]) =>
+    [weights === undefined || bar === undefined ? undefined : pullSoftmax(weights, bar, axis)],
   layout: ([order]) => {
     const last = withLast(order ?? [], [axis])
     return { inputs: [last], outputs: [last] }
@@ -56,7 +57,8 @@ const softmaxWhereOver = (axis: string, everyRowSees: boolean): Composite => ({
     if (x === undefined || visible === undefined) return []
     const masked: Untyped = select(visible, x, -3.4e38)
     const power: Untyped = multiply(exp(subtract(masked, stopGradientNode(max(masked, axis)))), real(visible))
-    return [divide(power, maximum(sum(power, axis), 1))] // the greatest visible term is e⁰, so a sum below 1 sees nothing
+    // the greatest visible term is e⁰, so a sum below 1 sees nothing
+    return [divide(power, maximum(sum(power, axis), 1))]
   },
   pullback: (_, [weights], [bar]) => [
     weights === undefined || bar === undefined ? undefined : pullSoftmax(weights, bar, axis),
@@ -71,8 +73,8 @@ const softmaxWhereOver = (axis: string, everyRowSees: boolean): Composite => ({
 /**
  * Softmax along an axis over the elements where `visible` holds; zero elsewhere.
  *
- * A row that sees nothing is all zeros and passes no gradient. `everyRowSees` promises that there is none, which saves a
- * backend a pass; every axis of `visible` must be one of `x`.
+ * A row that sees nothing is all zeros and passes no gradient. `everyRowSees` promises that there is none, which saves
+ * a backend a pass; every axis of `visible` must be one of `x`.
  */
 export const softmaxWhere = <A extends string, V extends A, const X extends V>(
   x: Tensor<A>, visible: Tensor<V, "truth">, axis: X, options?: { readonly everyRowSees?: boolean }
@@ -95,8 +97,6 @@ const siluComposite: Composite = {
   },
   layout: ([order]) => ({ inputs: [order ?? []], outputs: [order ?? []] })
 }
-
-
 
 /** x · σ(x), the sigmoid linear unit. */
 export const silu = <A extends string>(x: Tensor<A>): Tensor<A> => first(composite(siluComposite, [x]))

@@ -36,7 +36,8 @@ export type Tensors<S> = S extends Specification<infer A, infer K> ? Tensor<A, K
 
 const zero: Initial = { _tag: "Constant", value: 0 }
 
-const specification = <A extends string, K extends Kind>(sizes: Readonly<Record<A, number>>, kind: K, initial: Initial): Specification<A, K> => {
+const specification = <A extends string,
+  K extends Kind>(sizes: Readonly<Record<A, number>>, kind: K, initial: Initial): Specification<A, K> => {
   requireSizes("specification", sizes)
   return { "~specification": true, sizes, kind, initial }
 }
@@ -59,7 +60,8 @@ export const isSpecification = (value: unknown): value is AnySpecification =>
   typeof value === "object" && value !== null && "~specification" in value
 
 /** The specifications of a tree with their paths. */
-export const leaves = (tree: unknown): ReadonlyArray<readonly [path: string, leaf: AnySpecification]> => entries(tree, isSpecification)
+export const leaves =
+  (tree: unknown): ReadonlyArray<readonly [path: string, leaf: AnySpecification]> => entries(tree, isSpecification)
 
 /** A tree of the same sizes and kinds whose cells begin at zero: gradients, moments. */
 export const zeros = <S>(tree: S): S =>

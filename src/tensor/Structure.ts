@@ -24,9 +24,11 @@ export interface Rename {
 export const rename: Rename = dual(3, (x: Any, from: string, to: string): Untyped => {
   requireAxes("rename", x, [from])
   if (from !== to && to in x.sizes) {
-    fail("rename", `axis "${to}" is already there`, [["tensor", show(x)]], `Rename that one first, or reduce "${from}".`)
+    fail("rename", `axis "${to}" is already there`, [["tensor", show(x)]],
+      `Rename that one first, or reduce "${from}".`)
   }
-  const sizes: Sizes = Object.fromEntries(Object.entries(x.sizes).map(([axis, size]) => [axis === from ? to : axis, size]))
+  const sizes: Sizes =
+    Object.fromEntries(Object.entries(x.sizes).map(([axis, size]) => [axis === from ? to : axis, size]))
   return make({ _tag: "Rename", from, to }, [x], sizes, x.kind)
 })
 
@@ -60,7 +62,8 @@ export const pad = <A extends string, K extends Kind>(
   requireAxes("pad", x, [axis])
   requireSizes("pad", { before, after })
   if (before === 0 && after === 0) return x
-  return make({ _tag: "Pad", axis, before, after }, [x], { ...x.sizes, [axis]: (x.sizes[axis] ?? 0) + before + after }, x.kind)
+  return make({ _tag: "Pad", axis, before, after }, [x], { ...x.sizes, [axis]: (x.sizes[axis] ?? 0) + before + after },
+    x.kind)
 }
 
 /** Joins tensors end to end along an axis they all have. */
@@ -91,26 +94,31 @@ export const stack = <const X extends string, A extends string, K extends Kind>(
   concat(axis, parts.map((part): Untyped => spread(part, axis, 1)))
 
 /** Cuts one axis into several, the first named changing slowest. */
-export const split = <A extends string, K extends Kind, const X extends A, const S extends Readonly<Record<string, number>>>(
+export const split = <A extends string, K extends Kind, const X extends A, const S extends Readonly<Record<string,
+  number>>>(
   x: Tensor<A, K>, axis: X, into: S
 ): Tensor<Exclude<NoInfer<A>, NoInfer<X>> | (keyof S & string), K> => {
   requireAxes("split", x, [axis])
   requireSizes("split", into)
   const size = x.sizes[axis] ?? 0
   if (Object.keys(into).length === 0) {
-    fail("split", "needs at least one new axis", [["tensor", show(x)]], "An axis of size 1 is taken away by `at(x, axis, 0)`.")
+    fail("split", "needs at least one new axis", [["tensor", show(x)]],
+      "An axis of size 1 is taken away by `at(x, axis, 0)`.")
   }
   if (count(into) !== size) {
-    fail("split", `the new sizes must multiply to ${size}, the size of "${axis}"`, [["tensor", show(x)], ["into", describe(into)]])
+    fail("split", `the new sizes must multiply to ${size}, the size of "${axis}"`,
+      [["tensor", show(x)], ["into", describe(into)]])
   }
   const clash = Object.keys(into).find((name) => name !== axis && name in x.sizes)
-  if (clash !== undefined) fail("split", `axis "${clash}" is already there`, [["tensor", show(x)], ["into", describe(into)]])
+  if (clash !== undefined) fail(
+    "split", `axis "${clash}" is already there`, [["tensor", show(x)], ["into", describe(into)]])
   const entries = Object.entries(x.sizes).flatMap((entry) => entry[0] === axis ? Object.entries(into) : [entry])
   return make({ _tag: "Split", axis, into: Object.keys(into) }, [x], Object.fromEntries(entries), x.kind)
 }
 
 /** Makes one axis of several, the first named changing slowest. */
-export const merge = <A extends string, K extends Kind, const Axes extends ReadonlyArray<NoInfer<A>>, const R extends string>(
+export const merge = <A extends string, K extends Kind, const Axes extends ReadonlyArray<NoInfer<A>>,
+  const R extends string>(
   x: Tensor<A, K>, axes: Axes, into: R
 ): Tensor<Exclude<NoInfer<A>, Axes[number]> | R, K> => {
   requireAxes("merge", x, axes)

@@ -1,8 +1,8 @@
 /**
  * Tensors with named axes: the whole vocabulary of computations, as plain functions.
  *
- * `import * as T from "cria"`'s `Tensor` and write the mathematics: `x.pipe(T.square, T.mean("embed"), T.add(ε), T.rsqrt)`.
- * Nothing is computed while an expression is built; `Program.make` closes it and a `Backend` runs it.
+ * `import * as T from "cria"`'s `Tensor` and write the mathematics: `x.pipe(T.square, T.mean("embed"), T.add(ε),
+ * T.rsqrt)`. Nothing is computed while an expression is built; `Program.make` closes it and a `Backend` runs it.
  *
  * From     Cria's own.
  * Checked  tensor/*.test.ts; types/tensor.ts.
@@ -10,8 +10,10 @@
  * @module
  */
 export {
-  abs, add, addIds, and, type Binary, type Comparison, constant, cos, divide, equal, exp, fill, floor, idConstant, label, less, lessEqual,
-  log, maximum, minimum, multiply, negate, not, or, power, real, reciprocal, rsqrt, select, sigmoid, sign, sin, sqrt, square,
+  abs, add, addIds, and, type Binary, type Comparison, constant, cos, divide, equal, exp, fill, floor, idConstant,
+  label, less, lessEqual,
+  log, maximum, minimum, multiply, negate, not, or, power, real, reciprocal, rsqrt, select, sigmoid, sign, sin, sqrt,
+  square,
   stopGradient, subtract, subtractIds, tanh, toIds
 } from "./Elementwise.ts"
 export { at, ids, oneHot, pick, positions, put, take, topK, values } from "./Indexing.ts"

@@ -1,8 +1,8 @@
 /**
  * Trees of parameters: nested records and arrays with leaves of one sort, typed from interfaces, walked in one order.
  *
- * A leaf's path is its keys joined by dots (`blocks.3.attention.query`): the name of a cell, of a tensor in a file, of a
- * metric. Records are walked in the order of their keys, arrays by index.
+ * A leaf's path is its keys joined by dots (`blocks.3.attention.query`): the name of a cell, of a tensor in a file, of
+ * a metric. Records are walked in the order of their keys, arrays by index.
  *
  * From     Cria's own; the pytrees of JAX, with types.
  * Checked  tensor/Tree.test.ts.
@@ -21,20 +21,26 @@ export type Part<P> = P extends Any ? P : P extends ReadonlyArray<infer Q> ? Rea
 
 const join = (path: string, key: string): string => path === "" ? key : `${path}.${key}`
 
-/** The leaves of any tree with their paths; `isLeaf` says what a leaf is. Absent (`undefined`) branches are passed over. */
-export const entries = <L>(tree: unknown, isLeaf: (value: unknown) => value is L): ReadonlyArray<readonly [string, L]> => {
-  const found: Array<readonly [string, L]> = []
-  const visit = (value: unknown, path: string): void => {
-    if (isLeaf(value)) found.push([path, value])
-    else if (typeof value === "object" && value !== null) {
-      for (const [key, child] of Object.entries(value)) visit(child, join(path, key))
-    } else if (value !== undefined) throw new TypeError(`tree: ${path === "" ? "the root" : `"${path}"`} is ${String(value)}, not a leaf, a record or an array`)
+/**
+ * The leaves of any tree with their paths; `isLeaf` says what a leaf is. Absent (`undefined`) branches are passed over.
+ */
+export const entries =
+  <L>(tree: unknown, isLeaf: (value: unknown) => value is L): ReadonlyArray<readonly [string, L]> => {
+    const found: Array<readonly [string, L]> = []
+    const visit = (value: unknown, path: string): void => {
+      if (isLeaf(value)) found.push([path, value])
+      else if (typeof value === "object" && value !== null) {
+        for (const [key, child] of Object.entries(value)) visit(child, join(path, key))
+      } else if (value !== undefined) throw new TypeError(
+        `tree: ${path === "" ? "the root" : `"${path}"`} is ${String(value)}, not a leaf, a record or an array`)
+    }
+    visit(tree, "")
+    return found
   }
-  visit(tree, "")
-  return found
-}
 
-/** A tree of the same form, each leaf replaced. The caller states the resulting type, which the leaves' types decide. */
+/**
+ * A tree of the same form, each leaf replaced. The caller states the resulting type, which the leaves' types decide.
+ */
 export const mapAs = <R>() => <L>(
   tree: unknown, isLeaf: (value: unknown) => value is L, f: (leaf: L, path: string) => unknown
 ): R => {

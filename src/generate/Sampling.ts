@@ -88,12 +88,9 @@ export const sampling = (options: Options): Rule => {
   const { temperature, topK, topP = 1 } = check(options)
   return (logits) => {
     const weights = weightsOf(logits, temperature)
-    if (topK === undefined && topP === 1) return { ids: Int32Array.from(weights.keys()), weights, total: sum(weights) }
-    const ids = topK === undefined ? nucleus(weights, topP) : heaviest(weights, candidatesOf(weights, 0), (count) => count < topK)
-    const kept = Float64Array.from(ids, (id) => weights[id]!)
-    const length = topK === undefined || topP === 1 ? ids.length : lengthWithin(kept, topP * sum(kept))
-    const stayed = kept.subarray(0, length)
-    return { ids: ids.subarray(0, length), weights: stayed, total: sum(stayed) }
+    const ids = keptIds(weights, topK, topP)
+    const kept = ids.length === weights.length ? weights : take(weights, ids)
+    return { ids, weights: kept, total: sum(kept) }
   }
 }
 
@@ -142,58 +139,72 @@ const weightsOf = (logits: Logits, temperature: number): Float64Array => {
   return weights
 }
 
-/** The ids whose weight is greater than a bound. */
-const candidatesOf = (weights: Float64Array, bound: number): Int32Array => {
+const keptIds = (weights: Float64Array, topK: number | undefined, topP: number): Int32Array => {
+  if (topK === undefined && topP === 1) return atLeast(weights, 0)
+  if (topK === undefined) {
+    // those that weigh less than (1 − p) / n hold less than 1 − p together: more than p lies before them, none stays
+    const total = sum(weights)
+    return heaviest(weights, atLeast(weights, (1 - topP) * total / weights.length * (1 - 1e-9)), "mass", topP * total)
+  }
+  const likeliest = heaviest(weights, atLeast(weights, boundOf(weights, topK)), "count", topK - 1)
+  const total = sum(take(weights, likeliest))
+  return topP === 1 ? likeliest : heaviest(weights, likeliest, "mass", topP * total)
+}
+
+const take = (weights: Float64Array, ids: Int32Array): Float64Array => {
+  const taken = new Float64Array(ids.length)
+  for (let i = 0; i < taken.length; i++) taken[i] = weights[ids[i]!]!
+  return taken
+}
+
+const atLeast = (weights: Float64Array, bound: number): Int32Array => {
   const ids = new Int32Array(weights.length)
   let count = 0
-  for (let id = 0; id < weights.length; id++) if (weights[id]! > bound) ids[count++] = id
+  for (let id = 0; id < ids.length; id++) if (weights[id]! >= bound) ids[count++] = id
   return ids.subarray(0, count)
 }
 
+/** A weight that `count` ids have at least, and not many more: of the heaviest of each 32 ids, the one at that rank. */
+const boundOf = (weights: Float64Array, count: number): number => {
+  const tops = new Float64Array(Math.ceil(weights.length / 32))
+  for (let id = 0; id < weights.length; id++) if (weights[id]! > tops[id >> 5]!) tops[id >> 5] = weights[id]!
+  return count > tops.length ? 0 : tops.sort()[tops.length - count]!
+}
+
 /**
- * The heaviest ids, while the mass before each is at most the share p.
+ * Of some ids, heaviest first and of equal ones the lowest first, those before which the count or the mass is at most
+ * `bound`; given back in the order of ids, so that small errors of the logits move no draw far.
  *
- * Those that weigh less than (1 − p) / n each hold less than 1 − p together, so that more than p lies before them: none
- * can stay, and they need not be sorted.
+ * Found as quickselect finds a median: a pivot splits the ids, and only the side in which the last that stays lies is
+ * split again; in time proportional to their number, as none needs to be sorted.
  */
-const nucleus = (weights: Float64Array, p: number): Int32Array => {
-  const total = sum(weights)
-  const bound = (1 - p) * total / weights.length
-  return heaviest(weights, candidatesOf(weights, bound * (1 - 1e-9)), (_, mass) => mass <= p * total)
-}
-
-/** How many weights stay while the mass before each is within a bound; the first always does. */
-const lengthWithin = (weights: Float64Array, bound: number): number => {
-  let mass = 0
-  let length = 0
-  while (length < weights.length && mass <= bound) mass += weights[length++]!
-  return length
-}
-
-/** Ids from the heaviest down, of equal ones the lowest first, while `goesOn` accepts the count and the mass of those before. */
-const heaviest = (weights: Float64Array, ids: Int32Array, goesOn: (count: number, mass: number) => boolean): Int32Array => {
-  const heap = ids // candidates are the caller's own copy
-  const isBefore = (a: number, b: number): boolean => weights[a]! > weights[b]! || (weights[a]! === weights[b]! && a < b)
-  const sink = (start: number, length: number): void => {
-    const id = heap[start]!
-    let at = start
-    for (let child = 2 * at + 1; child < length; child = 2 * at + 1) {
-      if (child + 1 < length && isBefore(heap[child + 1]!, heap[child]!)) child++
-      if (!isBefore(heap[child]!, id)) break
-      heap[at] = heap[child]!
-      at = child
+const heaviest = (weights: Float64Array, ids: Int32Array, measure: "count" | "mass", bound: number): Int32Array => {
+  const open = ids.slice()
+  let [from, to, reached, last] = [0, open.length, 0, 0]
+  while (from < to) {
+    const at = (from + to) >> 1
+    const pivot = open[at]!
+    const pivotWeight = weights[pivot]!
+    open[at] = open[from]!
+    let middle = from
+    let passed = reached
+    for (let i = from + 1; i < to; i++) {
+      const id = open[i]!
+      const weight = weights[id]!
+      if (weight < pivotWeight || (weight === pivotWeight && id > pivot)) continue
+      open[i] = open[++middle]!
+      open[middle] = id
+      passed += measure === "count" ? 1 : weight
     }
-    heap[at] = id
+    if (passed > bound) { // the pivot and all behind it fall away
+      from++
+      to = middle + 1
+    } else {
+      last = pivot
+      reached = passed + (measure === "count" ? 1 : pivotWeight)
+      from = middle + 1
+    }
   }
-  for (let start = (heap.length >> 1) - 1; start >= 0; start--) sink(start, heap.length)
-  const taken: Array<number> = []
-  let mass = 0
-  for (let length = heap.length; length > 0 && goesOn(taken.length, mass);) {
-    const id = heap[0]!
-    taken.push(id)
-    mass += weights[id]!
-    heap[0] = heap[--length]!
-    sink(0, length)
-  }
-  return Int32Array.from(taken)
+  const lightest = weights[last]!
+  return ids.filter((id) => weights[id]! > lightest || (weights[id] === lightest && id <= last))
 }

@@ -362,13 +362,15 @@ const pairHeap = (pairs: PairStore, forms: ReadonlyArray<Form>) => {
   return { push, pop }
 }
 
-/** The order of UTF-8 bytes, which is that of code points; UTF-16 differs where surrogates meet U+E000 to U+FFFF. */
+/** The order of UTF-8 bytes, which is that of code points; in UTF-16, surrogates come before U+E000 to U+FFFF instead. */
 const precedes = (a: string, b: string): boolean => {
   const end = Math.min(a.length, b.length)
   for (let i = 0; i < end; i++) {
     const x = a.charCodeAt(i)
     const y = b.charCodeAt(i)
-    if (x !== y) return (x >= 0xd800 && y >= 0xd800) ? (x < 0xe000 ? x + 0x2000 : x) < (y < 0xe000 ? y + 0x2000 : y) : x < y
+    if (x !== y) return inOrder(x) < inOrder(y)
   }
   return a.length < b.length
 }
+
+const inOrder = (unit: number): number => unit < 0xd800 ? unit : unit < 0xe000 ? unit + 0x2000 : unit - 0x800

@@ -70,7 +70,7 @@ export const visible = (visibility: Visibility, positionCount: number, sourceCou
       if (T.size(segments, "position") !== positionCount) {
         fail("attend", "every position needs its segment", [
           ["segments", show(segments)], ["positions", String(positionCount)]
-        ])
+        ], "Segments are packed along with the ids: one number for each position.")
       }
       return { truth: T.and(before, T.equal(T.rename(segments, "position", "source"), segments)), everyRowSees: true }
     }

@@ -43,7 +43,8 @@ export const gradient = <P>(loss: Scalar, parameters: P & Tree<P>): P => {
   const leaves = tensors(parameters)
   const discrete = leaves.filter(([, leaf]) => leaf.kind !== "real")
   if (discrete.length > 0) {
-    fail("gradient", "only real tensors have one", discrete.map(([path, leaf]) => [path, show(leaf)] as const))
+    fail("gradient", "only real tensors have one", discrete.map(([path, leaf]) => [path, show(leaf)] as const),
+      "Take it with respect to the real leaves of the tree.")
   }
   const found = pullback([loss], [constant(1)], leaves.map(([, leaf]) => leaf))
   const byPath = new Map(leaves.map(([path, leaf], i) => [path, lyingAs(leaf, found[i] ?? zerosLike(leaf))]))
@@ -313,7 +314,7 @@ const pull = (node: Any, bar: Untyped): Cotangents => {
       return []
     case "Composite":
     case "Output":
-      return fail("gradient", "composites are pulled back as a whole", [["node", describe(node.sizes)]])
+      throw new TypeError("a composite is pulled back as a whole")
   }
 }
 

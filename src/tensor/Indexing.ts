@@ -10,8 +10,9 @@
  */
 import { equal, idConstant, real } from "./Elementwise.ts"
 import type { Any, Elements, Kind, Sizes, Tensor, Untyped } from "./Node.ts"
-import { count, describe, fail, make, omit, requireAxes, requireIds, requireKind, requireSizes, show,
-  unite } from "./Node.ts"
+import {
+  count, describe, fail, make, omit, requireAxes, requireFree, requireIds, requireKind, requireSizes, show, unite
+} from "./Node.ts"
 
 /** 0, 1, 2 … along an axis. */
 export const positions = <const X extends string>(axis: X, size: number): Tensor<X, "id"> => {
@@ -22,7 +23,8 @@ export const positions = <const X extends string>(axis: X, size: number): Tensor
 const literal = (sizes: Sizes, elements: Elements, kind: Kind): Untyped => {
   requireSizes("constant", sizes)
   if (elements.length !== count(sizes)) {
-    fail("constant", `${describe(sizes)} has ${count(sizes)} elements`, [["elements", String(elements.length)]])
+    fail("constant", `${describe(sizes)} has ${count(sizes)} elements`, [["elements", String(elements.length)]],
+      "Elements are given in the order of the keys of the sizes, the last changing fastest.")
   }
   return make({ _tag: "Constant", elements }, [], sizes, kind)
 }
@@ -53,7 +55,6 @@ export const take = <A extends string, K extends Kind, const X extends A, I exte
 const takeNode = (x: Any, axis: string, ids: Any): Untyped => {
   requireAxes("take", x, [axis])
   requireChoice("take", x, axis, ids)
-  if (isOne(ids)) requireIndex("take", x, axis, ids.operation.value)
   const rest = make(x.operation, x.operands, omit(x.sizes, [axis]), x.kind)
   return make({ _tag: "Take", axis }, [x, ids], unite("take", [["tensor", rest], ["ids", ids]]), x.kind)
 }
@@ -65,6 +66,7 @@ const requireChoice = (operation: string, x: Any, axis: string, ids: Any): void 
       [["tensor", show(x)], ["ids", show(ids)]],
       "Rename it in the ids.")
   }
+  if (isOne(ids)) requireIndex(operation, x, axis, ids.operation.value)
 }
 
 /** `take` for code that is generic in its other axes: one element along `axis` for each id. */
@@ -84,7 +86,8 @@ export const at = <A extends string, K extends Kind, const X extends A>(
 const requireIndex = (operation: string, x: Any, axis: string, index: number): void => {
   const size = x.sizes[axis] ?? 0
   if (!Number.isInteger(index) || index < 0 || index >= size) {
-    fail(operation, `0 ≤ index < ${size}, the size of "${axis}"`, [["tensor", show(x)], ["index", String(index)]])
+    fail(operation, `0 ≤ index < ${size}, the size of "${axis}"`, [["tensor", show(x)], ["index", String(index)]],
+      "Indices count from 0, and never from the end.")
   }
 }
 
@@ -110,11 +113,13 @@ export const putNode = (base: Any, axis: string, ids: Any, values: Any, mode: "s
   requireChoice("put", base, axis, ids)
   const rest = make(base.operation, base.operands, omit(base.sizes, [axis]), base.kind)
   const wanted = unite("put", [["base", rest], ["ids", ids]])
-  const sizes = unite("put", [["values", values], ["base and ids", make(base.operation, [], wanted, "real")]])
+  const room = make({ _tag: "Fill", value: 0 }, [], wanted, "real")
+  const sizes = unite("put", [["values", values], ["room for them", room]])
   if (Object.keys(sizes).length !== Object.keys(values.sizes).length ||
     Object.keys(sizes).length !== Object.keys(wanted).length) {
     fail("put", `the values must have the axes ${describe(wanted)}`,
-      [["base", show(base)], ["ids", show(ids)], ["values", show(values)]])
+      [["base", show(base)], ["ids", show(ids)], ["values", show(values)]],
+      `Those of the base without "${axis}", and those of the ids: what \`take\` would give.`)
   }
   return make({ _tag: "Put", axis, mode }, [base, ids, values], base.sizes, "real")
 }
@@ -135,10 +140,11 @@ export const topK = <A extends string, const X extends A, const R extends string
   requireAxes("topK", x, [axis])
   const size = (x.sizes as Sizes)[axis] ?? 0
   if (!Number.isInteger(count) || count < 0 || count > size) {
-    fail("topK", `0 ≤ count ≤ ${size}, the size of "${axis}"`, [["tensor", show(x)], ["count", String(count)]])
+    fail("topK", `0 ≤ count ≤ ${size}, the size of "${axis}"`, [["tensor", show(x)], ["count", String(count)]],
+      "There are not more elements to choose from.")
   }
   const rest = omit(x.sizes, [axis])
-  if (rank in x.sizes) fail("topK", `axis "${rank}" is already there`, [["tensor", show(x)]])
+  requireFree("topK", x, rank)
   const sizes = { ...rest, [rank]: count }
   return {
     values: make({ _tag: "TopK", axis, rank, part: "values" }, [x], sizes, "real"),

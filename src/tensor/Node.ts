@@ -159,9 +159,9 @@ export const fail = (
   operation: string,
   invariant: string,
   values: ReadonlyArray<readonly [string, string]>,
-  remedy?: string
+  remedy: string
 ): never => {
-  throw new ShapeError({ operation, place, invariant, values, ...(remedy === undefined ? {} : { remedy }) })
+  throw new ShapeError({ operation, place, invariant, values, remedy })
 }
 
 /** The number of elements of the given sizes. */
@@ -176,7 +176,9 @@ export const requireAxes = (operation: string, x: Any, axes: ReadonlyArray<strin
     ], "Axes are named, not numbered: is it misspelt, renamed or already reduced?")
   }
   const twice = axes.filter((axis, i) => axes.indexOf(axis) !== i)
-  if (twice.length > 0) fail(operation, `axis "${twice[0]}" is named twice`, [["axes", axes.join(", ")]])
+  if (twice.length > 0) {
+    fail(operation, `axis "${twice[0]}" is named twice`, [["axes", axes.join(", ")]], "Name it once.")
+  }
 }
 
 /** The operands must be of one of the given kinds. */
@@ -228,7 +230,18 @@ export const requireSizes = (operation: string, sizes: Sizes): void => {
 /** Ids must be whole numbers of 32 bits. */
 export const requireIds = (operation: string, numbers: ArrayLike<number>): void => {
   const odd = Array.from(numbers).findIndex((id) => id !== (id | 0))
-  if (odd >= 0) fail(operation, "an id must be a whole number of 32 bits", [[`element ${odd}`, String(numbers[odd])]])
+  if (odd >= 0) {
+    fail(operation, "an id must be a whole number of 32 bits", [[`element ${odd}`, String(numbers[odd])]],
+      "Ids count; what is measured is real. Round it before, or keep it real.")
+  }
+}
+
+/** A name that is to be given to an axis must not be taken. */
+export const requireFree = (operation: string, x: Any, axis: string): void => {
+  if (axis in x.sizes) {
+    fail(operation, `axis "${axis}" is already there`, [["tensor", show(x)]],
+      "Two axes of one tensor never share a name: choose another, or rename that axis first.")
+  }
 }
 
 /** The same value, through which no gradient flows. */

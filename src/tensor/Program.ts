@@ -120,7 +120,8 @@ const checkWrites = (name: string, cells: ReadonlyMap<string, AnySpecification>,
       [`cell ${path}`, cells.has(path) ? `${describe(cells.get(path)?.sizes ?? {})} ${cells.get(path)?.kind}`
         : "there is none"] as const,
       ["new value", show(value)] as const
-    ])
+    ]),
+    remedy: "Return the state in the form of its specification; a cell that is left out keeps its value."
   })
 }
 

@@ -36,7 +36,8 @@ const reduce = (fn: "sum" | "max", x: Any, axes: ReadonlyArray<string>): Untyped
 
 const requireSome = (name: string, x: Any, axes: ReadonlyArray<string>): void => {
   if (axes.some((axis) => x.sizes[axis] === 0)) {
-    fail(name, "an axis of size 0 has no such value", [["tensor", show(x)], ["over", axes.join(", ")]])
+    fail(name, "an axis of size 0 has no such value", [["tensor", show(x)], ["over", axes.join(", ")]],
+      "Nothing came in: an empty batch, an empty text, or a slice that left nothing.")
   }
 }
 

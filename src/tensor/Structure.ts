@@ -8,7 +8,9 @@
  */
 import { dual } from "effect/Function"
 import type { Any, Kind, Sizes, Tensor, Untyped } from "./Node.ts"
-import { count, describe, fail, make, omit, requireAxes, requireKind, requireSizes, show, unite } from "./Node.ts"
+import {
+  count, describe, fail, make, omit, requireAxes, requireFree, requireKind, requireSizes, show, unite
+} from "./Node.ts"
 
 /** Gives an axis another name. */
 export interface Rename {
@@ -23,10 +25,7 @@ export interface Rename {
 /** Calls an axis by another name; two axes of one tensor may never share a name. */
 export const rename: Rename = dual(3, (x: Any, from: string, to: string): Untyped => {
   requireAxes("rename", x, [from])
-  if (from !== to && to in x.sizes) {
-    fail("rename", `axis "${to}" is already there`, [["tensor", show(x)]],
-      `Rename that one first, or reduce "${from}".`)
-  }
+  if (from !== to) requireFree("rename", x, to)
   const sizes: Sizes =
     Object.fromEntries(Object.entries(x.sizes).map(([axis, size]) => [axis === from ? to : axis, size]))
   return make({ _tag: "Rename", from, to }, [x], sizes, x.kind)
@@ -36,7 +35,7 @@ export const rename: Rename = dual(3, (x: Any, from: string, to: string): Untype
 export const spread = <A extends string, K extends Kind, const X extends string>(
   x: Tensor<A, K>, axis: X, size: number
 ): Tensor<NoInfer<A> | NoInfer<X>, K> => {
-  if (axis in x.sizes) fail("spread", `axis "${axis}" is already there`, [["tensor", show(x)]])
+  requireFree("spread", x, axis)
   requireSizes("spread", { [axis]: size })
   return make({ _tag: "Spread", axis }, [x], { ...x.sizes, [axis]: size }, x.kind)
 }
@@ -50,7 +49,7 @@ export const slice = <A extends string, K extends Kind>(
   if (!(Number.isInteger(start) && Number.isInteger(end) && 0 <= start && start <= end && end <= size)) {
     fail("slice", `0 ≤ start ≤ end ≤ ${size}, the size of "${axis}"`, [
       ["tensor", show(x)], ["start", String(start)], ["end", String(end)]
-    ])
+    ], "Counted from 0, the end not included; nothing is clamped.")
   }
   return make({ _tag: "Slice", axis, start, end }, [x], { ...x.sizes, [axis]: end - start }, x.kind)
 }
@@ -71,7 +70,7 @@ export const concat = <const X extends string, A extends string, K extends Kind>
   axis: X, parts: ReadonlyArray<Tensor<A | X, K>>
 ): Tensor<NoInfer<A> | NoInfer<X>, K> => {
   const [first] = parts
-  if (first === undefined) return fail("concat", "needs at least one part", [["axis", axis]])
+  if (first === undefined) return fail("concat", "needs at least one part", [["axis", axis]], "The list of parts is empty.")
   for (const part of parts) requireAxes("concat", part, [axis])
   if (parts.length === 1) return first as Untyped
   requireKind("concat", parts, [first.kind])
@@ -107,11 +106,9 @@ export const split = <A extends string, K extends Kind, const X extends A, const
   }
   if (count(into) !== size) {
     fail("split", `the new sizes must multiply to ${size}, the size of "${axis}"`,
-      [["tensor", show(x)], ["into", describe(into)]])
+      [["tensor", show(x)], ["into", describe(into)]], "Does the configuration divide, heads into widths?")
   }
-  const clash = Object.keys(into).find((name) => name !== axis && name in x.sizes)
-  if (clash !== undefined) fail(
-    "split", `axis "${clash}" is already there`, [["tensor", show(x)], ["into", describe(into)]])
+  for (const name of Object.keys(into)) if (name !== axis) requireFree("split", x, name)
   const entries = Object.entries(x.sizes).flatMap((entry) => entry[0] === axis ? Object.entries(into) : [entry])
   return make({ _tag: "Split", axis, into: Object.keys(into) }, [x], Object.fromEntries(entries), x.kind)
 }
@@ -123,10 +120,9 @@ export const merge = <A extends string, K extends Kind, const Axes extends Reado
 ): Tensor<Exclude<NoInfer<A>, Axes[number]> | R, K> => {
   requireAxes("merge", x, axes)
   const [first] = axes
-  if (first === undefined) return fail("merge", "needs at least one axis", [["tensor", show(x)]])
-  if (into in x.sizes && !(axes as ReadonlyArray<string>).includes(into)) {
-    fail("merge", `axis "${into}" is already there`, [["tensor", show(x)]])
-  }
+  if (first === undefined) return fail("merge", "needs at least one axis", [["tensor", show(x)]],
+    "A new axis of size 1 is made by `spread(x, axis, 1)`.")
+  if (!axes.some((axis) => axis === into)) requireFree("merge", x, into)
   const size = axes.reduce((product, axis) => product * (x.sizes[axis] ?? 0), 1)
   const entries = Object.entries(x.sizes).flatMap(([name, value]): ReadonlyArray<readonly [string, number]> =>
     name === first ? [[into, size]] : axes.some((axis) => axis === name) ? [] : [[name, value]])

@@ -22,6 +22,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import type { PlatformError } from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -30,6 +31,7 @@ import * as Batches from "../data/Batches.ts"
 import type { Part } from "../data/Document.ts"
 import type { Windows } from "../data/Packing.ts"
 import * as TokenStore from "../data/TokenStore.ts"
+import type { SafetensorsError } from "../format/Safetensors.ts"
 import * as Llama from "../llama/Config.ts"
 import * as Initialization from "../llama/Initialization.ts"
 import * as Transformer from "../llama/Transformer.ts"
@@ -42,9 +44,10 @@ import { chain } from "../optimize/Optimizer.ts"
 import { warmupCosine } from "../optimize/Schedule.ts"
 import * as Key from "../random/Key.ts"
 import { type EntryError, Journal, type JournalError, type Values } from "../store/Journal.ts"
+import type { ManifestError } from "../store/Manifest.ts"
 import * as Manifest from "../store/Manifest.ts"
-import type { Loaded } from "../store/Snapshot.ts"
-import { type Saved, SnapshotStore } from "../store/SnapshotStore.ts"
+import type { Loaded, SnapshotDamagedError, SnapshotMissingError } from "../store/Snapshot.ts"
+import { type Saved, type SnapshotOrderError, SnapshotStore, type SnapshotWriteError } from "../store/SnapshotStore.ts"
 import * as Program from "../tensor/Program.ts"
 import type { ShapeError } from "../tensor/ShapeError.ts"
 import * as Specification from "../tensor/Specification.ts"
@@ -152,9 +155,9 @@ export class RunExistsError extends Schema.TaggedError<RunExistsError>()("RunExi
   }
 }
 
-type StoreError = Effect.Error<ReturnType<typeof SnapshotStore.Service["save"]>> |
-  Effect.Error<ReturnType<typeof SnapshotStore.Service["load"]>> |
-  Effect.Error<ReturnType<typeof SnapshotStore.Service["discardAfter"]>>
+type StoreError =
+  | SnapshotWriteError | SnapshotOrderError | SnapshotDamagedError | SnapshotMissingError | ManifestError
+  | SafetensorsError | PlatformError
 
 /** Everything that can stop a run. */
 export type PretrainError =

@@ -1,0 +1,159 @@
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it } from "@effect/vitest"
+import { Deferred, Effect, Fiber, FileSystem, Layer, Path, Stream } from "effect"
+import * as Reference from "../../src/backend/Reference.ts"
+import * as TokenStore from "../../src/data/TokenStore.ts"
+import * as Config from "../../src/llama/Config.ts"
+import * as Transformer from "../../src/llama/Transformer.ts"
+import * as Pretrain from "../../src/recipe/Pretrain.ts"
+import * as Journal from "../../src/store/Journal.ts"
+import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
+
+const encoder = {
+  encode: (text: string) => [...text].map((letter) => 1 + letter.charCodeAt(0) % 30), bosId: 0, vocabSize: 32
+}
+const texts = (seed: number) =>
+  Array.from({ length: 40 }, (_, i) => "the quick brown fox".slice(i % 7) + String(i * seed))
+const data = {
+  train: TokenStore.fromTexts(texts(1), encoder), validation: TokenStore.fromTexts(texts(3).slice(0, 4), encoder)
+}
+
+const config: Pretrain.Config = {
+  ...Pretrain.defaults,
+  model: Config.make({ vocabSize: 32, embedSize: 8, layerCount: 1, headCount: 2, multipleOf: 8, contextLength: 8 }),
+  sequenceLength: 8, batchSize: 4, stepCount: 6, warmupSteps: 2, learningRate: 0.01, evaluateEvery: 2, snapshotEvery: 3
+}
+
+const origin: Pretrain.Origin = {
+  data, tokenizerHash: "letters", resume: "never",
+  environment: { engine: { name: "reference", version: "1" }, cpu: { model: "any", features: [] }, threadCount: 1 }
+}
+
+const services = (folder: string) =>
+  Layer.mergeAll(
+    Reference.layer, Transformer.layer,
+    Journal.layer({ folder }).pipe(Layer.provideMerge(SnapshotStore.layer({ folder, keepLast: 2 })))
+  )
+
+const run = (folder: string, options: {
+  readonly config?: Partial<Pretrain.Config>
+  readonly origin?: Partial<Pretrain.Origin>
+  readonly each?: (event: Pretrain.Event) => Effect.Effect<void, "killed">
+} = {}) =>
+  Effect.gen(function*() {
+    const events: Array<Pretrain.Event> = []
+    yield* Pretrain.pretrain({ ...config, ...options.config }, { ...origin, ...options.origin }).pipe(
+      Stream.runForEach((event) => {
+        events.push(event)
+        return options.each?.(event) ?? Effect.void
+      })
+    )
+    return events
+  }).pipe(Effect.provide(services(folder)))
+
+/** The bytes that a finished run leaves: weights, optimizer, journal. */
+const remains = Effect.fnUntraced(function*(folder: string, step = "00000006") {
+  const [files, path] = [yield* FileSystem.FileSystem, yield* Path.Path]
+  const read = (...names: ReadonlyArray<string>) =>
+    files.readFile(path.join(folder, ...names)).pipe(Effect.map((bytes) => [...bytes]))
+  return {
+    model: yield* read(`snapshot-${step}`, "model.safetensors"),
+    optimizer: yield* read(`snapshot-${step}`, "optimizer.safetensors"),
+    journal: yield* read("journal.jsonl")
+  }
+})
+
+const temporary = Effect.flatMap(FileSystem.FileSystem, (files) => files.makeTempDirectoryScoped())
+
+const isStep = (event: Pretrain.Event, step: number) => event._tag === "Stepped" && event.step === step
+
+describe("Pretrain", () => {
+  it.live("learns, validates, saves, and reports each step in order", () =>
+    Effect.gen(function*() {
+      const folder = yield* temporary
+      const events = yield* run(folder)
+      assert.deepStrictEqual(
+        events.map((event) => event._tag === "Started" ? "Started" : `${event._tag} ${event.step}`), [
+          "Started", "Stepped 1", "Stepped 2", "Evaluated 2", "Stepped 3", "Saved 3", "Stepped 4", "Evaluated 4",
+          "Stepped 5",
+          "Stepped 6", "Evaluated 6", "Saved 6"
+        ])
+      const losses = events.flatMap((event) => event._tag === "Stepped" ? [event.loss] : [])
+      assert.closeTo(losses[0] ?? NaN, Math.log(32), 0.1)
+      assert.isBelow(losses.at(-1) ?? NaN, losses[0] ?? NaN)
+      const path = yield* Path.Path
+      const { entries } = yield* Journal.read(path.join(folder, "journal.jsonl"))
+      assert.deepStrictEqual(
+        entries.map(({ step, values }) => [step, values["loss"]]), losses.map((loss, i) => [i + 1, loss]))
+      assert.deepStrictEqual(
+        entries.flatMap(({ step, values }) => values["val/bpb"] === undefined ? [] : [step]), [2, 4, 6])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+  it.live("ends with the same bits whether or not it was killed and resumed", () =>
+    Effect.gen(function*() {
+      const [whole, killed] = [yield* temporary, yield* temporary]
+      yield* run(whole)
+      const death = yield* Effect.flip(
+        run(killed, { each: (event) => isStep(event, 5) ? Effect.fail("killed") : Effect.void }))
+      assert.strictEqual(death, "killed")
+      const events = yield* run(killed, { origin: { resume: "latest" } })
+      assert.isTrue(events[0]?._tag === "Started" && events[0].step === 3)
+      assert.deepStrictEqual(yield* remains(killed), yield* remains(whole))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+  it.live("keeps its last whole step when it is interrupted, and goes on from there", () =>
+    Effect.gen(function*() {
+      const [whole, stopped] = [yield* temporary, yield* temporary]
+      yield* run(whole)
+      const reached = yield* Deferred.make<void>()
+      const fiber = yield* Effect.forkChild(run(stopped, {
+        each: (event) => isStep(event, 4) ? Effect.andThen(Deferred.succeed(reached, undefined), Effect.never)
+          : Effect.void
+      }))
+      yield* Deferred.await(reached)
+      yield* Fiber.interrupt(fiber)
+      const files = yield* FileSystem.FileSystem
+      assert.include(yield* files.readDirectory(stopped), "snapshot-00000004")
+      const events = yield* run(stopped, { origin: { resume: "latest" } })
+      assert.isTrue(events[0]?._tag === "Started" && events[0].step === 4)
+      assert.deepStrictEqual(yield* remains(stopped), yield* remains(whole))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+  it.live("takes the same step from any number of micro-batches", () =>
+    Effect.gen(function*() {
+      const losses = (events: ReadonlyArray<Pretrain.Event>) =>
+        events.flatMap((event) => event._tag === "Stepped" ? [event.loss, event.gradientNorm] : [])
+      const whole = losses(yield* run(yield* temporary))
+      const split = losses(yield* run(yield* temporary, { config: { microBatchCount: 4 } }))
+      whole.forEach((value, i) => assert.closeTo(split[i] ?? NaN, value, 1e-9))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+  it.live("refuses to begin where a run is, and to resume another run", () =>
+    Effect.gen(function*() {
+      const folder = yield* temporary
+      yield* run(folder)
+      const exists = yield* Effect.flip(run(folder))
+      assert.isTrue(exists !== "killed" && exists._tag === "RunExistsError")
+      const other = yield* Effect.flip(run(folder, {
+        config: { learningRate: 0.02 },
+        origin: { resume: "latest", data: { ...data, train: TokenStore.fromTexts(texts(2), encoder) } }
+      }))
+      if (other === "killed" || other._tag !== "ResumeError") return assert.fail(String(other))
+      assert.deepStrictEqual(other.differences.map(({ field }) => field), ["learningRate", "data"])
+      assert.include(other.message, "learningRate: saved 0.01, now 0.02")
+      assert.include(other.message, "begin anew in another folder")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+  it.live("says where a resumed run may differ in its last bits", () =>
+    Effect.gen(function*() {
+      const folder = yield* temporary
+      yield* run(folder)
+      const events = yield* run(folder, {
+        origin: { resume: "latest", environment: { ...origin.environment, threadCount: 2 } }
+      })
+      assert.deepStrictEqual(events, [{
+        _tag: "Started", step: 6, parameterCount: Config.parameterCount(config.model),
+        differences: [{ field: "threads", saved: "1", here: "2" }]
+      }])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+})

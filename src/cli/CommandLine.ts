@@ -1,0 +1,46 @@
+/**
+ * The command line: `cria` and its commands, and how a failure is told.
+ *
+ * A failure is a sentence on standard error and the exit code 1, without a stack; `--log-level debug` adds it. Ctrl-C
+ * is the exit code 130.
+ *
+ * Checked  test/cli/CommandLine.test.ts.
+ *
+ * @module
+ */
+import * as Cause from "effect/Cause"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Command from "effect/cli/Command"
+import * as CliError from "effect/cli/CliError"
+import * as PretrainCommand from "./PretrainCommand.ts"
+
+/** `cria` with all its commands. */
+export const command = Command.make("cria").pipe(
+  Command.withDescription(
+    "Llama 2 from scratch: train a small model on text of yours, and let it write. `cria COMMAND --help` teaches a command."
+  ),
+  Command.withSubcommands([PretrainCommand.command])
+)
+
+const messageOf = (error: unknown): string => error instanceof Error ? error.message : String(error)
+
+/** What is said of a cause: the messages of all failures; a defect is called one. */
+const sentences = (cause: Cause.Cause<unknown>): ReadonlyArray<string> =>
+  cause.reasons.flatMap((reason) => {
+    if (Cause.isFailReason(reason)) {
+      return CliError.isCliError(reason.error) ? [] : [`error: ${messageOf(reason.error)}`] // the parser has said it
+    }
+    return Cause.isDieReason(reason)
+      ? [`error: ${messageOf(reason.defect)}\n  Cria did not expect this; --log-level debug shows where it happened.`]
+      : []
+  })
+
+/** Runs the command line on its arguments; a failure is told, and stays one. */
+export const run = (version: string, args: ReadonlyArray<string>) =>
+  Command.runWith(command, { version })(args).pipe(
+    Effect.tapCause((cause) => Effect.gen(function*() {
+      yield* Effect.logDebug(Cause.pretty(cause))
+      yield* Effect.forEach(sentences(cause), (sentence) => Console.error(sentence), { discard: true })
+    }))
+  )

@@ -1,0 +1,76 @@
+/**
+ * What a run would take, before it is run: parameters, memory, tokens, and time at the machine's own matmul rate.
+ *
+ *     seconds = steps · batch · length · FLOPs of a token / (matmul rate · share)
+ *
+ * share the part of the matmul rate that training reaches, assumed 0.5
+ *
+ * Checked  test/cli/Estimate.test.ts.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import { Backend } from "../backend/Backend.ts"
+import { matmulRate } from "../backend/MatmulRate.ts"
+import * as Corpus from "../data/Corpus.ts"
+import * as Llama from "../llama/Config.ts"
+import type * as Pretrain from "../recipe/Pretrain.ts"
+import * as Screen from "./Screen.ts"
+import type { Complete } from "./Settings.ts"
+
+/** The share of the matmul rate that a training step is assumed to reach. */
+export const assumedShare = 0.5
+
+/** The bytes of text that a token is assumed to stand for. */
+export const assumedBytesPerToken = 3
+
+/** What a run takes. */
+export interface Estimate {
+  readonly parameterCount: number
+  /** Bytes of parameters, gradients and moments. */
+  readonly stateBytes: number
+  /** Bytes of the values inside a step that its gradient needs again. */
+  readonly activationBytes: number
+  readonly tokenCount: number
+  readonly flops: number
+}
+
+/** The numbers of a run whose real numbers take so many bytes. */
+export const estimate = (config: Pretrain.Config, bytesPerNumber: number): Estimate => {
+  const { batchSize, microBatchCount, model, sequenceLength, stepCount } = config
+  const { gradients, moments, parameters } = Llama.trainingBytes(model, bytesPerNumber)
+  const { embedSize, headCount, headSize, hiddenSize, kvHeadCount, layerCount, vocabSize } = model
+  // of each token: residuals, normalised copies, queries, keys, values, mixed values; gates; scores; logits twice
+  const perLayer = 4 * embedSize + headSize * (2 * headCount + 2 * kvHeadCount) + 4 * hiddenSize + headCount * sequenceLength
+  const perToken = layerCount * perLayer + 2 * vocabSize + embedSize
+  const tokenCount = stepCount * batchSize * sequenceLength
+  return {
+    parameterCount: Llama.parameterCount(model),
+    stateBytes: parameters + gradients + moments,
+    activationBytes: bytesPerNumber * perToken * sequenceLength * batchSize / microBatchCount,
+    tokenCount,
+    flops: Llama.flopsPerToken(model, sequenceLength) * tokenCount
+  }
+}
+
+/** Prints the estimate of a run; reads no text and writes nothing. */
+export const show = Effect.fnUntraced(function*(screen: Screen.Screen, { config, settings }: Complete) {
+  const backend = yield* Backend
+  const corpus = yield* Corpus.Corpus
+  const isFast = settings.backend === "onnx"
+  const rate = yield* matmulRate(isFast ? { size: 1024, seconds: 1 } : { size: 64, seconds: 0.1 })
+  const { activationBytes, flops, parameterCount, stateBytes, tokenCount } = estimate(config, isFast ? 4 : 8)
+  const epochs = corpus.bytes === undefined ? "" : `, about ${
+    (tokenCount * assumedBytesPerToken / (corpus.bytes * (1 - settings.validationShare))).toFixed(1)
+  } times the text at ${assumedBytesPerToken} bytes a token`
+  yield* Effect.forEach([
+    `text        ${corpus.name}${corpus.bytes === undefined ? "" : `, ${Screen.quantity(corpus.bytes)}B`}`,
+    `parameters  ${Screen.quantity(parameterCount)} (${parameterCount})`,
+    `memory      ${Screen.quantity(stateBytes)}B of parameters, gradients and moments, and about ` +
+      `${Screen.quantity(activationBytes)}B inside a step`,
+    `tokens      ${Screen.quantity(tokenCount)} in ${config.stepCount} steps${epochs}`,
+    `time        about ${Screen.duration(flops / (rate * assumedShare))}: ${Screen.quantity(flops)}FLOP, assuming ` +
+      `${assumedShare * 100} % of the ${Screen.quantity(rate)}FLOP/s that ${backend.version} reached in matrix products`,
+    "Nothing was run, and nothing was written."
+  ], screen.print, { discard: true })
+})

@@ -1,0 +1,49 @@
+/**
+ * The machine that a command runs on, and the engine that computes for it: what manifests record and `doctor` prints.
+ *
+ * An edge: processor and threads are asked of Node, and instruction sets of Linux's /proc where it is there.
+ *
+ * Checked  test/cli/Host.test.ts.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import type * as Layer from "effect/Layer"
+import * as Os from "node:os"
+import { Backend } from "../backend/Backend.ts"
+import type { EngineError } from "../backend/onnx/index.ts"
+import * as OnnxRuntime from "../backend/onnx/index.ts"
+import * as Reference from "../backend/Reference.ts"
+import type { Environment } from "../store/Manifest.ts"
+import type { backendNames } from "./Settings.ts"
+
+/** The backend of a name. */
+export const backendLayer = (
+  name: typeof backendNames[number], threads: number | undefined
+): Layer.Layer<Backend, EngineError> =>
+  name === "reference" ? Reference.layer : OnnxRuntime.layer(threads === undefined ? {} : { threads })
+
+/** Instruction sets that decide how numbers are computed; the rest of /proc/cpuinfo's list does not. */
+const isArithmetic = /^(sse|ssse|avx|fma|f16c|amx|neon|asimd|sve|sme|i8mm|bf16|fphp|altivec|vsx|rvv)/
+
+/** The instruction sets for arithmetic that the text of /proc/cpuinfo names. */
+export const features = (cpuinfo: string): ReadonlyArray<string> => {
+  const line = /^(?:flags|Features)\s*:(.*)$/m.exec(cpuinfo)?.[1] ?? ""
+  return line.split(/\s+/).filter((feature) => isArithmetic.test(feature)).sort()
+}
+
+/** The processor: its name, its cores, and its instruction sets (none are known beyond Linux). */
+export const processor = Effect.gen(function*() {
+  const fileSystem = yield* FileSystem.FileSystem
+  const cpuinfo = yield* Effect.orElseSucceed(fileSystem.readFileString("/proc/cpuinfo"), () => "")
+  const cpus = Os.cpus()
+  return { model: cpus[0]?.model.trim() ?? "unknown", cores: cpus.length, features: features(cpuinfo) }
+})
+
+/** What decides the last bits of a run's numbers. */
+export const environment: Effect.Effect<Environment, never, Backend | FileSystem.FileSystem> = Effect.gen(function*() {
+  const { capabilities, name, version } = yield* Backend
+  const { features, model } = yield* processor
+  return { engine: { name, version }, cpu: { model, features }, threadCount: capabilities.threads }
+})

@@ -1,0 +1,142 @@
+/**
+ * `cria pretrain`: trains a tokenizer and a model on text, or goes on with a run that was stopped.
+ *
+ * Checked  test/cli/PretrainCommand.test.ts.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Path from "effect/Path"
+import * as Schema from "effect/Schema"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Estimate from "./Estimate.ts"
+import * as Host from "./Host.ts"
+import * as RunFolder from "./RunFolder.ts"
+import * as Screen from "./Screen.ts"
+import * as Settings from "./Settings.ts"
+import * as Training from "./Training.ts"
+import * as Verification from "./Verification.ts"
+
+const given = <A>(flag: Flag.Flag<A>, description: string, metavar?: string) =>
+  Flag.optional(Flag.withDescription(metavar === undefined ? flag : Flag.withMetavar(flag, metavar), description))
+
+const switched = (name: string, description: string) =>
+  Flag.Boolean(name).pipe(Flag.withDefault(false), Flag.withDescription(description))
+
+/** The flags that are settings too, by their key. */
+const settingFlags = {
+  text: Flag.String("text").pipe(
+    Flag.withMetavar("PATH"),
+    Flag.withDescription(
+      "What to learn from: a text file, a .jsonl file, a folder of them, or a pattern; may be given more than once. " +
+        "Without it: small stories that Cria makes up."
+    ),
+    Flag.atLeast(0)
+  ),
+  out: given(Flag.String("out"), "The folder of the run; by default the first free of runs/stories, runs/stories-2, … " +
+    "(with --text: runs/NAME)", "FOLDER"),
+  preset: given(Flag.Literals("preset", Settings.presetNames), "The model to begin from; the sizes below change it. " +
+    "1M by default"),
+  embedSize: given(Flag.Int("embed-size"), "Width of the model", "COUNT"),
+  layerCount: given(Flag.Int("layer-count"), "Number of blocks", "COUNT"),
+  headCount: given(Flag.Int("head-count"), "Query heads of a block", "COUNT"),
+  kvHeadCount: given(Flag.Int("kv-head-count"), "Key and value heads of a block, a divisor of the query heads", "COUNT"),
+  hiddenSize: given(Flag.Int("hidden-size"), "Width of the feed-forward layer; follows from the width of the model", "COUNT"),
+  contextLength: given(Flag.Int("context-length"), "The longest sequence the model will take", "COUNT"),
+  vocabSize: given(Flag.Int("vocab-size"), "Pieces of the tokenizer; the preset's by default (1M: 1024)", "COUNT"),
+  steps: given(Flag.Int("steps"), "Updates of the parameters; 400 by default", "COUNT"),
+  batchSize: given(Flag.Int("batch-size"), "Sequences of a step; 16 by default", "COUNT"),
+  sequenceLength: given(Flag.Int("sequence-length"), "Tokens of a sequence; 256 by default", "COUNT"),
+  microBatches: given(Flag.Int("micro-batches"), "Parts that a batch is computed in, for less memory; 1 by default, " +
+    "and no choice changes the result beyond rounding", "COUNT"),
+  learningRate: given(Flag.Finite("learning-rate"), "The peak of the schedule; 0.003 by default", "RATE"),
+  warmup: given(Flag.Int("warmup"), "Steps of rising learning rate before the cosine; steps / 20 by default", "COUNT"),
+  weightDecay: given(Flag.Finite("weight-decay"), "Decay of the matrices; 0.1 by default", "SHARE"),
+  evaluateEvery: given(Flag.Int("evaluate-every"), "Steps between validations; steps / 8 by default", "COUNT"),
+  snapshotEvery: given(Flag.Int("snapshot-every"), "Steps between snapshots; steps / 8 by default", "COUNT"),
+  keep: given(Flag.Int("keep"), "How many of the last snapshots are kept, besides the best; 3 by default", "COUNT"),
+  validationShare: given(Flag.Finite("validation-share"), "The share of the text that only measures; 0.1 by default", "SHARE"),
+  seed: given(Flag.Int("seed"), "Everything random follows from it; 0 by default", "NUMBER"),
+  threads: given(Flag.Int("threads"), "Threads that compute; the cores of this machine by default", "COUNT"),
+  backend: given(Flag.Literals("backend", Settings.backendNames), "Who computes: onnx (ONNX Runtime, the default), or " +
+    "reference (float64 in plain TypeScript, slow and exact)"),
+  prompt: given(Flag.String("prompt"), "What the trained model continues at the end", "TEXT")
+} as const satisfies Record<Settings.Key, Flag.Flag<unknown>>
+
+const flags = {
+  settings: settingFlags,
+  config: given(Flag.String("config"), "A JSON file with settings, named as the flags are: { \"batchSize\": 16 }; flags " +
+    "win over it. A run's configuration.json is one", "FILE"),
+  resume: switched("resume", "Go on with the run in the folder from its newest snapshot, exactly as if it had never stopped"),
+  resumeIntact: switched("resume-intact", "The same from the newest snapshot that is undamaged"),
+  verifyResume: switched("verify-resume", "Train nothing new: replay the run from its last snapshot but one to its last, " +
+    "and compare every bit"),
+  dryRun: switched("dry-run", "Say what the run would be (parameters, memory, tokens, time), and do nothing")
+}
+
+/** Flags that ask for different things at once. */
+export class FlagConflictError extends Schema.TaggedError<FlagConflictError>()("FlagConflictError", {
+  flags: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `${this.flags.join(" and ")} ask for different things: give one of them`
+  }
+}
+
+/** Settings of a run that goes on: those in its folder, changed by flags; the recipe refuses changes that matter. */
+const settingsOf = Effect.fnUntraced(function*(
+  folder: string | undefined, config: Option.Option<string>, fromFlags: Settings.Settings
+) {
+  const path = yield* Path.Path
+  const kept = folder === undefined ? {} : yield* Settings.read(path.join(folder, RunFolder.configurationName))
+  const fromFile = Option.isNone(config) ? {} : yield* Settings.read(config.value)
+  return { ...kept, ...fromFile, ...fromFlags }
+})
+
+/** The command. */
+export const command = Command.make("pretrain", flags, Effect.fnUntraced(function*(
+  { config, dryRun, resume, resumeIntact, settings: given, verifyResume }
+) {
+  const wanted = Object.entries({ "--resume": resume, "--resume-intact": resumeIntact, "--verify-resume": verifyResume })
+    .flatMap(([flag, isGiven]) => isGiven ? [flag] : [])
+  if (wanted.length > 1) return yield* new FlagConflictError({ flags: wanted })
+  const isOld = wanted.length === 1
+  const { text, ...single } = given
+  const chosen = Object.entries<Option.Option<unknown>>(single).flatMap(([key, value]) => Option.isSome(value) ? [[key, value.value]] : [])
+  const fromFlags = yield* Effect.fromResult(
+    Settings.parse("flags", { ...text.length === 0 ? {} : { text }, ...Object.fromEntries(chosen) })
+  )
+  const merged = yield* settingsOf(undefined, config, fromFlags)
+  const found = yield* RunFolder.find(yield* RunFolder.nameOf(merged.text ?? []))
+  const folder = merged.out ?? (isOld ? found.last ?? found.free : found.free)
+  if (isOld) yield* RunFolder.require(folder)
+  const all = isOld ? yield* settingsOf(folder, config, fromFlags) : merged
+  const complete = yield* Effect.fromResult(Settings.complete("settings", all))
+  const screen = yield* Screen.make
+  const corpus = Training.corpusLayer(complete.settings.text)
+  const backend = Host.backendLayer(complete.settings.backend, complete.settings.threads)
+  if (dryRun) return yield* Estimate.show(screen, complete).pipe(Effect.provide([corpus, backend]))
+  const options = { ...complete, folder, resume: resume ? "latest" : resumeIntact ? "latestIntact" : "never" } as const
+  if (verifyResume) return yield* Verification.show(screen, options).pipe(Effect.provide([corpus, backend]))
+  if (!isOld && merged.out === undefined && found.last !== undefined) {
+    yield* screen.print(`${found.last} holds a run already (--resume goes on with it); this one goes to ${folder}`)
+  }
+  yield* Training.run(screen, options).pipe(Effect.provide([corpus, backend]))
+}, Effect.scoped)).pipe(
+  Command.withShortDescription("Train a model on text, from scratch"),
+  Command.withDescription(
+    "Trains a tokenizer and a Llama on text, from scratch: by default a model of a million parameters on small stories, " +
+      "in about two minutes on two cores. Everything goes to one folder; a run that was stopped (Ctrl-C, a crash, a " +
+      "power cut) goes on with --resume and ends with the same bits."
+  ),
+  Command.withExamples([
+    { command: "cria pretrain", description: "Learn the embedded stories, and continue one" },
+    { command: "cria pretrain --text shakespeare.txt --steps 1000", description: "Learn a text of yours" },
+    { command: "cria pretrain --text \"books/**/*.txt\" --preset 24M --micro-batches 4 --out runs/books",
+      description: "A larger model on many files, computed in parts to save memory" },
+    { command: "cria pretrain --resume --out runs/books", description: "Go on with it" },
+    { command: "cria pretrain --preset 24M --dry-run", description: "See what a run would take, without running it" }
+  ])
+)

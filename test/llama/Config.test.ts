@@ -49,6 +49,8 @@ describe("Config", () => {
       "34B 22016", "70B 28672"
     ])
     assert.strictEqual(Config.feedForwardSize(6656, { multipleOf: 256 }), 17_920) // Llama 1's 33B
+    // Meta's code cuts before it widens and after: 8 / 3 → 2, 2 · 1.5 = 3, where 1.5 · 8 / 3 = 4
+    assert.strictEqual(Config.feedForwardSize(1, { multipleOf: 1, multiplier: 1.5 }), 3)
   })
 
   it("rounds the width up to the next multiple, and no further", () => {

@@ -5,7 +5,8 @@
  *     wire 0 varint · 1 eight bytes · 2 length, then that many bytes · 5 four bytes
  *
  * From     Protocol Buffers documentation, "Encoding" (proto2 and proto3 share it).
- * Checked  format/Protobuf (round trips, lengths that lie, the documented examples); the real Llama 2 `.model` is rebuilt byte for byte.
+ * Checked  format/Protobuf (round trips, lengths that lie, the documented examples); the real Llama 2 `.model` is
+ *          rebuilt byte for byte.
  * Departs  groups (wire types 3 and 4, deprecated since 2008) are refused with their offset rather than skipped.
  */
 import * as Result from "effect/Result"
@@ -41,8 +42,8 @@ export class ProtobufError extends Schema.TaggedError<ProtobufError>()("Protobuf
 export type Visit = (number: number, wire: WireType, start: number, from: number, end: number) => void
 
 /**
- * Walks the fields of the message in `bytes[from, to)` in file order; nothing is copied or allocated, so a length that lies
- * costs nothing. Returns the first thing that is not wire format, with its byte offset, or undefined.
+ * Walks the fields of the message in `bytes[from, to)` in file order; nothing is copied or allocated, so a length that
+ * lies costs nothing. Returns the first thing that is not wire format, with its byte offset, or undefined.
  */
 export const visit = (bytes: Uint8Array, from: number, to: number, each: Visit): ProtobufError | undefined => {
   const wrong = (offset: number, problem: string) => new ProtobufError({ offset, problem })
@@ -83,7 +84,12 @@ export const fields = (
   to = bytes.length
 ): Result.Result<ReadonlyArray<Field>, ProtobufError> => {
   const found: Array<Field> = []
-  const error = visit(bytes, from, to, (number, wire, start, from, end) => found.push({ number, wire, start, from, end }))
+  const error = visit(
+    bytes,
+    from,
+    to,
+    (number, wire, start, from, end) => found.push({ number, wire, start, from, end })
+  )
   return error === undefined ? Result.succeed(found) : Result.fail(error)
 }
 
@@ -98,7 +104,10 @@ const varintEnd = (bytes: Uint8Array, at: number, to: number): number => {
   return -2
 }
 
-/** The varint in `bytes[from, end)` as a number, exact below 2⁵³: larger ones are still large, which is all a length needs. */
+/**
+ * The varint in `bytes[from, end)` as a number, exact below 2⁵³: larger ones are still large, which is all a length
+ * needs.
+ */
 const varintNumber = (bytes: Uint8Array, from: number, end: number): number => {
   if (end - from === 1) return bytes[from]!
   let value = 0
@@ -179,11 +188,16 @@ const writeKey = (w: Writer, number: number, wire: WireType): void => writeVarin
 
 const checkSafe = (number: number, value: number): void => {
   if (!Number.isSafeInteger(value)) {
-    throw new RangeError(`protocol buffer, field ${number}: ${value} is not a whole number below 2^53 in size, so no varint holds it exactly`)
+    throw new RangeError(
+      `protocol buffer, field ${number}: ${value} is not a whole number below 2^53 in size, ` +
+        "so no varint holds it exactly"
+    )
   }
 }
 
-/** Writes an `int32`, `int64`, `uint32`, `enum` or `bool` field. Throws `RangeError` unless `value` is a safe integer. */
+/**
+ * Writes an `int32`, `int64`, `uint32`, `enum` or `bool` field. Throws `RangeError` unless `value` is a safe integer.
+ */
 export const writeInt = (w: Writer, number: number, value: number | boolean): void => {
   checkSafe(number, Number(value))
   writeKey(w, number, 0)
@@ -241,7 +255,10 @@ export const writeText = (w: Writer, number: number, value: string): void => {
 }
 const encoder = new TextEncoder()
 
-/** Most strings of a model file are short ASCII names: length and text in one pass; false, with nothing written, for others. */
+/**
+ * Most strings of a model file are short ASCII names: length and text in one pass; false, with nothing written, for
+ * others.
+ */
 const writeShortAscii = (w: Writer, value: string): boolean => {
   reserve(w, value.length + 1)
   for (let i = 0; i < value.length; i++) {

@@ -4,7 +4,8 @@
  *     pop = min over (rank, place), lexicographically
  *
  * Most entries of one rank arrive from left to right, so each rank has a queue of its own, and a heap holds the ranks
- * that have one: far fewer than places. An entry that arrives to the left of its queue's end goes to a heap of stragglers.
+ * that have one: far fewer than places. An entry that arrives to the left of its queue's end goes to a heap of
+ * stragglers.
  *
  * From     the agenda of google/sentencepiece, `src/bpe_model.cc`, which is one heap of all pairs.
  * Checked  token/Agenda (a sorted list), token/BytePair. Constant time for an entry in order, else logarithmic.

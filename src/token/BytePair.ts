@@ -6,9 +6,10 @@
  * From     google/sentencepiece, `src/bpe_model.cc`; Sennrich et al. 2016, algorithm 1; Llama 2 §2.2.
  * Checked  token/BytePair (a quadratic reference on random vocabularies and texts; SentencePiece's own unit tests),
  *          parity/tokenizer (the library's ids), token/Tokenizer (the 47 cases of llama.cpp).
- * Departs  in method, never in result. Two characters that stand side by side in no piece cannot be merged across, so text is cut
- *          there and the parts, which recur, are encoded once and remembered. The vocabulary decides where it may be cut, and
- *          unused or user-defined pieces, which look further, switch the memory off. Linear where words recur, else n log n.
+ * Departs  in method, never in result. Two characters that stand side by side in no piece cannot be merged across, so
+ *          text is cut there and the parts, which recur, are encoded once and remembered. The vocabulary decides where
+ *          it may be cut, and unused or user-defined pieces, which look further, switch the memory off. Linear where
+ *          words recur, else n log n.
  */
 import * as Agenda from "./Agenda.ts"
 import * as Utf8 from "./Utf8.ts"
@@ -20,11 +21,17 @@ import type { UserDefined, Vocabulary } from "./Vocabulary.ts"
  */
 export type Encode = (text: string) => Int32Array
 
-/** Text is cut into words wherever two characters meet that stand side by side in no piece. Longer words are not remembered. */
+/**
+ * Text is cut into words wherever two characters meet that stand side by side in no piece. Longer words are not
+ * remembered.
+ */
 const LONGEST_REMEMBERED = 48
 /** Up to this many symbols, looking at every pair for each merge is faster than an agenda. */
 const LONGEST_SCANNED = 40
-/** The memory of words grows to this many slots (about 10 MB with the words in them), and is emptied when they are half full. */
+/**
+ * The memory of words grows to this many slots (about 10 MB with the words in them), and is emptied when they are half
+ * full.
+ */
 const MOST_SLOTS = 1 << 18
 
 /** A symbol that is already a whole user-defined piece: it merges with nothing. Encoded as −2 − id. */
@@ -115,13 +122,17 @@ export const make = (vocabulary: Vocabulary): Encode => {
     }
   }
 
-  /** Whether the characters before and at `source[at]` stand side by side in some piece, or are halves of one character. */
+  /**
+   * Whether the characters before and at `source[at]` stand side by side in some piece, or are halves of one character.
+   */
   const meet = (at: number): boolean => {
     const unit = source.charCodeAt(at)
     const before = source.charCodeAt(at - 1)
     const isLow = (unit & 0xfc00) === 0xdc00
     if (isLow && (before & 0xfc00) === 0xd800) return true
-    const start = (before & 0xfc00) === 0xdc00 && at > 1 && (source.charCodeAt(at - 2) & 0xfc00) === 0xd800 ? at - 2 : at - 1
+    const start = (before & 0xfc00) === 0xdc00 && at > 1 && (
+      source.charCodeAt(at - 2) & 0xfc00
+    ) === 0xd800 ? at - 2 : at - 1
     return areNeighbours(symbolAt(start), symbolAt(at))
   }
 
@@ -220,8 +231,9 @@ export const make = (vocabulary: Vocabulary): Encode => {
   }
 
   /**
-   * The same with an agenda of (rank, place). An entry is stale when the pair now at its place has another rank; a stale
-   * entry that looks current stands exactly where the current one does in the order, so taking it changes nothing.
+   * The same with an agenda of (rank, place). An entry is stale when the pair now at its place has another rank; a
+   * stale entry that looks current stands exactly where the current one does in the order, so taking it changes
+   * nothing.
    */
   const mergeByAgenda = (from: number, end: number): void => {
     const count = end - from
@@ -310,10 +322,15 @@ const userDefinedAt = (
   at: number,
   end: number
 ): UserDefined | undefined => {
-  return userDefined.get(text.charCodeAt(at))?.find((candidate) => at + candidate.text.length <= end && text.startsWith(candidate.text, at))
+  return userDefined.get(text.charCodeAt(at))?.find(
+    (candidate) => at + candidate.text.length <= end && text.startsWith(candidate.text, at)
+  )
 }
 
-/** The memory of words: slots of (hash, place of the word, word length + 256 · id count, place of the ids). It grows, up to a limit. */
+/**
+ * The memory of words: slots of (hash, place of the word, word length + 256 · id count, place of the ids). It grows, up
+ * to a limit.
+ */
 const wordMemory = () => {
   const memory = {
     slots: new Int32Array(1 << 12),
@@ -334,7 +351,9 @@ const wordMemory = () => {
     /** Remembers a word that {@link memory.find} did not find. */
     keep: (text: string, start: number, end: number, hash: number, ids: Int32Array, from: number, to: number): void => {
       const { pool } = memory
-      if (used * 8 >= memory.slots.length || wordUnits + end - start > words.length || poolUsed + to - from > pool.length) {
+      const isFull = used * 8 >= memory.slots.length || wordUnits + end - start > words.length ||
+        poolUsed + to - from > pool.length
+      if (isFull) {
         makeRoom()
         return memory.keep(text, start, end, hash, ids, from, to)
       }

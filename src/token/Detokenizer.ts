@@ -4,7 +4,8 @@
  *     text = surface(id₁) · surface(id₂) · …  with U+2581 as a space, less the one space that encoding put in front
  *
  * From     google/sentencepiece, `src/sentencepiece_processor.cc` (Decode).
- * Checked  token/Detokenizer (streaming = all at once on random ids; every row of the decoding table), parity/tokenizer.
+ * Checked  token/Detokenizer (streaming = all at once on random ids; every row of the decoding table),
+ *          parity/tokenizer.
  */
 import * as Schema from "effect/Schema"
 import type * as SentencePiece from "./SentencePiece.ts"
@@ -17,14 +18,18 @@ export class IdRangeError extends Schema.TaggedError<IdRangeError>()("IdRangeErr
   vocabSize: Schema.Int
 }) {
   override get message() {
-    return `decode: id ${this.id} at position ${this.position} is not in the vocabulary of ${this.vocabSize} pieces (0 to ${this.vocabSize - 1})\n  ` +
+    return `decode: id ${this.id} at position ${this.position} is not in the vocabulary of ${this.vocabSize} pieces ` +
+      `(0 to ${this.vocabSize - 1})\n  ` +
       "do the ids come from another tokenizer, or from a model whose vocabulary was padded to a rounder size?"
   }
 }
 
 /** Decodes one sequence id by id; the pieces of text that it returns, in order, are the text of all ids together. */
 export interface StreamDecoder {
-  /** The text that is certain after this id; "" while a character of several bytes is incomplete. Throws {@link IdRangeError}. */
+  /**
+   * The text that is certain after this id; "" while a character of several bytes is incomplete. Throws {@link
+   * IdRangeError}.
+   */
   readonly push: (id: number) => string
   /** What was held back: U+FFFD for each byte of an unfinished character. The decoder then begins a new sequence. */
   readonly end: () => string
@@ -62,7 +67,9 @@ export const make = (model: SentencePiece.Model): Detokenizer => {
     if (kinds[id] === TEXT && text.charCodeAt(0) === 0x2581) startsWithSpace[id] = 1
     byteLengths[id] = type === "byte" ? 1 : offsets[id + 1]! - offsets[id]!
   }
-  const textOf = (id: number, skipped: number): string => Utf8.validText(surface.subarray(offsets[id]! + skipped, offsets[id + 1]!))
+  const textOf = (id: number, skipped: number): string => Utf8.validText(
+    surface.subarray(offsets[id]! + skipped, offsets[id + 1]!)
+  )
 
   const decode = (ids: ArrayLike<number>): string => {
     let output = new Uint8Array(ids.length * 6 + 64)
@@ -154,7 +161,10 @@ export const make = (model: SentencePiece.Model): Detokenizer => {
   return { decode, streamDecoder, byteLengths }
 }
 
-/** The UTF-8 that each piece stands for, laid end to end; fills `offsets`. Bytes and control pieces stand for none by themselves. */
+/**
+ * The UTF-8 that each piece stands for, laid end to end; fills `offsets`. Bytes and control pieces stand for none by
+ * themselves.
+ */
 const surfaceBytes = (model: SentencePiece.Model, offsets: Int32Array): Uint8Array => {
   const { pieces } = model
   let room = 0
@@ -181,7 +191,9 @@ const surfaceBytes = (model: SentencePiece.Model, offsets: Int32Array): Uint8Arr
   return surface.slice(0, length)
 }
 
-/** Rewrites the bytes of a run of byte pieces: each that belongs to no character becomes U+FFFD. Returns the new end. */
+/**
+ * Rewrites the bytes of a run of byte pieces: each that belongs to no character becomes U+FFFD. Returns the new end.
+ */
 const repairRun = (output: Uint8Array, start: number, end: number): number => {
   let at = start
   while (at < end) {

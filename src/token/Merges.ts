@@ -5,13 +5,15 @@
  *     ties: fewer characters first, then the smaller UTF-8 byte string
  *
  * From     Sennrich et al. 2016, algorithm 1; google/sentencepiece, `src/bpe_model_trainer.cc`.
- * Checked  token/Merges (a direct, quadratic implementation on random corpora), token/Trainer (SentencePiece's unit goldens; botchan's 664 merges).
- * Departs  in method: counts are kept up to date and the best pair comes from a heap; SentencePiece recounts and scans. Its approximation is
- *          kept, because it shows in the result: only *active* pairs compete, reset every 100 pieces to the most frequent max(1000, 5 %).
- *          Where pairs tie for the last active place, all of them are active here; SentencePiece takes some, by the order of its hash table.
+ * Checked  token/Merges (a direct, quadratic implementation on random corpora), token/Trainer (SentencePiece's unit
+ *          goldens; botchan's 664 merges).
+ * Departs  in method: counts are kept up to date and the best pair comes from a heap; SentencePiece recounts and scans.
+ *          Its approximation is kept, because it shows in the result: only *active* pairs compete, reset every 100
+ *          pieces to the most frequent max(1000, 5 %). Where pairs tie for the last active place, all of them are
+ *          active here; SentencePiece takes some, by the order of its hash table.
  */
 import * as PairTable from "./PairTable.ts"
-import { ANY, scriptOf, type Script } from "./Script.ts"
+import { ANY, isDigit, scriptOf, type Script } from "./Script.ts"
 
 /** Which pieces may be formed. */
 export interface Rules {
@@ -43,8 +45,6 @@ interface Form {
   readonly hasDigit: boolean
   readonly script: Script
 }
-
-const isDigit = (codePoint: number) => (codePoint >= 0x30 && codePoint <= 0x39) || (codePoint >= 0xff10 && codePoint <= 0xff19)
 
 const characterForm = (codePoint: number): Form => ({
   text: String.fromCodePoint(codePoint),
@@ -108,7 +108,10 @@ export const learn = (words: Words, rules: Rules, limit: number): ReadonlyArray<
   let chainPlace = new Int32Array(places * 2 + 16)
   let chainNext = new Int32Array(places * 2 + 16)
   let chained = 0
-  /** What SentencePiece's table of symbols holds now: characters and pairs that are not yet pieces. Its share of active pairs depends on it. */
+  /**
+   * What SentencePiece's table of symbols holds now: characters and pairs that are not yet pieces. Its share of active
+   * pairs depends on it.
+   */
   let cached = forms.length + (hasRare ? 1 : 0)
   let living = 0
   let epoch = 0
@@ -147,7 +150,8 @@ export const learn = (words: Words, rules: Rules, limit: number): ReadonlyArray<
     const pair = PairTable.get(table.slots, symbolAt[left]!, symbolAt[right]!)
     if (pair < 0 || pair === best) return
     if (pairs.isPiece[pair] === 1) {
-      // Dropped as a second way to a piece that exists. SentencePiece makes it anew here, with no occurrence and not active.
+      // Dropped as a second way to a piece that exists. SentencePiece makes it anew here, with no occurrence and not
+      // active.
       pairs.isPiece[pair] = 0
       pairs.count[pair] = 0
       pairs.isGhost[pair] = 1
@@ -304,7 +308,9 @@ const activeThreshold = (pairs: PairStore, living: number, places: number): numb
   return 0
 }
 
-/** The most frequent pair first; entries whose count has fallen since they were pushed are put back where they belong. */
+/**
+ * The most frequent pair first; entries whose count has fallen since they were pushed are put back where they belong.
+ */
 const pairHeap = (pairs: PairStore, forms: ReadonlyArray<Form>) => {
   let items = new Int32Array(4096)
   let keys = new Float64Array(4096)
@@ -312,7 +318,8 @@ const pairHeap = (pairs: PairStore, forms: ReadonlyArray<Form>) => {
   const texts: Array<string | undefined> = []
   /** Count first, then fewer characters: exact for counts below 2⁴³. */
   const keyOf = (pair: number): number => pairs.count[pair]! * 1024 - pairs.length[pair]!
-  const textOf = (pair: number): string => texts[pair] ??= forms[pairs.left[pair]!]!.text + forms[pairs.right[pair]!]!.text
+  const textOf = (pair: number): string =>
+    texts[pair] ??= forms[pairs.left[pair]!]!.text + forms[pairs.right[pair]!]!.text
   const isBefore = (key: number, pair: number, otherKey: number, other: number): boolean =>
     key > otherKey || (key === otherKey && precedes(textOf(pair), textOf(other)))
   const push = (pair: number): void => {
@@ -362,7 +369,9 @@ const pairHeap = (pairs: PairStore, forms: ReadonlyArray<Form>) => {
   return { push, pop }
 }
 
-/** The order of UTF-8 bytes, which is that of code points; in UTF-16, surrogates come before U+E000 to U+FFFF instead. */
+/**
+ * The order of UTF-8 bytes, which is that of code points; in UTF-16, surrogates come before U+E000 to U+FFFF instead.
+ */
 const precedes = (a: string, b: string): boolean => {
   const end = Math.min(a.length, b.length)
   for (let i = 0; i < end; i++) {

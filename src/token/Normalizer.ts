@@ -3,7 +3,8 @@
  *
  *     identity (Llama):  "" → "",  otherwise  x → ␣ x        where ␣ is a space, written U+2581 in the pieces
  *
- * From     google/sentencepiece, `src/normalizer.cc`; the compiled rules are a Darts-clone double array (Yata, `darts-clone`).
+ * From     google/sentencepiece, `src/normalizer.cc`; the compiled rules are a Darts-clone double array (Yata,
+ *          `darts-clone`).
  * Checked  token/Normalizer (all flags), parity/tokenizer (a model with NFKC rules against the library).
  * Departs  offsets into the original text are not kept.
  */
@@ -29,7 +30,9 @@ export const make = (
     return Result.succeed({ text, bytes: (bytes) => text(Utf8.lenientText(bytes)) })
   }
   return Result.map(rules(charsmap), (rule) => {
-    const userDefined = pieces.filter((piece) => piece.type === "user-defined").map((piece) => encoder.encode(piece.text))
+    const userDefined = pieces.filter(
+      (piece) => piece.type === "user-defined"
+    ).map((piece) => encoder.encode(piece.text))
       .sort((a, b) => b.length - a.length)
     const bytes = (input: Uint8Array) => normalized(input, specification, treatWhitespaceAsSuffix, userDefined, rule)
     return { text: (text) => bytes(encoder.encode(text)), bytes }
@@ -56,7 +59,10 @@ const normalized = (
     const match = rule(input, at)
     if (match !== undefined) return match
     const length = Utf8.characterLength(input, at, input.length)
-    return length === 0 ? { length: 1, replacement: replacementCharacter } : { length, replacement: input.subarray(at, at + length) }
+    return length === 0 ? { length: 1, replacement: replacementCharacter } : {
+      length,
+      replacement: input.subarray(at, at + length)
+    }
   }
   let at = 0
   if (removeExtraWhitespaces) {
@@ -73,20 +79,24 @@ const normalized = (
   while (at < input.length) {
     const { length, replacement } = next(at)
     let from = 0
-    while (afterSpace && replacement[from] === SPACE) from++
+    if (afterSpace) while (replacement[from] === SPACE) from++
     for (let i = from; i < replacement.length; i++) output.push(replacement[i]!)
     if (from < replacement.length) afterSpace = removeExtraWhitespaces && replacement[replacement.length - 1] === SPACE
     at += length
   }
   let text = Utf8.validText(Uint8Array.from(output))
-  // Spaces were only written, never escaped, so far; text may hold U+2581 of its own, which counts as a space once escaped.
+  // Spaces were only written, never escaped, so far; text may hold U+2581 of its own, which counts as a space once
+  // escaped.
   if (escapeWhitespaces) text = text.replaceAll(" ", "\u2581")
   const space = escapeWhitespaces ? "\u2581" : " "
   if (removeExtraWhitespaces) while (text.endsWith(space)) text = text.slice(0, -1)
   return addDummyPrefix && treatWhitespaceAsSuffix ? text + space : text
 }
 
-/** Reads the compiled rules: a little-endian trie length, the trie's 32-bit units, then replacements that end with a zero byte. */
+/**
+ * Reads the compiled rules: a little-endian trie length, the trie's 32-bit units, then replacements that end with a
+ * zero byte.
+ */
 const rules = (charsmap: Uint8Array): Result.Result<Rule, string> => {
   if (charsmap.length === 0) return Result.succeed(() => undefined)
   const view = new DataView(charsmap.buffer, charsmap.byteOffset, charsmap.length)

@@ -31,7 +31,10 @@ const place = (slots: Int32Array, left: number, right: number): number => {
   return slot
 }
 
-/** The value of a pair, or −1; also −1 if either symbol is negative. Takes {@link PairTable.slots}, so that a loop can hold it. */
+/**
+ * The value of a pair, or −1; also −1 if either symbol is negative. Takes {@link PairTable.slots}, so that a loop can
+ * hold it.
+ */
 export const get = (slots: Int32Array, left: number, right: number): number =>
   left < 0 || right < 0 ? ABSENT : slots[place(slots, left, right) + 2]!
 

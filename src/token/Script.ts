@@ -1,11 +1,13 @@
 /**
  * The writing system of a character, as far as a tokenizer cares: no piece mixes two of them.
  *
- * From     Unicode Standard Annex 24 (the Script property). google/sentencepiece, `src/trainer_interface.cc`, counts Hiragana, Katakana
- *          and U+30FC as Han, and a combining mark (Inherited) as whatever precedes it.
- * Checked  token/Script (examples, every code point has one script); parity/tokenizer (training on text of many scripts).
- * Departs  the table is the JavaScript engine's, of a newer Unicode than SentencePiece's own. Of the 128 237 characters in that one,
- *          four have moved since (U+0589, U+061C, U+0953, U+0954); characters that it lacks count there as Common.
+ * From     Unicode Standard Annex 24 (the Script property). google/sentencepiece, `src/trainer_interface.cc`, counts
+ *          Hiragana, Katakana and U+30FC as Han, and a combining mark (Inherited) as whatever precedes it.
+ * Checked  token/Script (examples, every code point has one script); parity/tokenizer (training on text of many
+ *          scripts).
+ * Departs  the table is the JavaScript engine's, of a newer Unicode than SentencePiece's own. Of the 128 237 characters
+ *          in that one, four have moved since (U+0589, U+061C, U+0953, U+0954); characters that it lacks count there as
+ *          Common.
  */
 
 /** A script as a small number. */
@@ -63,3 +65,7 @@ const findScript = (codePoint: number): Script => {
   const character = String.fromCodePoint(codePoint)
   return tests.find(([test]) => test.test(character))?.[1] ?? COMMON
 }
+
+/** Whether SentencePiece's option to split digits means this character: ASCII and full-width digits, no others. */
+export const isDigit = (codePoint: number): boolean =>
+  (codePoint >= 0x30 && codePoint <= 0x39) || (codePoint >= 0xff10 && codePoint <= 0xff19)

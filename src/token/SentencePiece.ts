@@ -5,9 +5,10 @@
  *
  * From     google/sentencepiece, `src/sentencepiece_model.proto` and the loading rules of `src/model_interface.cc`;
  *          Llama 2 §2.2 (byte-pair encoding, bytes for unknown characters, 32 000 pieces).
- * Checked  token/SentencePiece (the real Llama 2 file is rebuilt byte for byte; every validation message; mutated files).
- * Departs  a name given to two pieces is refused even where one is a control piece: SentencePiece would let text produce the control id.
- *          Scores must be finite.
+ * Checked  token/SentencePiece (the real Llama 2 file is rebuilt byte for byte; every validation message; mutated
+ *          files).
+ * Departs  a name given to two pieces is refused even where one is a control piece: SentencePiece would let text
+ *          produce the control id. Scores must be finite.
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -15,12 +16,15 @@ import * as Protobuf from "../format/Protobuf.ts"
 import * as Utf8 from "./Utf8.ts"
 
 /**
- * What a piece is for. Text can produce `normal`, `user-defined` (matched first, never merged) and, through byte fallback,
- * `byte` pieces; `unused` ones are formed and taken apart again; `control` ids (`<s>`, `</s>`) never come from text.
+ * What a piece is for. Text can produce `normal`, `user-defined` (matched first, never merged) and, through byte
+ * fallback, `byte` pieces; `unused` ones are formed and taken apart again; `control` ids (`<s>`, `</s>`) never come
+ * from text.
  */
 export type PieceType = "normal" | "unknown" | "control" | "user-defined" | "unused" | "byte"
 
-/** One entry of the vocabulary; its id is its index. In `text`, U+2581 stands for a space. Higher scores merge first. */
+/**
+ * One entry of the vocabulary; its id is its index. In `text`, U+2581 stands for a space. Higher scores merge first.
+ */
 export interface Piece {
   readonly text: string
   readonly score: number
@@ -81,9 +85,11 @@ export class SentencePieceError extends Schema.TaggedError<SentencePieceError>()
   override get message() {
     const shown = this.problems.slice(0, 8).map(({ offset, problem }) => `\n  byte ${offset}: ${problem}`)
     const more = this.problems.length - shown.length
-    return `SentencePiece model, ${this.problems.length} problem${this.problems.length === 1 ? "" : "s"}:${shown.join("")}` +
+    const count = `${this.problems.length} problem${this.problems.length === 1 ? "" : "s"}`
+    return `SentencePiece model, ${count}:${shown.join("")}` +
       (more > 0 ? `\n  … and ${more} more` : "") +
-      "\n  is it the tokenizer.model of the checkpoint, whole and unchanged? compare its size and checksum with the source"
+      "\n  is it the tokenizer.model of the checkpoint, whole and unchanged? " +
+      "compare its size and checksum with the source"
   }
 }
 
@@ -131,8 +137,9 @@ export const parse = (bytes: Uint8Array): Result.Result<Model, SentencePieceErro
 }
 
 /**
- * The pieces, where each begins, and the other fields of the file. A vocabulary has tens of thousands of pieces, and this
- * decides how long loading takes: no object for a field, and one call to decode all texts, which are cut afterwards.
+ * The pieces, where each begins, and the other fields of the file. A vocabulary has tens of thousands of pieces, and
+ * this decides how long loading takes: no object for a field, and one call to decode all texts, which are cut
+ * afterwards.
  */
 const readPieces = (bytes: Uint8Array, problems: Array<Problem>) => {
   const others: Array<Protobuf.Field> = []
@@ -152,7 +159,9 @@ const readPieces = (bytes: Uint8Array, problems: Array<Problem>) => {
     else if (number === 2) scores[id] = Protobuf.float32(bytes, { from })
     else if (number === 3) {
       const type = Protobuf.int32(bytes, { from, end })
-      if (type < 1 || type > 6) problems.push({ offset: start, problem: `piece ${id}: type ${type} is not one of 1 to 6` })
+      if (type < 1 || type > 6) problems.push(
+        { offset: start, problem: `piece ${id}: type ${type} is not one of 1 to 6` }
+      )
       types[id] = type - 1
     }
   }
@@ -212,7 +221,10 @@ const checkPieces = (
   for (let id = 0; id < pieces.length; id++) {
     const { score, text, type } = pieces[id]!
     if (text === "") say(id, "its text is empty")
-    if (!Number.isFinite(score)) say(id, `score ${score} of ${JSON.stringify(text)} is not finite, so merges have no order`)
+    if (!Number.isFinite(score)) say(
+      id,
+      `score ${score} of ${JSON.stringify(text)} is not finite, so merges have no order`
+    )
     const first = idOf.get(text)
     if (first !== undefined) say(id, `${JSON.stringify(text)} is already piece ${first}`)
     else idOf.set(text, id)
@@ -220,7 +232,10 @@ const checkPieces = (
     if (type === "byte") {
       bytePieces++
       if (!byteFallback) say(id, `byte piece ${JSON.stringify(text)}, but byte_fallback is off in the trainer field`)
-      if (!/^<0x[0-9A-F]{2}>$/.test(text)) say(id, `${JSON.stringify(text)} is no byte; bytes are named <0x00> to <0xFF>`)
+      if (!/^<0x[0-9A-F]{2}>$/.test(text)) say(
+        id,
+        `${JSON.stringify(text)} is no byte; bytes are named <0x00> to <0xFF>`
+      )
     }
   }
   if (unknown.length !== 1) {
@@ -234,7 +249,8 @@ const checkPieces = (
     const missing = Array.from({ length: 256 }, (_, byte) => byteText(byte)).filter((text) => !idOf.has(text))
     problems.push({
       offset: 0,
-      problem: `byte_fallback needs all 256 byte pieces, ${bytePieces} are there; missing ${missing.slice(0, 8).join(" ")}` +
+      problem: `byte_fallback needs all 256 byte pieces, ${bytePieces} are there; ` +
+        `missing ${missing.slice(0, 8).join(" ")}` +
         (missing.length > 8 ? " …" : "")
     })
   }
@@ -278,20 +294,32 @@ const defaultNormalizer: NormalizerSpecification = {
 }
 
 /** The normaliser of Llama: a space in front of any text, U+2581 for each space, nothing else. */
-export const identityNormalizer: NormalizerSpecification = { ...defaultNormalizer, name: "identity", removeExtraWhitespaces: false }
+export const identityNormalizer: NormalizerSpecification = {
+  ...defaultNormalizer,
+  name: "identity",
+  removeExtraWhitespaces: false
+}
 
 /** Typed access to the fields of one nested message; a known field of another wire type is a problem, not a guess. */
 const reader = (bytes: Uint8Array, message: string, problems: Array<Problem>) => {
   const has = (field: Protobuf.Field, wire: Protobuf.WireType): boolean => {
     if (field.wire === wire) return true
-    problems.push({ offset: field.start, problem: `${message}: field ${field.number} has wire type ${field.wire}, not ${wire}` })
+    problems.push(
+      { offset: field.start, problem: `${message}: field ${field.number} has wire type ${field.wire}, not ${wire}` }
+    )
     return false
   }
   return {
     int: (field: Protobuf.Field, otherwise: number) => has(field, 0) ? Protobuf.int32(bytes, field) : otherwise,
-    bool: (field: Protobuf.Field, otherwise: boolean) => has(field, 0) ? Protobuf.int64(bytes, field) !== BigInt(0) : otherwise,
+    bool: (
+      field: Protobuf.Field,
+      otherwise: boolean
+    ) => has(field, 0) ? Protobuf.int64(bytes, field) !== BigInt(0) : otherwise,
     float: (field: Protobuf.Field, otherwise: number) => has(field, 5) ? Protobuf.float32(bytes, field) : otherwise,
-    text: (field: Protobuf.Field, otherwise: string) => has(field, 2) ? Utf8.lenientText(Protobuf.payload(bytes, field)) : otherwise,
+    text: (
+      field: Protobuf.Field,
+      otherwise: string
+    ) => has(field, 2) ? Utf8.lenientText(Protobuf.payload(bytes, field)) : otherwise,
     bytes: (field: Protobuf.Field, otherwise: Uint8Array) => has(field, 2) ? Protobuf.payload(bytes, field) : otherwise
   }
 }
@@ -303,12 +331,16 @@ const readTrainer = (
   problems: Array<Problem>
 ): TrainerSpecification => {
   const read = reader(bytes, "trainer", problems)
-  const texts = (number: number) => fields.filter((field) => field.number === number).map((field) => read.text(field, ""))
+  const texts = (number: number) => fields.filter(
+    (field) => field.number === number
+  ).map((field) => read.text(field, ""))
   return fields.reduce((t, field): TrainerSpecification => {
     switch (field.number) {
       case 3: {
         const modelType = modelTypes[read.int(field, 1) - 1]
-        if (modelType === undefined) problems.push({ offset: field.start, problem: "trainer: model_type is not one of 1 to 4" })
+        if (modelType === undefined) problems.push(
+          { offset: field.start, problem: "trainer: model_type is not one of 1 to 4" }
+        )
         return { ...t, modelType: modelType ?? t.modelType }
       }
       case 4: return { ...t, vocabSize: read.int(field, t.vocabSize) }
@@ -359,7 +391,10 @@ const readNormalizer = (
   }, start)
 }
 
-/** Writes a new model: the bytes are what SentencePiece itself would load. Fails where {@link parse} would refuse the result. */
+/**
+ * Writes a new model: the bytes are what SentencePiece itself would load. Fails where {@link parse} would refuse the
+ * result.
+ */
 export const make = (
   pieces: ReadonlyArray<Piece>,
   trainer: TrainerSpecification,

@@ -3,7 +3,8 @@
  *
  *     decode(encode(text)) = text        for every well-formed text without U+2581
  *
- * From     Llama 2 §2.2: byte-pair encoding by SentencePiece, digits single, bytes for unknown characters, 32 000 pieces.
+ * From     Llama 2 §2.2: byte-pair encoding by SentencePiece, digits single, bytes for unknown characters, 32 000
+ *          pieces.
  * Checked  token/Tokenizer (llama.cpp's 47 cases and the edge cases of real Llama 2; laws on generated text),
  *          parity/tokenizer (the SentencePiece library, id for id).
  * Departs  text never becomes a control id: beginning and end of sequence enter by {@link Codec.encodeSegments} alone.
@@ -24,7 +25,9 @@ import * as TokenizerJson from "./TokenizerJson.ts"
 import * as Utf8 from "./Utf8.ts"
 import * as Vocabulary from "./Vocabulary.ts"
 
-/** The beginning or the end of a sequence, as a part of {@link Codec.encodeSegments}: see {@link bos} and {@link eos}. */
+/**
+ * The beginning or the end of a sequence, as a part of {@link Codec.encodeSegments}: see {@link bos} and {@link eos}.
+ */
 export interface Special {
   readonly special: "bos" | "eos"
 }
@@ -47,7 +50,9 @@ export interface Codec {
   readonly encode: (text: string) => Int32Array
   /** Ids of UTF-8 bytes; each byte that belongs to no character reads as U+FFFD. */
   readonly encodeBytes: (bytes: Uint8Array) => Int32Array
-  /** Texts, each encoded on its own (so each gets its own leading space, as in Meta's code), with specials between them. */
+  /**
+   * Texts, each encoded on its own (so each gets its own leading space, as in Meta's code), with specials between them.
+   */
   readonly encodeSegments: (segments: ReadonlyArray<string | Special>) => Int32Array
   /** Text of a sequence; control ids are silent. Throws {@link Detokenizer.IdRangeError}. */
   readonly decode: (ids: ArrayLike<number>) => string
@@ -57,7 +62,8 @@ export interface Codec {
   readonly piece: (id: number) => string
   /**
    * UTF-8 bytes that an id stands for, for losses in bits per byte; throws {@link Detokenizer.IdRangeError}.
-   * Over `encode(text)` they sum to the bytes of the text and 1 for the space in front (0 without a dummy prefix, or for "").
+   * Over `encode(text)` they sum to the bytes of the text and 1 for the space in front (0 without a dummy prefix, or
+   * for "").
    */
   readonly byteLength: (id: number) => number
 }
@@ -70,7 +76,8 @@ export class UnsupportedModelError extends Schema.TaggedError<UnsupportedModelEr
   reasons: Schema.Array(Schema.String)
 }) {
   override get message() {
-    return `SentencePiece model: not usable as a Llama tokenizer${this.reasons.map((reason) => `\n  ${reason}`).join("")}\n  ` +
+    const reasons = this.reasons.map((reason) => `\n  ${reason}`).join("")
+    return `SentencePiece model: not usable as a Llama tokenizer${reasons}\n  ` +
       "Cria encodes byte-pair models (model_type BPE) with <s> and </s> as control pieces"
   }
 }
@@ -100,7 +107,9 @@ export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, Unsu
   const padId = control.get(trainer.padPiece)
   const normalize = Normalizer.make(normalizer, trainer.treatWhitespaceAsSuffix, pieces)
   const reasons = [
-    ...trainer.modelType === "bpe" ? [] : [`its model_type is ${trainer.modelType}, which cuts text by another rule than byte-pair encoding`],
+    ...trainer.modelType === "bpe" ? [] : [
+      `its model_type is ${trainer.modelType}, which cuts text by another rule than byte-pair encoding`
+    ],
     ...model.hasDenormalizer ? ["it has a denormalizer, which would rewrite decoded text"] : [],
     ...bosId >= 0 ? [] : [`no control piece is named ${trainer.bosPiece} (beginning of sequence)`],
     ...eosId >= 0 ? [] : [`no control piece is named ${trainer.eosPiece} (end of sequence)`],
@@ -207,7 +216,10 @@ export const bytesModel: SentencePiece.Model = Result.getOrThrow(SentencePiece.m
     { text: "<unk>", score: 0, type: "unknown" },
     { text: "<s>", score: 0, type: "control" },
     { text: "</s>", score: 0, type: "control" },
-    ...Array.from({ length: 256 }, (_, byte): SentencePiece.Piece => ({ text: SentencePiece.byteText(byte), score: 0, type: "byte" }))
+    ...Array.from(
+      { length: 256 },
+      (_, byte): SentencePiece.Piece => ({ text: SentencePiece.byteText(byte), score: 0, type: "byte" })
+    )
   ],
   { ...SentencePiece.defaultTrainer, modelType: "bpe", vocabSize: 259, byteFallback: true },
   { ...SentencePiece.identityNormalizer, addDummyPrefix: false, escapeWhitespaces: false }

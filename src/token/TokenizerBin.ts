@@ -3,9 +3,10 @@
  *
  *     file = uint32 longest text · { float32 score · int32 length · text }*        little-endian, spaces for U+2581
  *
- * From     karpathy/llama2.c, `tokenizer.py` (export) and `run.c` (build_tokenizer): ids 0, 1, 2 are unknown, beginning and end,
- *          the latter two stored between newlines; then the 256 bytes.
- * Checked  token/TokenizerBin (the 512-piece file of stories260K there and back, byte for byte; truncations and mutations).
+ * From     karpathy/llama2.c, `tokenizer.py` (export) and `run.c` (build_tokenizer): ids 0, 1, 2 are unknown, beginning
+ *          and end, the latter two stored between newlines; then the 256 bytes.
+ * Checked  token/TokenizerBin (the 512-piece file of stories260K there and back, byte for byte; truncations and
+ *          mutations).
  * Departs  the count of pieces is not in the file: it is what fits, where llama2.c takes it from the weights.
  */
 import * as Result from "effect/Result"
@@ -20,7 +21,8 @@ export class TokenizerBinError extends Schema.TaggedError<TokenizerBinError>()("
 }) {
   override get message() {
     return this.offset < 0
-      ? `tokenizer.bin cannot hold this model: ${this.problem}\n  save it as tokenizer.model instead, which holds everything`
+      ? `tokenizer.bin cannot hold this model: ${this.problem}\n  ` +
+        "save it as tokenizer.model instead, which holds everything"
       : `tokenizer.bin, byte ${this.offset}: ${this.problem}\n  ` +
         "is it a tokenizer.bin of llama2.c, whole and unchanged? compare its size and checksum with the source"
   }
@@ -42,11 +44,17 @@ export const parse = (
   let found = 0
   for (let at = 4; at < bytes.length;) {
     const id = pieces.length
-    if (at + 8 > bytes.length) return fail(at, `piece ${id} has ${bytes.length - at} of the 8 bytes of its score and length`)
+    if (at + 8 > bytes.length) return fail(
+      at,
+      `piece ${id} has ${bytes.length - at} of the 8 bytes of its score and length`
+    )
     const score = view.getFloat32(at, true)
     const length = view.getInt32(at + 4, true)
     if (length < 1 || length > longest || at + 8 + length > bytes.length) {
-      return fail(at + 4, `piece ${id} claims ${length} bytes; the longest has ${longest}, ${bytes.length - at - 8} are left`)
+      return fail(
+        at + 4,
+        `piece ${id} claims ${length} bytes; the longest has ${longest}, ${bytes.length - at - 8} are left`
+      )
     }
     const raw = bytes.subarray(at + 8, at + 8 + length)
     const text = Utf8.lenientText(raw)
@@ -57,10 +65,10 @@ export const parse = (
     pieces.push(id > 0 && id < 3
       ? { text: text.trim(), score, type: "control" }
       : id === 0
-      ? { text, score, type: "unknown" }
-      : id < 259 && text === SentencePiece.byteText(id - 3)
-      ? { text, score, type: "byte" }
-      : { text: text.replaceAll(" ", "\u2581"), score, type: "normal" })
+        ? { text, score, type: "unknown" }
+        : id < 259 && text === SentencePiece.byteText(id - 3)
+          ? { text, score, type: "byte" }
+          : { text: text.replaceAll(" ", "\u2581"), score, type: "normal" })
     found = Math.max(found, length)
     at += 8 + length
   }
@@ -80,18 +88,23 @@ export const print = (model: SentencePiece.Model): Result.Result<Uint8Array, Tok
     id === 0
       ? piece.type === "unknown"
       : id < 3
-      ? piece.type === "control" && piece.text === (id === 1 ? "<s>" : "</s>")
-      : id < 259
-      ? piece.type === "byte" && piece.text === SentencePiece.byteText(id - 3)
-      : piece.type === "normal"
+        ? piece.type === "control" && piece.text === (id === 1 ? "<s>" : "</s>")
+        : id < 259
+          ? piece.type === "byte" && piece.text === SentencePiece.byteText(id - 3)
+          : piece.type === "normal"
   const odd = pieces.findIndex((piece, id) => !fits(piece, id))
   if (odd >= 0 || pieces.length < 259) {
     return fail(-1, "ids 0 to 258 must be unknown, <s>, </s> and the 256 bytes, all others normal; " +
-      (odd >= 0 ? `piece ${odd} is ${pieces[odd]!.type} ${JSON.stringify(pieces[odd]!.text)}` : `it has ${pieces.length} pieces`))
+      (odd < 0
+        ? `it has ${pieces.length} pieces`
+        : `piece ${odd} is ${pieces[odd]!.type} ${JSON.stringify(pieces[odd]!.text)}`))
   }
   const isLlamas = normalizer.addDummyPrefix && normalizer.escapeWhitespaces && normalizer.charsmap.length === 0 &&
     !normalizer.removeExtraWhitespaces && !trainer.treatWhitespaceAsSuffix
-  if (!isLlamas) return fail(-1, "llama2.c always puts a space in front of a text and rewrites nothing; this model does otherwise")
+  if (!isLlamas) return fail(
+    -1,
+    "llama2.c always puts a space in front of a text and rewrites nothing; this model does otherwise"
+  )
   const encoder = new TextEncoder()
   const texts = pieces.map((piece, id) =>
     encoder.encode(id === 1 ? BOS : id === 2 ? EOS : piece.text.replaceAll("\u2581", " "))

@@ -3,13 +3,13 @@
  *
  *     merges = every split of every piece into two pieces, by (score, length left, length right) descending
  *
- * From     huggingface/transformers, `convert_slow_tokenizer.py`, and the file shipped with Llama 2: a list of merges where
- *          SentencePiece has scores. Scores are found again from the list, and the list again from the scores, so a list
- *          that no scores explain is refused.
+ * From     huggingface/transformers, `convert_slow_tokenizer.py`, and the file shipped with Llama 2: a list of merges
+ *          where SentencePiece has scores. Scores are found again from the list, and the list again from the scores, so
+ *          a list that no scores explain is refused.
  * Checked  token/TokenizerJson (there and back on any vocabulary; 61 249 merges of Llama 2; every refusal, as text).
- * Departs  Hugging Face reads `<s>` in text as a control token; Cria never does. Only the "legacy" behaviour is read and
- *          written, a space in front of every text, which is Meta's own. The other one ("legacy": false) puts none where
- *          the text begins with a space: another function, and refused rather than taken for this one.
+ * Departs  Hugging Face reads `<s>` in text as a control token; Cria never does. Only the "legacy" behaviour is read
+ *          and written, a space in front of every text, which is Meta's own. The other one ("legacy": false) puts none
+ *          where the text begins with a space: another function, and refused rather than taken for this one.
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -54,10 +54,12 @@ const normalizerOf = (addDummyPrefix: boolean) =>
   addDummyPrefix ? { type: "Sequence", normalizers: [prepend, escape] } : escape
 
 /**
- * Reads a `tokenizer.json` into a SentencePiece model with the same pieces and the same order of merges. Its scores are new:
- * the file has none.
+ * Reads a `tokenizer.json` into a SentencePiece model with the same pieces and the same order of merges. Its scores are
+ * new: the file has none.
  */
-export const parse = (text: string): Result.Result<SentencePiece.Model, TokenizerJsonError | SentencePiece.SentencePieceError> => {
+export const parse = (
+  text: string
+): Result.Result<SentencePiece.Model, TokenizerJsonError | SentencePiece.SentencePieceError> => {
   const json = decodeJson(text)
   if (Result.isFailure(json)) return fail("$", `not JSON: ${json.failure.message}`)
   const decoded = decodeDocument(json.success)
@@ -84,7 +86,10 @@ export const parse = (text: string): Result.Result<SentencePiece.Model, Tokenize
       return fail(`$.model.merges[${i}]`, `${JSON.stringify(merge)} is not two pieces with a space between`)
     }
     if (!Object.hasOwn(model.vocab, left + right)) {
-      return fail(`$.model.merges[${i}]`, `${JSON.stringify(left)} and ${JSON.stringify(right)} make no piece of the vocabulary`)
+      return fail(
+        `$.model.merges[${i}]`,
+        `${JSON.stringify(left)} and ${JSON.stringify(right)} make no piece of the vocabulary`
+      )
     }
     merges.push([left, right])
   }
@@ -94,10 +99,10 @@ export const parse = (text: string): Result.Result<SentencePiece.Model, Tokenize
     text === model.unk_token
       ? "unknown"
       : special.has(text)
-      ? special.get(text)! ? "control" : "user-defined"
-      : byteFallback && /^<0x[0-9A-F]{2}>$/.test(text)
-      ? "byte"
-      : "normal"
+        ? special.get(text)! ? "control" : "user-defined"
+        : byteFallback && /^<0x[0-9A-F]{2}>$/.test(text)
+          ? "byte"
+          : "normal"
   const scores = scoresOf(texts, merges)
   const pieces = texts.map((text): SentencePiece.Piece => {
     const type = typeOf(text)
@@ -109,13 +114,20 @@ export const parse = (text: string): Result.Result<SentencePiece.Model, Tokenize
     const at = differs >= 0 ? differs : merges.length
     return fail(
       `$.model.merges[${at}]`,
-      `${JSON.stringify(merges[at] ?? null)} where the pieces' scores would put ${JSON.stringify(again[at] ?? null)}: ` +
+      `${JSON.stringify(merges[at] ?? null)} where the pieces' scores would put ` +
+        `${JSON.stringify(again[at] ?? null)}: ` +
         "the list is not that of a vocabulary ordered by scores"
     )
   }
   return SentencePiece.make(
     pieces,
-    { ...SentencePiece.defaultTrainer, modelType: "bpe", vocabSize: pieces.length, byteFallback, ...specialNames(pieces, model.unk_token) },
+    {
+      ...SentencePiece.defaultTrainer,
+      modelType: "bpe",
+      vocabSize: pieces.length,
+      byteFallback,
+      ...specialNames(pieces, model.unk_token)
+    },
     { ...SentencePiece.identityNormalizer, addDummyPrefix }
   )
 }
@@ -141,7 +153,10 @@ const idsOf = (
   const all = [...Object.entries(vocab), ...added.map((token) => [token.content, token.id] as const)]
   const count = new Set(all.map(([text]) => text)).size
   for (const [text, id] of all) {
-    if (id < 0 || id >= count) return fail("$.model.vocab", `id ${id} of ${JSON.stringify(text)} is not between 0 and ${count - 1}`)
+    if (id < 0 || id >= count) return fail(
+      "$.model.vocab",
+      `id ${id} of ${JSON.stringify(text)} is not between 0 and ${count - 1}`
+    )
     if (texts[id] !== undefined && texts[id] !== text) {
       return fail("$.model.vocab", `id ${id} is given to ${JSON.stringify(texts[id])} and to ${JSON.stringify(text)}`)
     }
@@ -175,14 +190,25 @@ const scoresOf = (
   return scores
 }
 
-/** Every split of every piece into two, in Hugging Face's order: by score, then by the characters left, then right, longest first. */
+/** A piece in two; lengths in characters. */
+interface Split {
+  readonly left: string
+  readonly right: string
+  readonly leftLength: number
+  readonly rightLength: number
+}
+
+/**
+ * Every split of every piece into two, in Hugging Face's order: by score, then by the characters left, then right,
+ * longest first.
+ */
 const mergesOf = (pieces: ReadonlyArray<SentencePiece.Piece>): ReadonlyArray<readonly [string, string]> => {
   const idOf = new Map(pieces.map((piece, id) => [piece.text, id]))
-  const found: Array<{ left: string; right: string; score: number; leftLength: number; rightLength: number; order: number }> = []
+  const found: Array<Split & { readonly score: number; readonly order: number }> = []
   for (const { score, text, type } of pieces) {
     if (type !== "normal") continue
     const characters = [...text]
-    const splits: Array<{ left: string; right: string; leftLength: number; rightLength: number }> = []
+    const splits: Array<Split> = []
     for (let at = characters[0]!.length, count = 1; count < characters.length; at += characters[count++]!.length) {
       const left = text.slice(0, at)
       const right = text.slice(at)
@@ -193,7 +219,9 @@ const mergesOf = (pieces: ReadonlyArray<SentencePiece.Piece>): ReadonlyArray<rea
     splits.sort((a, b) => idOf.get(a.left)! - idOf.get(b.left)! || idOf.get(a.right)! - idOf.get(b.right)!)
     for (const split of splits) found.push({ ...split, score, order: found.length })
   }
-  found.sort((a, b) => b.score - a.score || b.leftLength - a.leftLength || b.rightLength - a.rightLength || a.order - b.order)
+  found.sort(
+    (a, b) => b.score - a.score || b.leftLength - a.leftLength || b.rightLength - a.rightLength || a.order - b.order
+  )
   return found.map(({ left, right }) => [left, right])
 }
 
@@ -202,14 +230,22 @@ export const print = (model: SentencePiece.Model): Result.Result<string, Tokeniz
   const { normalizer, pieces, trainer } = model
   const { addDummyPrefix, charsmap, escapeWhitespaces, removeExtraWhitespaces } = normalizer
   if (charsmap.length > 0 || removeExtraWhitespaces || !escapeWhitespaces || trainer.treatWhitespaceAsSuffix) {
-    return fail("$.normalizer", "the model rewrites text by more than Llama's rule, U+2581 for each space and one in front")
+    return fail(
+      "$.normalizer",
+      "the model rewrites text by more than Llama's rule, U+2581 for each space and one in front"
+    )
   }
   if (trainer.modelType !== "bpe") return fail("$.model.type", `the model is ${trainer.modelType}, not byte-pair`)
   const unused = pieces.findIndex((piece) => piece.type === "unused")
   if (unused >= 0) return fail("$.model.vocab", `piece ${unused} is of type unused, which Hugging Face does not have`)
   const added = pieces.flatMap(({ text, type }, id) =>
     type === "unknown" || type === "control" || type === "user-defined"
-      ? [{ id, content: text, single_word: false, lstrip: false, rstrip: false, normalized: false, special: type !== "user-defined" }]
+      ? [
+        {
+          id, content: text, single_word: false, lstrip: false, rstrip: false, normalized: false,
+          special: type !== "user-defined"
+        }
+      ]
       : []
   )
   const bos = trainer.bosPiece

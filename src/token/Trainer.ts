@@ -1,13 +1,16 @@
 /**
- * Training a SentencePiece byte-pair model: from text to a vocabulary, the same pieces in the same order as SentencePiece.
+ * Training a SentencePiece byte-pair model: from text to a vocabulary, the same pieces in the same order as
+ * SentencePiece.
  *
  *     vocabulary = <unk> <s> </s> · 256 bytes · merged pieces, best first · single characters, most frequent first
  *
- * From     Llama 2 §2.2 (byte-pair encoding, digits split, bytes for unknown characters, 32 000 pieces); the options are those in the
- *          trainer field of Llama's own `tokenizer.model`; google/sentencepiece, `src/trainer_interface.cc`.
- * Checked  token/Trainer (SentencePiece's unit goldens; 664 merges of a novel by checksum), parity/tokenizer (the library, piece for piece).
- * Departs  Meta gave the 16 whitespace-only pieces of Llama a score of −10⁹ after training; SentencePiece and Cria do not.
- *          Characters that are required but do not occur are kept (SentencePiece aborts).
+ * From     Llama 2 §2.2 (byte-pair encoding, digits split, bytes for unknown characters, 32 000 pieces); the options
+ *          are those in the trainer field of Llama's own `tokenizer.model`; google/sentencepiece,
+ *          `src/trainer_interface.cc`.
+ * Checked  token/Trainer (SentencePiece's unit goldens; 664 merges of a novel by checksum), parity/tokenizer (the
+ *          library, piece for piece).
+ * Departs  Meta gave the 16 whitespace-only pieces of Llama a score of −10⁹ after training; SentencePiece and Cria do
+ *          not. Characters that are required but do not occur are kept (SentencePiece aborts).
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
@@ -21,7 +24,10 @@ import * as WordCounts from "./WordCounts.ts"
 export interface Options {
   /** Pieces in all, met exactly. */
   readonly vocabSize: number
-  /** The share of the corpus, by character, whose characters become pieces; rarer ones are left to the bytes. 0 < share ≤ 1. */
+  /**
+   * The share of the corpus, by character, whose characters become pieces; rarer ones are left to the bytes. 0 < share
+   * ≤ 1.
+   */
   readonly characterCoverage: number
   /** Characters that become pieces however rare. */
   readonly requiredCharacters: string
@@ -56,7 +62,10 @@ export const llama = (vocabSize: number): Options => ({
   userDefinedSymbols: []
 })
 
-/** A trained model, and what it was trained on. Save `model` with `Tokenizer.saveModel`, use it with `Tokenizer.fromModel`. */
+/**
+ * A trained model, and what it was trained on. Save `model` with `Tokenizer.saveModel`, use it with
+ * `Tokenizer.fromModel`.
+ */
 export interface Trained {
   readonly model: SentencePiece.Model
   readonly statistics: Statistics
@@ -86,7 +95,8 @@ export class VocabSizeError extends Schema.TaggedError<VocabSizeError>()("VocabS
 }) {
   override get message() {
     return `tokenizer training: a vocabulary of ${this.vocabSize} pieces cannot be met\n  ` +
-      `${this.reserved} reserved pieces (unknown, beginning, end, symbols, bytes) + ${this.characters} characters = at least ${this.least}` +
+      `${this.reserved} reserved pieces (unknown, beginning, end, symbols, bytes) + ${this.characters} characters ` +
+      `= at least ${this.least}` +
       (this.most === undefined ? "" : `; this text has pairs for at most ${this.most}`) + "\n  " +
       (this.most === undefined
         ? "raise vocabSize, or lower characterCoverage so that fewer characters need a piece"
@@ -99,7 +109,8 @@ export class TrainerOptionsError extends Schema.TaggedError<TrainerOptionsError>
   problems: Schema.Array(Schema.String)
 }) {
   override get message() {
-    return `tokenizer training: options cannot be used${this.problems.map((problem) => `\n  ${problem}`).join("")}\n  ` +
+    const problems = this.problems.map((problem) => `\n  ${problem}`).join("")
+    return `tokenizer training: options cannot be used${problems}\n  ` +
       "begin with Trainer.llama(vocabSize) and change one field at a time"
   }
 }
@@ -108,10 +119,15 @@ export class TrainerOptionsError extends Schema.TaggedError<TrainerOptionsError>
 export type TrainerError = VocabSizeError | TrainerOptionsError | SentencePiece.SentencePieceError
 
 /**
- * Trains on a stream of documents (`Stream.fromIterable` for what is in memory). Each line of a document counts by itself, as
- * SentencePiece reads files. Memory grows with the number of different words only.
+ * Trains on a stream of documents (`Stream.fromIterable` for what is in memory). Each line of a document counts by
+ * itself, as SentencePiece reads files. Memory grows with the number of different words only.
  */
-export const train = <E, R>(documents: Stream.Stream<string, E, R>, options: Options): Effect.Effect<Trained, E | TrainerError, R> =>
+export const train = <E, R>(
+  documents: Stream.Stream<string,
+    E,
+    R>,
+  options: Options
+): Effect.Effect<Trained, E | TrainerError, R> =>
   Effect.gen(function*() {
     const reserved = yield* Effect.fromResult(reservedPieces(options))
     const counts = wordCounts(options, reserved)
@@ -149,7 +165,9 @@ const reservedPieces = (options: Options): Result.Result<ReadonlyArray<SentenceP
   const { characterCoverage, maxPieceLength, maxSentenceLength, vocabSize } = options
   const problems = [
     ...Number.isInteger(vocabSize) && vocabSize > 0 ? [] : [`vocabSize ${vocabSize} is not a positive whole number`],
-    ...characterCoverage > 0 && characterCoverage <= 1 ? [] : [`characterCoverage ${characterCoverage} is not above 0 and at most 1`],
+    ...characterCoverage > 0 && characterCoverage <= 1 ? [] : [
+      `characterCoverage ${characterCoverage} is not above 0 and at most 1`
+    ],
     ...Number.isInteger(maxPieceLength) && maxPieceLength >= 1 && maxPieceLength <= 512
       ? []
       : [`maxPieceLength ${maxPieceLength} is not a whole number from 1 to 512`],
@@ -186,7 +204,9 @@ const fromCounts = (
       distinctWords: counts.distinct(),
       merges: merges.length,
       characters: characters.length,
-      rareCharacters: [...frequencies.keys()].filter((character) => character !== TAB).length - characters.filter((c) => frequencies.has(c)).length
+      rareCharacters: [...frequencies.keys()].filter(
+        (character) => character !== TAB
+      ).length - characters.filter((c) => frequencies.has(c)).length
     }
   }))
 }
@@ -206,13 +226,22 @@ const characterFrequencies = (counts: WordCounts.WordCounts): Map<number, number
 }
 
 /**
- * The characters that become pieces, most frequent first: required ones, then others until their share of the text reaches the
- * coverage. The share is rounded to float32, as in SentencePiece: with shares such as 0.99995 that decides about characters.
+ * The characters that become pieces, most frequent first: required ones, then others until their share of the text
+ * reaches the coverage. The share is rounded to float32, as in SentencePiece: with shares such as 0.99995 that decides
+ * about characters.
  */
 const coveredCharacters = (frequencies: ReadonlyMap<number, number>, options: Options): ReadonlyArray<number> => {
   const byFrequency = (a: number, b: number) => (frequencies.get(b) ?? 0) - (frequencies.get(a) ?? 0) || a - b
-  const required = new Set(Array.from(options.requiredCharacters, (character) => character.codePointAt(0)!).filter((codePoint) => codePoint !== 0))
-  const ordered = [...[...required].sort(byFrequency), ...[...frequencies.keys()].filter((codePoint) => !required.has(codePoint)).sort(byFrequency)]
+  const required = new Set(
+    Array.from(
+      options.requiredCharacters,
+      (character) => character.codePointAt(0)!
+    ).filter((codePoint) => codePoint !== 0)
+  )
+  const ordered = [
+    ...[...required].sort(byFrequency),
+    ...[...frequencies.keys()].filter((codePoint) => !required.has(codePoint)).sort(byFrequency)
+  ]
   const total = [...frequencies.values()].reduce((sum, count) => sum + count, 0)
   const enough = Math.fround(options.characterCoverage)
   const covered: Array<number> = []

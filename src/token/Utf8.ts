@@ -5,10 +5,14 @@
  *
  * From     google/sentencepiece, `src/util.cc` (DecodeUTF8).
  * Checked  token/Utf8 (the documented malformed sequences; agreement with the platform's decoder on valid text).
- * Departs  the web platform's `TextDecoder` gives one U+FFFD for a truncated character (its "maximal subpart"), SentencePiece one for each byte.
+ * Departs  the web platform's `TextDecoder` gives one U+FFFD for a truncated character (its "maximal subpart"),
+ *          SentencePiece one for each byte.
  */
 
-/** The length in bytes, 1 to 4, of the character that begins at `at`; 0 where none does, be it malformed or cut off by `end`. */
+/**
+ * The length in bytes, 1 to 4, of the character that begins at `at`; 0 where none does, be it malformed or cut off by
+ * `end`.
+ */
 export const characterLength = (bytes: Uint8Array, at: number, end: number): number => {
   const lead = bytes[at]!
   if (lead < 0x80) return 1
@@ -34,7 +38,9 @@ const prefixLength = (bytes: Uint8Array, at: number, end: number): number => {
   return count
 }
 
-/** Whether `bytes[at, end)` could be completed to one character by more bytes: a streaming decoder must wait for them. */
+/**
+ * Whether `bytes[at, end)` could be completed to one character by more bytes: a streaming decoder must wait for them.
+ */
 export const isIncomplete = (bytes: Uint8Array, at: number, end: number): boolean => {
   const lead = bytes[at]!
   if (lead < 0xc2 || lead > 0xf4) return false
@@ -87,10 +93,13 @@ export const textByteCount = (text: string): number => {
   return count
 }
 
+/** The marks of a lead byte, by the number of bytes. */
+const leads = [0, 0, 0xc0, 0xe0, 0xf0]
+
 /** The byte `index` of the UTF-8 form of `codePoint`, whose length is {@link byteCount}. */
 export const byteOf = (codePoint: number, index: number): number => {
   const count = byteCount(codePoint)
   if (count === 1) return codePoint
   const six = (codePoint >> (6 * (count - 1 - index))) & 0x3f
-  return index > 0 ? 0x80 | six : count === 2 ? 0xc0 | (codePoint >> 6) : count === 3 ? 0xe0 | (codePoint >> 12) : 0xf0 | (codePoint >> 18)
+  return index > 0 ? 0x80 | six : leads[count]! | six
 }

@@ -1,14 +1,15 @@
 /**
  * How often each word occurs: all that training needs of a corpus, in memory linear in the number of different words.
  *
- * A *word* here is a stretch of text in which pieces may form: it begins with its spaces (as U+2581), and ends wherever no piece may
- * reach across, be it a space, a digit or another script.
+ * A *word* here is a stretch of text in which pieces may form: it begins with its spaces (as U+2581), and ends wherever
+ * no piece may reach across, be it a space, a digit or another script.
  *
- * From     google/sentencepiece, `src/trainer_interface.cc` (LoadSentences, SplitSentencesByWhitespace, IsValidSentencePiece).
+ * From     google/sentencepiece, `src/trainer_interface.cc` (LoadSentences, SplitSentencesByWhitespace,
+ *          IsValidSentencePiece).
  * Checked  token/WordCounts (the counts by a direct definition); token/Trainer.
  * Departs  cuts words at once where SentencePiece forbids pieces later; the counts of pairs are the same.
  */
-import { ANY, scriptOf } from "./Script.ts"
+import { ANY, isDigit, scriptOf } from "./Script.ts"
 import * as Utf8 from "./Utf8.ts"
 
 /** What decides where words end. */
@@ -53,8 +54,6 @@ const BOUNDARY = 0x09
 const SPACES = 1
 const ALONE = 2
 const SCRIPTS = 3
-
-const isDigit = (codePoint: number) => (codePoint >= 0x30 && codePoint <= 0x39) || (codePoint >= 0xff10 && codePoint <= 0xff19)
 
 /** Begins a count. */
 export const make = (cuts: Cuts): WordCounts => {
@@ -137,7 +136,9 @@ const boundaryPattern = (boundaries: ReadonlyArray<string>): RegExp | undefined 
   // U+0020 is not in normalised text, so a symbol that contains it is in none either.
   const longestFirst = boundaries.filter((text) => !text.includes(" ")).sort((a, b) => b.length - a.length)
   if (longestFirst.length === 0) return undefined
-  const escaped = longestFirst.map((text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&").replaceAll("\u2581", "[ \u2581]"))
+  const escaped = longestFirst.map(
+    (text) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, "\\$&").replaceAll("\u2581", "[ \u2581]")
+  )
   return new RegExp(escaped.join("|"), "g")
 }
 
@@ -167,7 +168,10 @@ const wordTable = () => {
         return
       }
     }
-    if (poolUsed + length > pool.length) pool = copied(new Uint16Array(Math.max(pool.length * 2, poolUsed + length)), pool)
+    if (poolUsed + length > pool.length) pool = copied(
+      new Uint16Array(Math.max(pool.length * 2, poolUsed + length)),
+      pool
+    )
     if (used === counts.length) counts = copied(new Float64Array(used * 2), counts)
     pool.set(word.subarray(0, length), poolUsed)
     slots[slot] = hash

@@ -49,7 +49,10 @@ describe("Protobuf", () => {
         const [outer, last, packed, packedFloats] = read(bytes)
         const inner = Result.getOrThrow(Protobuf.fields(bytes, outer!.from, outer!.end))
         assert.deepStrictEqual(inner.map((field) => field.number), [2, 3, 5])
-        assert.strictEqual(new TextDecoder("utf-8", { ignoreBOM: true }).decode(Protobuf.payload(bytes, inner[0]!)), Buffer.from(text).toString())
+        assert.strictEqual(
+          new TextDecoder("utf-8", { ignoreBOM: true }).decode(Protobuf.payload(bytes, inner[0]!)),
+          Buffer.from(text).toString()
+        )
         const [innermost] = Result.getOrThrow(Protobuf.fields(bytes, inner[1]!.from, inner[1]!.end))
         assert.deepStrictEqual(Protobuf.payload(bytes, innermost!), blob)
         assert.strictEqual(Protobuf.float32(bytes, inner[2]!), single)
@@ -69,7 +72,9 @@ describe("Protobuf", () => {
       Protobuf.writeText(w, 2, "testing")
       Protobuf.writeDouble(w, 19_999, 1.5)
     })
-    const copy = write((w) => read(bytes).forEach((field) => Protobuf.writeRaw(w, bytes.subarray(field.start, field.end))))
+    const copy = write(
+      (w) => read(bytes).forEach((field) => Protobuf.writeRaw(w, bytes.subarray(field.start, field.end)))
+    )
     assert.deepStrictEqual(copy, bytes)
   })
 
@@ -86,12 +91,17 @@ describe("Protobuf", () => {
     for (const size of [0, 1, 126, 127, 128, 16_382, 16_383, 16_384, 2_097_152]) {
       const bytes = write((w) => Protobuf.writeMessage(w, 1, () => Protobuf.writeRaw(w, new Uint8Array(size).fill(7))))
       const [field] = read(bytes)
-      assert.deepStrictEqual([field!.end - field!.from, bytes[field!.from], bytes.at(-1)], size === 0 ? [0, undefined, 0] : [size, 7, 7])
+      assert.deepStrictEqual(
+        [field!.end - field!.from, bytes[field!.from], bytes.at(-1)],
+        size === 0 ? [0, undefined, 0] : [size, 7, 7]
+      )
     }
   })
 
   it("text of 127 and 128 bytes, ASCII or not, gets the right length", () => {
-    for (const text of ["a".repeat(127), "a".repeat(128), "é".repeat(63), "é".repeat(64), "é".repeat(127), "ab€".repeat(40)]) {
+    for (const text of [
+      "a".repeat(127), "a".repeat(128), "é".repeat(63), "é".repeat(64), "é".repeat(127), "ab€".repeat(40)
+    ]) {
       const bytes = write((w) => Protobuf.writeText(w, 1, text))
       assert.strictEqual(new TextDecoder().decode(Protobuf.payload(bytes, read(bytes)[0]!)), text)
     }

@@ -56,7 +56,11 @@ describe(`Tokenizer, against SentencePiece ${fixture.sentencepiece}`, () => {
         } else {
           assert.strictEqual(codec.decode(given[1]), given[2], `decode ${given[1].join(" ")}`)
           const decoder = codec.streamDecoder()
-          assert.strictEqual(given[1].map(decoder.push).join("") + decoder.end(), given[2], `stream ${given[1].join(" ")}`)
+          assert.strictEqual(
+            given[1].map(decoder.push).join("") + decoder.end(),
+            given[2],
+            `stream ${given[1].join(" ")}`
+          )
         }
       }
     })

@@ -31,7 +31,12 @@ describe("Agenda", () => {
 
   it("holds places and ranks as large as any text and vocabulary", () => {
     const agenda = Agenda.make(1 << 21)
-    const entries: ReadonlyArray<readonly [number, number]> = [[2_097_151, 2_147_483_646], [2_097_151, 5], [0, 7], [2_097_150, 2_147_483_646]]
+    const entries: ReadonlyArray<readonly [number, number]> = [
+      [2_097_151, 2_147_483_646],
+      [2_097_151, 5],
+      [0, 7],
+      [2_097_150, 2_147_483_646]
+    ]
     for (const [rank, place] of entries) agenda.push(rank, place)
     const popped = []
     while (agenda.pop()) popped.push([agenda.rank, agenda.place])

@@ -4,14 +4,15 @@ import type * as SentencePiece from "../../src/token/SentencePiece.ts"
 import { codecOf, modelOf, pieces, text, wellFormed } from "./vocabularies.ts"
 
 /**
- * The algorithm as SentencePiece states it, on strings and without any of ours: user-defined pieces are cut out, all pairs queue up by
- * (score, place), stale ones are told by their length, unused pieces fall apart into the parts they were last queued with.
+ * The algorithm as SentencePiece states it, on strings and without any of ours: user-defined pieces are cut out, all
+ * pairs queue up by (score, place), stale ones are told by their length, unused pieces fall apart into the parts they
+ * were last queued with.
  */
 const reference = (model: SentencePiece.Model, input: string): Array<number> => {
   if (input === "") return []
   const normalized = ("\u2581" + wellFormed(input)).replaceAll(" ", "\u2581")
   const idOf = new Map(model.pieces.flatMap((piece, id) =>
-    piece.type === "normal" || piece.type === "unused" || piece.type === "user-defined" ? [[piece.text, id] as const] : []
+    ["normal", "unused", "user-defined"].includes(piece.type) ? [[piece.text, id] as const] : []
   ))
   const userDefined = model.pieces.filter((piece) => piece.type === "user-defined").map((piece) => piece.text)
     .sort((a, b) => b.length - a.length)
@@ -62,7 +63,10 @@ const reference = (model: SentencePiece.Model, input: string): Array<number> => 
 }
 
 const agrees = (types: ReadonlyArray<SentencePiece.PieceType>) =>
-  fc.assert(fc.property(pieces(types), fc.boolean(), fc.array(text, { minLength: 1, maxLength: 4 }), (pieces, byteFallback, texts) => {
+  fc.assert(fc.property(pieces(types), fc.boolean(), fc.array(
+    text,
+    { minLength: 1, maxLength: 4 }
+  ), (pieces, byteFallback, texts) => {
     const model = modelOf(pieces, byteFallback)
     const { encode } = codecOf(model)
     // Each text twice: the second time the words are remembered.
@@ -72,7 +76,9 @@ const agrees = (types: ReadonlyArray<SentencePiece.PieceType>) =>
 const normal = (text: string, score: number): SentencePiece.Piece => ({ text, score, type: "normal" })
 
 /** SentencePiece's own unit tests for encoding, whose vocabulary lacks some of the characters it merges. */
-const unit = [normal("ab", 0), normal("cd", -0.1), normal("abc", -0.2), normal("a", -0.3), normal("b", -0.4), normal("c", -0.5)]
+const unit = [
+  normal("ab", 0), normal("cd", -0.1), normal("abc", -0.2), normal("a", -0.3), normal("b", -0.4), normal("c", -0.5)
+]
 const views = (pieces: ReadonlyArray<SentencePiece.Piece>, input: string) => {
   const model = modelOf(pieces, false, { addDummyPrefix: false })
   return [...codecOf(model).encode(input)].map((id) => model.pieces[id]!.text).join(" ")
@@ -80,12 +86,21 @@ const views = (pieces: ReadonlyArray<SentencePiece.Piece>, input: string) => {
 
 describe("BytePair", () => {
   it("agrees with the plain algorithm on normal pieces", () => agrees(["normal"]))
-  it("agrees with the plain algorithm where pieces are user-defined", () => agrees(["normal", "normal", "user-defined"]))
+  it(
+    "agrees with the plain algorithm where pieces are user-defined",
+    () => agrees(["normal", "normal", "user-defined"])
+  )
   it("agrees with the plain algorithm where pieces are unused", () => agrees(["normal", "unused"]))
   it("agrees with the plain algorithm on all kinds together", () => agrees(["normal", "unused", "user-defined"]))
 
   it("agrees with itself on stretches longer than a heap, whatever the memory of words", () => {
-    const model = modelOf([normal("aa", -1), normal("aaa", -1), normal("aaaa", -2), normal("ab", -1), normal("ba", 0), normal("a", -9), normal("b", -9)], true)
+    const model = modelOf(
+      [
+        normal("aa", -1), normal("aaa", -1), normal("aaaa", -2), normal("ab", -1), normal("ba", 0), normal("a", -9),
+        normal("b", -9)
+      ],
+      true
+    )
     const { encode } = codecOf(model)
     fc.assert(fc.property(fc.string({ unit: fc.constantFrom("a", "b"), minLength: 41, maxLength: 300 }), (input) => {
       assert.deepStrictEqual([...encode(input)], reference(model, input))
@@ -101,7 +116,10 @@ describe("BytePair", () => {
   })
 
   it("forgets words when its memory is full, and nothing else", () => {
-    const model = modelOf([normal("a", -2), normal("b", -2), normal("ab", 0), normal("\u2581", -3), normal("\u2581a", -1)], true)
+    const model = modelOf(
+      [normal("a", -2), normal("b", -2), normal("ab", 0), normal("\u2581", -3), normal("\u2581a", -1)],
+      true
+    )
     const { encode } = codecOf(model)
     const words = Array.from({ length: 200_000 }, (_, i) => i.toString(2).replaceAll("0", "a").replaceAll("1", "b"))
     const fresh = codecOf(model)
@@ -112,7 +130,12 @@ describe("BytePair", () => {
   })
 
   it("stays near linear on a million characters without a place to cut", () => {
-    const { encode } = codecOf(modelOf([normal("aa", -1), normal("aaa", -2), normal("a", -3), normal("\u2581\u2581", -1), normal("\u2581", -2)], true))
+    const { encode } = codecOf(
+      modelOf(
+        [normal("aa", -1), normal("aaa", -2), normal("a", -3), normal("\u2581\u2581", -1), normal("\u2581", -2)],
+        true
+      )
+    )
     assert.strictEqual(encode("a".repeat(1_000_000)).length, 500_001)
     assert.strictEqual(encode(" ".repeat(999_999)).length, 500_000)
     assert.strictEqual(encode("🙂".repeat(250_000)).length, 1_000_001)

@@ -2,7 +2,12 @@ import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
 import * as Merges from "../../src/token/Merges.ts"
 
-const rules: Merges.Rules = { maxPieceLength: 5, allowWhitespaceOnlyPieces: true, splitDigits: true, splitByUnicodeScript: true }
+const rules: Merges.Rules = {
+  maxPieceLength: 5,
+  allowWhitespaceOnlyPieces: true,
+  splitDigits: true,
+  splitByUnicodeScript: true
+}
 const SPACE = "\u2581"
 
 const isDigit = (character: string) => /[0-9０-９]/.test(character)
@@ -23,10 +28,14 @@ const isValid = (text: string, rules: Merges.Rules): boolean => {
 const byBytes = (a: string, b: string) => Buffer.compare(Buffer.from(a), Buffer.from(b))
 
 /**
- * SentencePiece's trainer in its plainest form, for corpora so small that every pair is active: count all pairs afresh for each
- * piece; a pair once seen stays a candidate, even when nothing is left of it.
+ * SentencePiece's trainer in its plainest form, for corpora so small that every pair is active: count all pairs afresh
+ * for each piece; a pair once seen stays a candidate, even when nothing is left of it.
  */
-const reference = (words: ReadonlyArray<readonly [string, number]>, rules: Merges.Rules, limit: number): Array<string> => {
+const reference = (
+  words: ReadonlyArray<readonly [string, number]>,
+  rules: Merges.Rules,
+  limit: number
+): Array<string> => {
   const texts = words.map(([word, count]) => ({ symbols: [...word].map((c) => c === "?" ? "" : c), count }))
   const seen = new Map<string, readonly [string, string]>()
   const done = new Set<string>()
@@ -45,7 +54,9 @@ const reference = (words: ReadonlyArray<readonly [string, number]>, rules: Merge
       }
     }
     const [best] = [...seen].filter(([pair]) => !done.has(pair)).sort(([a, [al, ar]], [b, [bl, br]]) =>
-      (counts.get(b) ?? 0) - (counts.get(a) ?? 0) || [...al + ar].length - [...bl + br].length || byBytes(al + ar, bl + br)
+      (counts.get(b) ?? 0) - (counts.get(a) ?? 0) ||
+      [...al + ar].length - [...bl + br].length ||
+      byBytes(al + ar, bl + br)
     )
     if (best === undefined) break
     const [pair, [left, right]] = best
@@ -73,7 +84,13 @@ const learned = (words: ReadonlyArray<readonly [string, number]>, rules: Merges.
 
 describe("Merges", () => {
   it("learns what the plain algorithm learns, in the same order", () => {
-    const word = fc.string({ unit: fc.constantFrom("a", "a", "b", "é", "ж", "1", "?", SPACE, "\u{1f999}", "\ufb01"), minLength: 1, maxLength: 9 })
+    const word = fc.string(
+      {
+        unit: fc.constantFrom("a", "a", "b", "é", "ж", "1", "?", SPACE, "\u{1f999}", "\ufb01"),
+        minLength: 1,
+        maxLength: 9
+      }
+    )
     fc.assert(fc.property(
       fc.uniqueArray(fc.tuple(word, fc.integer({ min: 1, max: 4 })), { selector: ([word]) => word, maxLength: 12 }),
       fc.record({
@@ -96,7 +113,10 @@ describe("Merges", () => {
   })
 
   it("runs of one letter count their overlaps, and merge from the left", () => {
-    assert.deepStrictEqual([...learned([["aaaaa", 1], ["ab", 3]], rules, 10)], reference([["aaaaa", 1], ["ab", 3]], rules, 10))
+    assert.deepStrictEqual(
+      [...learned([["aaaaa", 1], ["ab", 3]], rules, 10)],
+      reference([["aaaaa", 1], ["ab", 3]], rules, 10)
+    )
     assert.strictEqual(learned([["aaaaa", 1], ["ab", 3]], rules, 1)[0], "aa")
   })
 

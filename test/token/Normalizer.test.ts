@@ -59,7 +59,9 @@ describe("Normalizer", () => {
   })
 
   it("refuses rules that are cut off", () => {
-    const refused = (charsmap: Uint8Array) => Result.getOrThrow(Result.flip(Normalizer.make({ ...llama, charsmap }, false, [])))
+    const refused = (charsmap: Uint8Array) => Result.getOrThrow(
+      Result.flip(Normalizer.make({ ...llama, charsmap }, false, []))
+    )
     assert.strictEqual(refused(rules.subarray(0, 100)), "precompiled_charsmap of 100 bytes claims a trie of 2048 bytes")
     assert.strictEqual(refused(rules.subarray(0, 3)), "precompiled_charsmap of 3 bytes claims a trie of -1 bytes")
   })

@@ -16,7 +16,10 @@ const bytesOf = (body: (w: Protobuf.Writer) => void): Uint8Array => {
   return Protobuf.written(w)
 }
 
-const problemsOf = (pieces: ReadonlyArray<SentencePiece.Piece>, trainer: Partial<SentencePiece.TrainerSpecification> = {}) =>
+const problemsOf = (
+  pieces: ReadonlyArray<SentencePiece.Piece>,
+  trainer: Partial<SentencePiece.TrainerSpecification> = {}
+) =>
   Result.getOrThrow(Result.flip(SentencePiece.make(
     pieces,
     { ...SentencePiece.defaultTrainer, modelType: "bpe", ...trainer },
@@ -24,10 +27,17 @@ const problemsOf = (pieces: ReadonlyArray<SentencePiece.Piece>, trainer: Partial
   ))).problems.map(({ problem }) => problem)
 
 const sample = modelOf(
-  [{ text: "\u2581the", score: -1.5, type: "normal" }, { text: "<sep>", score: 0, type: "user-defined" }, { text: "🦙", score: -0, type: "unused" }],
+  [
+    { text: "\u2581the", score: -1.5, type: "normal" },
+    { text: "<sep>", score: 0, type: "user-defined" },
+    { text: "🦙", score: -0, type: "unused" }
+  ],
   true,
   {},
-  { unkSurface: "?", requiredCharacters: "äé", controlSymbols: ["<a>", "<b>"], userDefinedSymbols: ["<sep>"], vocabSize: 262 }
+  {
+    unkSurface: "?", requiredCharacters: "äé", controlSymbols: ["<a>", "<b>"], userDefinedSymbols: ["<sep>"],
+    vocabSize: 262
+  }
 )
 
 describe("SentencePiece", () => {
@@ -76,8 +86,12 @@ describe("SentencePiece", () => {
     })
     const model = Result.getOrThrow(SentencePiece.parse(extended))
     assert.strictEqual(model.bytes, extended)
-    const replaced = Result.getOrThrow(SentencePiece.withPieces(model, [...model.pieces, { text: "new", score: -9, type: "normal" }]))
-    const numbers = Result.getOrThrow(Protobuf.fields(replaced.bytes)).map((field) => field.number).filter((number) => number !== 1)
+    const replaced = Result.getOrThrow(
+      SentencePiece.withPieces(model, [...model.pieces, { text: "new", score: -9, type: "normal" }])
+    )
+    const numbers = Result.getOrThrow(
+      Protobuf.fields(replaced.bytes)
+    ).map((field) => field.number).filter((number) => number !== 1)
     assert.deepStrictEqual(numbers, [200, 2, 3, 4])
     assert.deepStrictEqual(replaced.pieces.at(-1), { text: "new", score: -9, type: "normal" })
     assert.deepStrictEqual(replaced.trainer, model.trainer)
@@ -92,12 +106,17 @@ describe("SentencePiece", () => {
     )))
     assert.deepStrictEqual(bare.pieces, [{ text: "<unk>", score: 0, type: "unknown" }])
     assert.deepStrictEqual(bare.trainer, SentencePiece.defaultTrainer)
-    assert.deepStrictEqual(bare.normalizer, { ...SentencePiece.identityNormalizer, name: "", removeExtraWhitespaces: true })
+    assert.deepStrictEqual(
+      bare.normalizer,
+      { ...SentencePiece.identityNormalizer, name: "", removeExtraWhitespaces: true }
+    )
   })
 
   it("says every problem of a vocabulary", () => {
     const normal = (text: string, score = 0): SentencePiece.Piece => ({ text, score, type: "normal" })
-    assert.deepStrictEqual(problemsOf([normal("a"), normal("a"), normal(""), normal("b", NaN), normal("c", -Infinity)]), [
+    assert.deepStrictEqual(problemsOf(
+      [normal("a"), normal("a"), normal(""), normal("b", NaN), normal("c", -Infinity)]
+    ), [
       "piece 1: \"a\" is already piece 0",
       "piece 2: its text is empty",
       "piece 3: score NaN of \"b\" is not finite, so merges have no order",
@@ -107,7 +126,10 @@ describe("SentencePiece", () => {
     assert.deepStrictEqual(problemsOf([...reserved, { text: "?", score: 0, type: "unknown" }]), [
       "exactly one piece must have type unknown, 2 of 4 have: ids 0, 3"
     ])
-    assert.deepStrictEqual(problemsOf([...reserved, ...bytePieces.filter((_, byte) => byte !== 10 && byte !== 255)], { byteFallback: true }), [
+    assert.deepStrictEqual(problemsOf(
+      [...reserved, ...bytePieces.filter((_, byte) => byte !== 10 && byte !== 255)],
+      { byteFallback: true }
+    ), [
       "byte_fallback needs all 256 byte pieces, 254 are there; missing <0x0A> <0xFF>"
     ])
     assert.deepStrictEqual(problemsOf([...reserved, bytePieces[65]!, { text: "<0xff>", score: 0, type: "byte" }]), [
@@ -136,7 +158,8 @@ describe("SentencePiece", () => {
         "  byte 8: piece 0: field 2 has wire type 2, not 5\n" +
         "  byte 16: trainer (field 2) has wire type 0 where a message has 2\n" +
         "  byte 20: normalizer: field 3 has wire type 5, not 0\n" +
-        "  is it the tokenizer.model of the checkpoint, whole and unchanged? compare its size and checksum with the source"
+        "  is it the tokenizer.model of the checkpoint, whole and unchanged? " +
+        "compare its size and checksum with the source"
     )
     assert.deepStrictEqual(errorOf(new Uint8Array(0)).problems, [
       { offset: 0, problem: "exactly one piece must have type unknown, 0 of 0 have" }
@@ -151,7 +174,9 @@ describe("SentencePiece", () => {
   it("a truncated or mutated file is read or refused with an offset inside it", () => {
     const offsetIsInside = (bytes: Uint8Array) => {
       const result = SentencePiece.parse(bytes)
-      if (Result.isFailure(result)) result.failure.problems.forEach(({ offset }) => assert.isAtMost(offset, bytes.length))
+      if (Result.isFailure(result)) result.failure.problems.forEach(
+        ({ offset }) => assert.isAtMost(offset, bytes.length)
+      )
       return Result.isFailure(result)
     }
     let refused = 0
@@ -171,11 +196,19 @@ describe("SentencePiece", () => {
   it.skipIf(!hasData)("the real Llama 2 file: contents, and byte for byte when rebuilt (needs CRIA_TEST_DATA)", () => {
     const bytes = readData("tokenizer.model")
     const model = llamaModel()
-    assert.strictEqual(createHash("sha256").update(bytes).digest("hex"), "9e556afd44213b6bd1be2b850ebbbd98f5481437a8021afaf58ee7fb1818d347")
-    assert.deepStrictEqual(new Uint8Array(Result.getOrThrow(SentencePiece.withPieces(model, model.pieces)).bytes), bytes)
+    assert.strictEqual(
+      createHash("sha256").update(bytes).digest("hex"),
+      "9e556afd44213b6bd1be2b850ebbbd98f5481437a8021afaf58ee7fb1818d347"
+    )
+    assert.deepStrictEqual(
+      new Uint8Array(Result.getOrThrow(SentencePiece.withPieces(model, model.pieces)).bytes),
+      bytes
+    )
     const count = (type: SentencePiece.PieceType) => model.pieces.filter((piece) => piece.type === type).length
     assert.deepStrictEqual([count("normal"), count("byte"), count("control"), count("unknown")], [31_741, 256, 2, 1])
-    const { byteFallback, characterCoverage, maxPieceLength, splitDigits, allowWhitespaceOnlyPieces, modelType, vocabSize } = model.trainer
+    const {
+      byteFallback, characterCoverage, maxPieceLength, splitDigits, allowWhitespaceOnlyPieces, modelType, vocabSize
+    } = model.trainer
     assert.deepStrictEqual(
       [modelType, vocabSize, byteFallback, splitDigits, allowWhitespaceOnlyPieces, maxPieceLength, characterCoverage],
       ["bpe", 32_000, true, true, true, 16, Math.fround(0.99995)]

@@ -43,7 +43,9 @@ const laws = (name: string, codec: () => Tokenizer.Codec, prefixBytes: number) =
       }), { numRuns: 100 })
     })
     it("bytes of a text encode as the text", () => {
-      fc.assert(fc.property(anyText, (text) => assert.deepStrictEqual(codec().encodeBytes(utf8(text)), codec().encode(text))))
+      fc.assert(
+        fc.property(anyText, (text) => assert.deepStrictEqual(codec().encodeBytes(utf8(text)), codec().encode(text)))
+      )
     })
     it("decoding id by id gives the same text, never half a character", () => {
       fc.assert(fc.property(fc.array(fc.integer({ min: 0, max: codec().vocabSize - 1 }), { maxLength: 60 }), (ids) => {
@@ -71,7 +73,10 @@ if (hasData) laws("Llama 2", llama, 1)
 describe("Tokenizer", () => {
   it("of bytes: 259 ids, id = byte + 3", () => {
     const codec = codecOf(Tokenizer.bytesModel)
-    assert.deepStrictEqual([codec.vocabSize, codec.unkId, codec.bosId, codec.eosId, codec.padId], [259, 0, 1, 2, undefined])
+    assert.deepStrictEqual(
+      [codec.vocabSize, codec.unkId, codec.bosId, codec.eosId, codec.padId],
+      [259, 0, 1, 2, undefined]
+    )
     assert.deepStrictEqual([...codec.encode("a é▁")], [...utf8("a é▁")].map((byte) => byte + 3))
     assert.strictEqual(codec.piece(13), "<0x0A>")
     assert.deepStrictEqual([0, 1, 2, 3].map(codec.byteLength), [5, 0, 0, 1])
@@ -98,7 +103,9 @@ describe("Tokenizer", () => {
 
   it("refuses models that it would encode differently from SentencePiece, with every reason", () => {
     const refused = (model: SentencePiece.Model) => Result.getOrThrow(Result.flip(Tokenizer.fromModel(model)))
-    const unigram = refused(modelOf([], false, { charsmap: Uint8Array.of(9, 0, 0, 0, 1, 2) }, { modelType: "unigram", bosPiece: "<start>" }))
+    const unigram = refused(
+      modelOf([], false, { charsmap: Uint8Array.of(9, 0, 0, 0, 1, 2) }, { modelType: "unigram", bosPiece: "<start>" })
+    )
     assert.instanceOf(unigram, Tokenizer.UnsupportedModelError)
     assert.strictEqual(
       unigram.message,
@@ -119,7 +126,9 @@ describe("Tokenizer", () => {
   })
 
   it("without bytes to fall back on, unknown characters in a row are one <unk>", () => {
-    const codec = codecOf(modelOf([{ text: "a", score: -1, type: "normal" }, { text: "\u2581", score: -2, type: "normal" }], false))
+    const codec = codecOf(
+      modelOf([{ text: "a", score: -1, type: "normal" }, { text: "\u2581", score: -2, type: "normal" }], false)
+    )
     assert.deepStrictEqual([...codec.encode("axyaz z")], [4, 3, 0, 3, 0, 4, 0])
     assert.strictEqual(codec.decode(codec.encode("axa")), "a \u2047 a")
   })
@@ -145,9 +154,14 @@ layer(NodeFileSystem.layer)("Tokenizer files", (it) => {
       yield* files.writeFileString(path, "{ \"version\": \"1.0\" }")
       const error = yield* Effect.flip(Tokenizer.Tokenizer.pipe(Effect.provide(Tokenizer.layerSentencePiece(path))))
       assert.strictEqual(error._tag, "TokenizerFileError")
-      assert.match(error.message, /^\/.*tokenizer\.json: SentencePiece model, 1 problem:\n {2}byte 0: field 15 has wire type 3/)
+      assert.match(
+        error.message,
+        /^\/.*tokenizer\.json: SentencePiece model, 1 problem:\n {2}byte 0: field 15 has wire type 3/
+      )
       yield* files.writeFile(path, modelOf(bytePieces.slice(0, 0), false, {}, { modelType: "char" }).bytes)
-      const unsupported = yield* Effect.flip(Tokenizer.Tokenizer.pipe(Effect.provide(Tokenizer.layerSentencePiece(path))))
+      const unsupported = yield* Effect.flip(
+        Tokenizer.Tokenizer.pipe(Effect.provide(Tokenizer.layerSentencePiece(path)))
+      )
       assert.include(unsupported.message, "its model_type is char")
     }))
 })
@@ -164,15 +178,32 @@ describe.skipIf(!hasData)("Tokenizer, real Llama 2 (needs CRIA_TEST_DATA)", () =
 
   it("edge cases of encoding", () => {
     const cases: ReadonlyArray<readonly [string, string]> = [
-      ["", ""], [" ", "259"], ["  ", "1678"], [" ".repeat(15), "462"], [" ".repeat(16), "462 29871"], [" ".repeat(17), "462 259"],
+      ["", ""], [" ", "259"], ["  ", "1678"], [" ".repeat(15), "462"], [" ".repeat(16), "462 29871"],
+      [" ".repeat(17), "462 259"],
       [" ".repeat(31), "462 462"], [" ".repeat(32), "462 462 29871"], [" ".repeat(64), "462 462 462 462 29871"],
-      [" Hello", "29871 15043"], ["    Hello", "268 15043"], ["Hi  Hello", "6324 29871 15043"], ["Hi   Hello", "6324 259 15043"],
-      ["trailing space ", "25053 2913 29871"], ["trailing  ", "25053 259"], [" ".repeat(11) + "grabbed", "9651 2646 1327 287"],
-      ["grabbed", "2646 1327 287"], [" grabbed", "29871 2646 1327 287"], ["\n", "29871 13"], ["\t", "29871 12"], [" \n", "259 13"],
+      [" Hello", "29871 15043"], ["    Hello", "268 15043"], [
+        "Hi  Hello",
+        "6324 29871 15043"
+      ], ["Hi   Hello", "6324 259 15043"],
+      ["trailing space ", "25053 2913 29871"], ["trailing  ", "25053 259"], [
+        " ".repeat(11) + "grabbed",
+        "9651 2646 1327 287"
+      ],
+      ["grabbed", "2646 1327 287"], [
+        " grabbed",
+        "29871 2646 1327 287"
+      ], ["\n", "29871 13"], ["\t", "29871 12"], [" \n", "259 13"],
       ["\r\n", "6756 13"], ["a\r\nb", "263 30004 13 29890"], ["x     y", "921 268 343"],
-      ["1234567890", "29871 29896 29906 29941 29946 29945 29953 29955 29947 29929 29900"], ["3.14", "29871 29941 29889 29896 29946"],
-      ["１２３", "29871 31936 242 191 149 242 191 150"], ["٣", "29871 220 166"], ["ﬁ", "29871 31017"], ["\u212b", "29871 229 135 174"],
-      ["\u3000", "29871 30358"], ["\u00a0", "20246"], ["\u00c5", "11260"], ["A\u030a", "319 207 141"], ["e\u0301", "321 30103"],
+      [
+        "1234567890",
+        "29871 29896 29906 29941 29946 29945 29953 29955 29947 29929 29900"
+      ], ["3.14", "29871 29941 29889 29896 29946"],
+      [
+        "１２３",
+        "29871 31936 242 191 149 242 191 150"
+      ], ["٣", "29871 220 166"], ["ﬁ", "29871 31017"], ["\u212b", "29871 229 135 174"],
+      ["\u3000", "29871 30358"], ["\u00a0", "20246"], ["\u00c5", "11260"], ["A\u030a", "319 207 141"],
+      ["e\u0301", "321 30103"],
       ["你好", "29871 30919 31076"], ["🙂", "29871 243 162 156 133"], ["🦙Ꙋ", "29871 243 162 169 156 237 156 141"],
       ["\0", "29871 3"], ["1\x002\ufffd3", "29871 29896 3 29906 30140 29941"], ["\ufeffHi", "29871 30143 18567"],
       ["▁", "259"], ["▁Hello", "29871 15043"], [" ▁ ", "268"], ["<s>", "529 29879 29958"], ["<unk>", "529 2960 29958"],
@@ -193,8 +224,12 @@ describe.skipIf(!hasData)("Tokenizer, real Llama 2 (needs CRIA_TEST_DATA)", () =
 
   it("edge cases of decoding", () => {
     const cases: ReadonlyArray<readonly [ReadonlyArray<number>, string]> = [
-      [[1, 15043], "Hello"], [[29871], ""], [[259], " "], [[231, 192, 163], "你"], [[231, 192], "\ufffd\ufffd"], [[258], "\ufffd"],
-      [[195, 131], "\ufffd\ufffd"], [[240, 163, 131], "\ufffd\ufffd\ufffd"], [[15043, 2, 1, 15043], "Hello Hello"], [[0], " \u2047 "],
+      [[1, 15043], "Hello"], [[29871], ""], [[259], " "], [[231, 192, 163], "你"], [[231, 192], "\ufffd\ufffd"],
+      [[258], "\ufffd"],
+      [[195, 131], "\ufffd\ufffd"], [
+        [240, 163, 131],
+        "\ufffd\ufffd\ufffd"
+      ], [[15043, 2, 1, 15043], "Hello Hello"], [[0], " \u2047 "],
       [[243, 162, 15043], "\ufffd\ufffd Hello"], [[13, 15043], "\n Hello"], [[869], "."], [[30112, 869], "ا ."],
       [[29871, 15043], " Hello"], [[1, 29871, 1, 15043], " Hello"], [[231, 1, 192, 163], "\ufffd\ufffd\ufffd"]
     ]
@@ -207,7 +242,10 @@ describe.skipIf(!hasData)("Tokenizer, real Llama 2 (needs CRIA_TEST_DATA)", () =
 
   it("a stream holds back an unfinished character and nothing else", () => {
     const decoder = llama().streamDecoder()
-    assert.deepStrictEqual([1, 15043, 243, 162, 156, 133, 13, 29871].map(decoder.push), ["", "Hello", "", "", "", "🙂", "\n", " "])
+    assert.deepStrictEqual(
+      [1, 15043, 243, 162, 156, 133, 13, 29871].map(decoder.push),
+      ["", "Hello", "", "", "", "🙂", "\n", " "]
+    )
     assert.strictEqual(decoder.end(), "")
     assert.strictEqual(decoder.push(15043), "Hello")
   })
@@ -216,7 +254,8 @@ describe.skipIf(!hasData)("Tokenizer, real Llama 2 (needs CRIA_TEST_DATA)", () =
     const { bos, eos } = Tokenizer
     assert.strictEqual(
       [...llama().encodeSegments([bos, "[INST] Hi [/INST] Hello! ", eos, bos, "[INST] Bye [/INST]"])].join(" "),
-      "1 518 25580 29962 6324 518 29914 25580 29962 15043 29991 29871 2 1 518 25580 29962 2648 29872 518 29914 25580 29962"
+      "1 518 25580 29962 6324 518 29914 25580 29962 15043 29991 29871 2 " +
+        "1 518 25580 29962 2648 29872 518 29914 25580 29962"
     )
   })
 

@@ -24,7 +24,10 @@ describe("TokenizerBin", () => {
     const bytes = printed(modelOf([{ text: "\u2581a", score: -1.5, type: "normal" }], true))
     const text = (from: number, length: number) => new TextDecoder().decode(bytes.subarray(from, from + length))
     assert.deepStrictEqual([...bytes.subarray(0, 12)], [6, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0])
-    assert.deepStrictEqual([text(12, 5), text(25, 5), text(38, 6), text(52, 6)], ["<unk>", "\n<s>\n", "\n</s>\n", "<0x00>"])
+    assert.deepStrictEqual(
+      [text(12, 5), text(25, 5), text(38, 6), text(52, 6)],
+      ["<unk>", "\n<s>\n", "\n</s>\n", "<0x00>"]
+    )
     assert.deepStrictEqual([...bytes.subarray(-10)], [0, 0, 0xc0, 0xbf, 2, 0, 0, 0, 0x20, 0x61])
   })
 
@@ -53,8 +56,12 @@ describe("TokenizerBin", () => {
       copy[at] = to
       return copy
     }
-    const hint = "\n  is it a tokenizer.bin of llama2.c, whole and unchanged? compare its size and checksum with the source"
-    assert.strictEqual(problem(new Uint8Array(3)), `tokenizer.bin, byte 0: 3 bytes are too few for the length of the longest piece${hint}`)
+    const hint = "\n  is it a tokenizer.bin of llama2.c, whole and unchanged? " +
+      "compare its size and checksum with the source"
+    assert.strictEqual(
+      problem(new Uint8Array(3)),
+      `tokenizer.bin, byte 0: 3 bytes are too few for the length of the longest piece${hint}`
+    )
     assert.include(problem(bytes.slice(0, 10)), "byte 4: piece 0 has 6 of the 8 bytes of its score and length")
     assert.include(problem(changed(11, 0x7f)), "byte 8: piece 0 claims 2130706437 bytes; the longest has ")
     assert.include(problem(changed(8, 0)), "byte 8: piece 0 claims 0 bytes")
@@ -67,10 +74,14 @@ describe("TokenizerBin", () => {
     const refusal = (model: SentencePiece.Model) => Result.getOrThrow(Result.flip(TokenizerBin.print(model))).message
     assert.strictEqual(
       refusal(modelOf([], false)),
-      "tokenizer.bin cannot hold this model: ids 0 to 258 must be unknown, <s>, </s> and the 256 bytes, all others normal; it has 3 pieces\n" +
+      "tokenizer.bin cannot hold this model: ids 0 to 258 must be unknown, <s>, </s> and the 256 bytes, " +
+        "all others normal; it has 3 pieces\n" +
         "  save it as tokenizer.model instead, which holds everything"
     )
-    assert.include(refusal(modelOf([{ text: "[SEP]", score: 0, type: "user-defined" }], true)), "piece 259 is user-defined \"[SEP]\"")
+    assert.include(
+      refusal(modelOf([{ text: "[SEP]", score: 0, type: "user-defined" }], true)),
+      "piece 259 is user-defined \"[SEP]\""
+    )
     assert.include(refusal(modelOf([], true, { addDummyPrefix: false })), "llama2.c always puts a space in front")
   })
 

@@ -28,7 +28,10 @@ const changed = (change: (document: ReturnType<typeof JSON.parse>) => void): str
 
 const same = (model: SentencePiece.Model) => {
   const again = parsed(printed(model))
-  assert.deepStrictEqual(again.pieces.map(({ text, type }) => [text, type]), model.pieces.map(({ text, type }) => [text, type]))
+  assert.deepStrictEqual(
+    again.pieces.map(({ text, type }) => [text, type]),
+    model.pieces.map(({ text, type }) => [text, type])
+  )
   assert.strictEqual(printed(again), printed(model))
   const [one, other] = [codecOf(model), codecOf(again)]
   fc.assert(fc.property(anyText, (text) => assert.deepStrictEqual(other.encode(text), one.encode(text))))
@@ -36,10 +39,15 @@ const same = (model: SentencePiece.Model) => {
 
 describe("TokenizerJson", () => {
   it("there and back, a trained vocabulary is the same function", () => same(trained))
-  it("there and back, without a space in front", () => same(modelOf([normal("a", -1), normal("aa", 0)], true, { addDummyPrefix: false })))
+  it(
+    "there and back, without a space in front",
+    () => same(modelOf([normal("a", -1), normal("aa", 0)], true, { addDummyPrefix: false }))
+  )
 
   it("writes the merges of every split, best score first, longest left first", () => {
-    const pieces = [normal("a", -9), normal("aa", -1), normal("aaa", -1), normal("b", -9), normal("aab", 0), normal("ab", -3)]
+    const pieces = [
+      normal("a", -9), normal("aa", -1), normal("aaa", -1), normal("b", -9), normal("aab", 0), normal("ab", -3)
+    ]
     const { model } = JSON.parse(printed(modelOf(pieces, false)))
     assert.deepStrictEqual(model.merges, ["aa b", "a ab", "aa a", "a aa", "a a", "a b"])
   })
@@ -49,7 +57,8 @@ describe("TokenizerJson", () => {
     const model = modelOf([...spaces, normal("\u2581", -9), normal("\u2581a", -1), normal("a", -9)], true)
     const again = parsed(printed(model))
     const scores = spaces.map(({ text }) => again.pieces.find((piece) => piece.text === text)!.score)
-    // The list has the merges of three and four spaces interleaved; that of two comes after them, as it would with a lower score.
+    // The list has the merges of three and four spaces interleaved; that of two comes after them, as it would with a
+    // lower score.
     assert.strictEqual(scores[1], scores[2])
     assert.isBelow(scores[0]!, scores[1]!)
     same(model)
@@ -66,31 +75,48 @@ describe("TokenizerJson", () => {
     assert.strictEqual(
       problem(changed((document) => { document.model.type = "Unigram" })),
       "tokenizer.json, at $.model.type: \"Unigram\" is not \"BPE\"\n  " +
-        "Cria reads byte-pair tokenizers converted from SentencePiece, such as Llama's; others need their tokenizer.model"
+        "Cria reads byte-pair tokenizers converted from SentencePiece, such as Llama's; " +
+        "others need their tokenizer.model"
     )
     assert.include(problem("{"), "at $: not JSON")
     assert.include(problem("{}"), "added_tokens")
-    assert.include(problem(changed((document) => { document.normalizer = null })), "at $.normalizer: not the normalizer of a Llama tokenizer")
+    assert.include(
+      problem(changed((document) => { document.normalizer = null })),
+      "at $.normalizer: not the normalizer of a Llama tokenizer"
+    )
     assert.include(
       problem(changed((document) => {
         document.pre_tokenizer = { type: "Metaspace", replacement: "▁", prepend_scheme: "first", split: false }
       })),
       "at $.pre_tokenizer: not the normalizer"
     )
-    assert.include(problem(changed((document) => { document.model.vocab.ab = 9999 })), "id 9999 of \"ab\" is not between 0 and 263")
+    assert.include(
+      problem(changed((document) => { document.model.vocab.ab = 9999 })),
+      "id 9999 of \"ab\" is not between 0 and 263"
+    )
     assert.include(problem(changed((document) => { document.model.vocab.ab = 5 })), "id 5 is given to ")
-    assert.include(problem(changed((document) => { document.model.merges[0] = "ab" })), "at $.model.merges[0]: \"ab\" is not two pieces")
-    assert.include(problem(changed((document) => { document.model.merges[0] = "a x" })), "\"a\" and \"x\" make no piece")
+    assert.include(
+      problem(changed((document) => { document.model.merges[0] = "ab" })),
+      "at $.model.merges[0]: \"ab\" is not two pieces"
+    )
+    assert.include(
+      problem(changed((document) => { document.model.merges[0] = "a x" })),
+      "\"a\" and \"x\" make no piece"
+    )
     assert.include(
       problem(changed((document) => { document.model.merges = ["ab c", "a b", "b a"] })),
       "\"b\" and \"a\" make no piece"
     )
     assert.include(
       problem(changed((document) => { document.model.merges = ["a b"] })),
-      "at $.model.merges[1]: null where the pieces' scores would put [\"ab\",\"c\"]: the list is not that of a vocabulary ordered by scores"
+      "at $.model.merges[1]: null where the pieces' scores would put [\"ab\",\"c\"]: " +
+        "the list is not that of a vocabulary ordered by scores"
     )
     assert.include(problem(changed((document) => { document.added_tokens[0].special = "yes" })), "special")
-    assert.include(problem(changed((document) => { document.model.unk_token = null })), "exactly one piece must have type unknown")
+    assert.include(
+      problem(changed((document) => { document.model.unk_token = null })),
+      "exactly one piece must have type unknown"
+    )
   })
 
   it("mutated documents are read or refused", () => {
@@ -102,7 +128,10 @@ describe("TokenizerJson", () => {
 
   it("refuses to write what the format cannot say", () => {
     const refusal = (model: SentencePiece.Model) => Result.getOrThrow(Result.flip(TokenizerJson.print(model))).message
-    assert.include(refusal(modelOf([], false, { removeExtraWhitespaces: true })), "at $.normalizer: the model rewrites text by more")
+    assert.include(
+      refusal(modelOf([], false, { removeExtraWhitespaces: true })),
+      "at $.normalizer: the model rewrites text by more"
+    )
     assert.include(refusal(modelOf([], false, {}, { modelType: "word" })), "the model is word, not byte-pair")
     assert.include(refusal(modelOf([{ text: "x", score: 0, type: "unused" }], false)), "piece 3 is of type unused")
   })

@@ -6,7 +6,10 @@ import * as Trainer from "../../src/token/Trainer.ts"
 import { hasData, readText } from "./realModel.ts"
 import { codecOf } from "./vocabularies.ts"
 
-const trained = (documents: Iterable<string>, options: Trainer.Options) => Result.getOrThrow(Trainer.trainSync(documents, options))
+const trained = (
+  documents: Iterable<string>,
+  options: Trainer.Options
+) => Result.getOrThrow(Trainer.trainSync(documents, options))
 const failure = (documents: Iterable<string>, options: Trainer.Options) =>
   Result.getOrThrow(Result.flip(Trainer.trainSync(documents, options)))
 const texts = ({ model }: Trainer.Trained) => model.pieces.map((piece) => piece.text)
@@ -35,14 +38,20 @@ describe("Trainer", () => {
     assert.strictEqual(sha256, "98c56d059d110d9300ed40c740c41244ca1ff5a750c62a92e58a9c506442255a")
     assert.strictEqual(texts(result).slice(259, 269).join(" "), "▁t he ▁a in ▁s ▁w ▁the ▁o re ▁b")
     assert.deepStrictEqual(result.statistics, {
-      lines: 4288, linesTooLong: 0, linesReserved: 0, words: result.statistics.words, distinctWords: result.statistics.distinctWords,
+      ...result.statistics,
+      lines: 4288,
+      linesTooLong: 0,
+      linesReserved: 0,
       merges: 664, characters: 77, rareCharacters: 8
     })
   })
 
   it("the order and the grouping of the lines do not matter, nor does a stream", () =>
     fc.assert(fc.asyncProperty(
-      fc.array(fc.string({ unit: fc.constantFrom("a", "b", "c", " ", "1", "é", "猫"), maxLength: 12 }), { minLength: 1, maxLength: 12 }),
+      fc.array(
+        fc.string({ unit: fc.constantFrom("a", "b", "c", " ", "1", "é", "猫"), maxLength: 12 }),
+        { minLength: 1, maxLength: 12 }
+      ),
       fc.integer({ min: 0, max: 8 }),
       async (lines, extra) => {
         const options = { ...Trainer.llama(259 + 7 + extra), requiredCharacters: "abc1é猫▁", characterCoverage: 1 }
@@ -81,12 +90,17 @@ describe("Trainer", () => {
     const pieces = model.pieces.slice(261).map((piece) => piece.text)
     assert.deepStrictEqual(pieces.filter((piece) => /[<>\t\u2585]/.test(piece)), [])
     assert.deepStrictEqual([statistics.lines, statistics.linesReserved], [4, 1])
-    assert.deepStrictEqual(model.pieces.slice(3, 5), [{ text: "<ctl>", score: 0, type: "control" }, { text: "<sep>", score: 0, type: "user-defined" }])
+    assert.deepStrictEqual(
+      model.pieces.slice(3, 5),
+      [{ text: "<ctl>", score: 0, type: "control" }, { text: "<sep>", score: 0, type: "user-defined" }]
+    )
     assert.deepStrictEqual(codecOf(model).encode("ab<sep>").at(-1), 4)
   })
 
   it("rare characters are left to the bytes, required ones are not", () => {
-    const corpus = ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab ½"]
+    const corpus = [
+      "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaab ½"
+    ]
     const options = { ...Trainer.llama(265), characterCoverage: 0.98 }
     const { model, statistics } = trained(corpus, options)
     assert.deepStrictEqual([statistics.characters, statistics.rareCharacters], [2, 2])
@@ -96,7 +110,10 @@ describe("Trainer", () => {
   })
 
   it("lines too long are passed over and counted, in bytes", () => {
-    const { statistics } = trained(["é".repeat(50), "é".repeat(51), "e".repeat(100)], { ...Trainer.llama(262), maxSentenceLength: 100 })
+    const { statistics } = trained(
+      ["é".repeat(50), "é".repeat(51), "e".repeat(100)],
+      { ...Trainer.llama(262), maxSentenceLength: 100 }
+    )
     assert.deepStrictEqual([statistics.lines, statistics.linesTooLong], [3, 1])
   })
 
@@ -112,7 +129,8 @@ describe("Trainer", () => {
     assert.strictEqual(
       large.message,
       "tokenizer training: a vocabulary of 1000 pieces cannot be met\n" +
-        "  259 reserved pieces (unknown, beginning, end, symbols, bytes) + 5 characters = at least 264; this text has pairs for at most 274\n" +
+        "  259 reserved pieces (unknown, beginning, end, symbols, bytes) + 5 characters = at least 264; " +
+        "this text has pairs for at most 274\n" +
         "  set vocabSize between 264 and 274, or train on more text"
     )
     assert.strictEqual(trained(["hello"], Trainer.llama(274)).model.pieces.length, 274)

@@ -13,7 +13,11 @@ const isValid = (bytes: Uint8Array): boolean => {
   }
 }
 const bytes = fc.uint8Array({ maxLength: 12 })
-const nearlyText = fc.tuple(fc.string({ unit: "binary", maxLength: 4 }), fc.nat(12), fc.nat(255)).map(([text, at, to]) => {
+const nearlyText = fc.tuple(
+  fc.string({ unit: "binary", maxLength: 4 }),
+  fc.nat(12),
+  fc.nat(255)
+).map(([text, at, to]) => {
   const encoded = encoder.encode(text)
   if (at < encoded.length) encoded[at] = to
   return encoded
@@ -34,11 +38,18 @@ describe("Utf8", () => {
   })
 
   it("waits for exactly the bytes that more bytes can complete", () => {
-    fc.assert(fc.property(fc.integer({ min: 0, max: 0x10ffff }).filter((c) => c < 0xd800 || c > 0xdfff), (codePoint) => {
+    fc.assert(fc.property(fc.integer({ min: 0, max: 0x10ffff }).filter(
+      (c) => c < 0xd800 || c > 0xdfff
+    ), (codePoint) => {
       const whole = encoder.encode(String.fromCodePoint(codePoint))
-      for (let end = 1; end <= whole.length; end++) assert.strictEqual(Utf8.isIncomplete(whole, 0, end), end < whole.length)
+      for (let end = 1; end <= whole.length; end++) assert.strictEqual(
+        Utf8.isIncomplete(whole, 0, end),
+        end < whole.length
+      )
     }))
-    for (const broken of [[0x80], [0xc0], [0xc1], [0xf5], [0xff], [0xe0, 0x80], [0xed, 0xa0], [0xf0, 0x80], [0xf4, 0x90], [0xe4, 0x41]]) {
+    for (const broken of [
+      [0x80], [0xc0], [0xc1], [0xf5], [0xff], [0xe0, 0x80], [0xed, 0xa0], [0xf0, 0x80], [0xf4, 0x90], [0xe4, 0x41]
+    ]) {
       assert.strictEqual(Utf8.isIncomplete(Uint8Array.from(broken), 0, broken.length), false)
     }
   })
@@ -54,7 +65,9 @@ describe("Utf8", () => {
       assert.strictEqual(Utf8.lenientText(encoded), strict.decode(encoded))
       assert.strictEqual(Utf8.textByteCount(input), encoded.length)
       const points = [...strict.decode(encoded)].map((character) => character.codePointAt(0)!)
-      const written = points.flatMap((point) => Array.from({ length: Utf8.byteCount(point) }, (_, i) => Utf8.byteOf(point, i)))
+      const written = points.flatMap(
+        (point) => Array.from({ length: Utf8.byteCount(point) }, (_, i) => Utf8.byteOf(point, i))
+      )
       assert.deepStrictEqual(written, [...encoded])
     }))
   })

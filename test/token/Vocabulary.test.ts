@@ -9,7 +9,9 @@ describe("Vocabulary", () => {
       const { areNeighbours, looseCharacters, merge, unitSymbol } = Vocabulary.make(pieces, true)
       const loose = looseCharacters.map((codePoint) => String.fromCodePoint(codePoint))
       const texts = [...pieces.map((piece) => piece.text), ...loose]
-      const mergeable = new Map(pieces.flatMap(({ text, type }, id) => type === "user-defined" ? [] : [[text, id] as const]))
+      const mergeable = new Map(
+        pieces.flatMap(({ text, type }, id) => type === "user-defined" ? [] : [[text, id] as const])
+      )
       texts.forEach((left, l) =>
         texts.forEach((right, r) => {
           const expected = mergeable.get(left + right) ?? -1
@@ -36,10 +38,16 @@ describe("Vocabulary", () => {
   })
 
   it("forgets merges when too many are remembered, and finds them again", () => {
-    const pieces = Array.from({ length: 500 }, (_, i) => ({ text: String.fromCodePoint(0x4e00 + i), score: 0, type: "normal" as const }))
+    const pieces = Array.from(
+      { length: 500 },
+      (_, i) => ({ text: String.fromCodePoint(0x4e00 + i), score: 0, type: "normal" as const })
+    )
     const { merge } = Vocabulary.make([...pieces, { text: "一丁", score: 0, type: "normal" }], true)
     for (let left = 0; left < 500; left++) {
-      for (let right = 0; right < 500; right++) assert.strictEqual(merge(left, right), left === 0 && right === 1 ? 500 : -1)
+      for (let right = 0; right < 500; right++) assert.strictEqual(
+        merge(left, right),
+        left === 0 && right === 1 ? 500 : -1
+      )
     }
     assert.strictEqual(merge(0, 1), 500)
   })

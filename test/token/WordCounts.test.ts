@@ -23,10 +23,19 @@ const counted = (documents: ReadonlyArray<string>, changes: Partial<WordCounts.C
 
 describe("WordCounts", () => {
   it("words begin with their spaces and end where no piece may reach across", () => {
-    assert.deepStrictEqual(counted(["the cat's 10  cats", "the"]), { "_the": 2, "_cat": 1, "'": 1, "s": 1, "_": 1, "1": 1, "0": 1, "__cats": 1 })
+    assert.deepStrictEqual(
+      counted(["the cat's 10  cats", "the"]),
+      { "_the": 2, "_cat": 1, "'": 1, "s": 1, "_": 1, "1": 1, "0": 1, "__cats": 1 }
+    )
     assert.deepStrictEqual(counted(["a  b"], { allowWhitespaceOnlyPieces: false }), { "_a": 1, "_": 1, "_b": 1 })
-    assert.deepStrictEqual(counted(["a1жb"], { splitDigits: false, splitByUnicodeScript: false, addDummyPrefix: false }), { "a1жb": 1 })
-    assert.deepStrictEqual(counted(["a1жb🦙🦙漢ひ"], { addDummyPrefix: false }), { "a": 1, "1": 1, "ж": 1, "b": 1, "🦙🦙": 1, "漢ひ": 1 })
+    assert.deepStrictEqual(
+      counted(["a1жb"], { splitDigits: false, splitByUnicodeScript: false, addDummyPrefix: false }),
+      { "a1жb": 1 }
+    )
+    assert.deepStrictEqual(
+      counted(["a1жb🦙🦙漢ひ"], { addDummyPrefix: false }),
+      { "a": 1, "1": 1, "ж": 1, "b": 1, "🦙🦙": 1, "漢ひ": 1 }
+    )
     assert.deepStrictEqual(counted(["e\u0301\ttab\0x"]), { "_e\u0301": 1, "\t": 1, "tab": 1, "\0": 1, "x": 1 })
   })
 
@@ -59,7 +68,9 @@ describe("WordCounts", () => {
       assert.strictEqual(characters, lines.reduce((sum, line) => sum + line.length + 1, 0))
       assert.strictEqual(counts.statistics.lines, lines.length)
     }))
-    const many = counted(Array.from({ length: 20_000 }, (_, i) => i.toString(5).replace(/[0-4]/g, (digit) => "abcde"[Number(digit)]!)))
+    const many = counted(
+      Array.from({ length: 20_000 }, (_, i) => i.toString(5).replace(/[0-4]/g, (digit) => "abcde"[Number(digit)]!))
+    )
     assert.strictEqual(Object.keys(many).length, 20_000)
   })
 })

@@ -4,7 +4,10 @@ import * as Path from "node:path"
 import * as SentencePiece from "../../src/token/SentencePiece.ts"
 import * as Tokenizer from "../../src/token/Tokenizer.ts"
 
-/** The folder of real files that are not part of this project; tests that need it are skipped, by name, where it is not set. */
+/**
+ * The folder of real files that are not part of this project; tests that need it are skipped, by name, where it is not
+ * set.
+ */
 export const dataFolder: string | undefined = process.env["CRIA_TEST_DATA"]
 export const hasData: boolean = dataFolder !== undefined
 
@@ -16,5 +19,7 @@ let model: SentencePiece.Model | undefined
 let codec: Tokenizer.Codec | undefined
 
 /** The real Llama 2 vocabulary, parsed once. */
-export const llamaModel = (): SentencePiece.Model => model ??= Result.getOrThrow(SentencePiece.parse(readData("tokenizer.model")))
+export const llamaModel = (): SentencePiece.Model => model ??= Result.getOrThrow(
+  SentencePiece.parse(readData("tokenizer.model"))
+)
 export const llama = (): Tokenizer.Codec => codec ??= Result.getOrThrow(Tokenizer.fromModel(llamaModel()))

@@ -56,7 +56,10 @@ export const text: fc.Arbitrary<string> = fc.string({
 /** Text of every kind: all planes of Unicode, combining marks, spaces, digits, U+2581, broken surrogates. */
 export const anyText: fc.Arbitrary<string> = fc.string({
   unit: fc.oneof(
-    fc.constantFrom(" ", "  ", "\n", "\t", "\r\n", "\u00a0", "\u3000", "\u2581", "e\u0301", "\u200d", "\ufeff", "\0", "<s>", "</s>", "<unk>", "<0x0A>"),
+    fc.constantFrom(
+      " ", "  ", "\n", "\t", "\r\n", "\u00a0", "\u3000", "\u2581", "e\u0301", "\u200d", "\ufeff", "\0", "<s>", "</s>",
+      "<unk>", "<0x0A>"
+    ),
     fc.constantFrom("1", "9", "１", "٣", "²", "Ⅷ"),
     fc.constantFrom("the", " and", "ing", "Hello", "你", "ไ", "Ж", "ة", "🦙", "\ud800", "\udfff"),
     fc.integer({ min: 0, max: 0x10ffff }).map((codePoint) => String.fromCodePoint(codePoint)),

@@ -2,7 +2,7 @@
  * Every message of a shape error, as text.
  */
 import { assert, describe, it } from "@effect/vitest"
-import type { Sizes, Untyped } from "../../src/tensor/Node.ts"
+import { make, type Sizes, type Untyped } from "../../src/tensor/Node.ts"
 import { ShapeError } from "../../src/tensor/ShapeError.ts"
 import * as Specification from "../../src/tensor/Specification.ts"
 import * as T from "../../src/tensor/Tensor.ts"
@@ -14,6 +14,7 @@ const leaf = (name: string, kind: T.Kind, sizes: Sizes): Untyped =>
 const x = leaf("x", "real", { batch: 2, embed: 3 })
 const ids = leaf("ids", "id", { batch: 2 })
 const seen = leaf("seen", "truth", { batch: 2 })
+const notOne: T.Scalar = make({ _tag: "Leaf", role: "input", name: "x" }, [], x.sizes, "real")
 const fill = (sizes: Sizes): Untyped => T.fill(sizes, 1)
 
 const notThere = "  Axes are named, not numbered: is it misspelt, renamed or already reduced?"
@@ -131,7 +132,7 @@ const cases: ReadonlyArray<readonly [thunk: () => unknown, message: ReadonlyArra
     "softmaxWhere: axis \"embed\" must be an axis of the tensor", "  tensor  [batch: 2] truth  input seen", notThere
   ]],
   [() => T.softmaxWhere(x, x, "embed"), ["softmaxWhere: operands must be truth", "  operand 1  [batch: 2, embed: 3]  input x", wrongKind]],
-  [() => T.gradient(x as T.Scalar, { x }), [
+  [() => T.gradient(notOne, { x }), [
     "gradient: the loss must be one number", "  loss  [batch: 2, embed: 3]  input x", "  Reduce it with a visible mean or sum."
   ]],
   [() => T.gradient(T.constant(1), { ids }), [

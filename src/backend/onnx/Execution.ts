@@ -2,7 +2,7 @@
  * Makes sessions of a positional program and binds them to memory: whole, or a head and tiles.
  *
  * From     Cria's own.
- * Checked  backend/onnx/Execution.test.ts; every backend test on this layer.
+ * Checked  test/backend/onnx/Execution; test/backend/Backend on this layer.
  *
  * @module
  */
@@ -11,14 +11,15 @@ import * as Scope from "effect/Scope"
 import type { Lowered, Port } from "../../tensor/Instruction.ts"
 import type { Precision } from "../Backend.ts"
 import { type Buffer, view } from "./Buffer.ts"
-import { cellName, elementType, emit, inputName, outputName, watchName, writeName } from "./Emit.ts"
-import type { EngineError } from "./EngineError.ts"
+import { cellName, emit, inputName, outputName, watchName, writeName } from "./Emit.ts"
+import { EngineError, failure } from "./EngineError.ts"
 import { encodeModel } from "./ModelProto.ts"
 import { placement } from "./Placement.ts"
 import type { Interface, Run, Session } from "./Session.ts"
-import { type Region, scalarName, tileSize, type Tiling } from "./Tiling.ts"
+import { type Region, type Tiling, tiling } from "./Tiling.ts"
+import { elementType } from "./Writer.ts"
 
-/** Where a cell lies: an arena, and the place of its elements there. */
+/** Where a cell lies: an arena, and the place of its elements there, the first at a multiple of 64 bytes. */
 export interface Located {
   readonly arena: Buffer
   readonly offset: number
@@ -35,148 +36,192 @@ export interface Execution {
 
 /** A compiled program. */
 export interface Compiled {
+  /** Cells whose new value is written over the old one, and cells whose new value is copied there when a run ends. */
   readonly inPlace: ReadonlyArray<string>
   readonly copied: ReadonlyArray<string>
-  readonly bind: (locate: (cell: string) => Effect.Effect<Located, EngineError>) => Effect.Effect<Execution, EngineError, Scope.Scope>
+  /** The instruction behind each node that an error may name. */
+  readonly places: ReadonlyMap<string, string>
+  readonly bind: (locate: (cell: string) => Located) => Effect.Effect<Execution, EngineError>
 }
 
-const load = (engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>) => {
-  const { graph, shapes } = emit(lowered, precision, constants)
-  // a level below "all" in float64: there a fusion of x σ(x) into an operator that has no such kernel makes loading fail
-  return Effect.map(engine.createSession(encodeModel(graph), { optimization: precision === "f32" ? "all" : "basic" }), (session) => ({ session, shapes }))
+/** Compiles a program; `constants` holds the bytes of cells that are frozen. */
+export const compile = (
+  engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>
+): Effect.Effect<Compiled, EngineError, Scope.Scope> => {
+  const plan = tiling(lowered, new Set(constants.keys()))
+  return plan === undefined
+    ? whole(engine, lowered, precision, constants)
+    : tiled(engine, plan, precision, constants)
 }
 
-/** Compiles a program into one session. */
-export const whole = Effect.fnUntraced(function*(
+const load = Effect.fnUntraced(function*(
+  engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>
+) {
+  const emitted = emit(lowered, precision, constants)
+  const model = yield* Effect.try({
+    try: () => encodeModel(emitted.graph),
+    catch: (cause) => failure("BadModel", "createSession", cause)
+  })
+  // In float64 not all rewrites: one makes x σ(x) an operator that has no such kernel, and loading would fail.
+  const session = yield* engine.createSession(model, { optimization: precision === "f32" ? "all" : "basic" })
+  return { ...emitted, session }
+})
+
+const whole = Effect.fnUntraced(function*(
   engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>
 ): Effect.fn.Return<Compiled, EngineError, Scope.Scope> {
-  const { copied, inPlace } = placement(lowered)
-  const { session, shapes } = yield* load(engine, lowered, precision, constants)
+  const count = lowered.outputs.length + lowered.writes.length + lowered.watched.length
+  if (count === 0) return nothing(engine, lowered, precision)
+  const { graph, places, session, shapes } = yield* load(engine, lowered, precision, constants)
+  const { copied, inPlace } = placement(graph, lowered.writes)
+  const shapeOf = ({ value }: Port, name: string) => shapes.get(name) ?? lowered.values[value]?.shape ?? []
+  const makeBuffers = (ports: ReadonlyArray<Port>, nameOf: (port: Port) => string) =>
+    buffersOf(engine, lowered, precision, ports, (port) => shapeOf(port, nameOf(port)))
   const bind: Compiled["bind"] = Effect.fnUntraced(function*(locate) {
-    const inputs: Record<string, Buffer> = {}
-    const outputs: Record<string, Buffer> = {}
-    const shapeOf = (port: Port, name: string) => shapes.get(name) ?? lowered.values[port.value]?.shape ?? []
-    const typeOf = (port: Port) => elementType(lowered.values[port.value]?.kind ?? "real", precision)
-    const fresh = Effect.fnUntraced(function*(ports: ReadonlyArray<Port>, name: (port: Port) => string, into: Record<string, Buffer>, used: ReadonlyArray<string>) {
-      const byPort = new Map<string, Buffer>()
-      for (const port of ports) {
-        const buffer = yield* engine.allocate(typeOf(port), shapeOf(port, name(port)))
-        byPort.set(port.name, buffer)
-        if (used.includes(name(port))) into[name(port)] = buffer
-      }
-      return byPort
-    })
-    const given = yield* fresh(lowered.inputs, inputName, inputs, session.inputs)
-    const results = yield* fresh(lowered.outputs, outputName, outputs, session.outputs)
-    const watched = yield* fresh(lowered.watched, watchName, outputs, session.outputs)
+    const given = yield* makeBuffers(lowered.inputs, inputName)
+    const results = yield* makeBuffers(lowered.outputs, outputName)
+    const watched = yield* makeBuffers(lowered.watched, watchName)
+    const buffers = new Map([
+      ...lowered.inputs.map((port) => [inputName(port), given.get(port.name)] as const),
+      ...lowered.outputs.map((port) => [outputName(port), results.get(port.name)] as const),
+      ...lowered.watched.map((port) => [watchName(port), watched.get(port.name)] as const)
+    ])
     for (const port of lowered.cells) {
-      if (!session.inputs.includes(cellName(port))) continue
-      const { arena, offset } = yield* locate(port.name)
-      inputs[cellName(port)] = yield* view(arena, offset, shapeOf(port, cellName(port)))
+      if (!session.inputs.includes(cellName(port))) continue // not read, or frozen
+      const { arena, offset } = locate(port.name)
+      buffers.set(cellName(port), yield* view(arena, offset, shapeOf(port, cellName(port))))
     }
     const copies: Array<readonly [from: Buffer, to: Buffer]> = []
     for (const port of lowered.writes) {
-      const { arena, offset } = yield* locate(port.name)
-      const target = yield* view(arena, offset, shapeOf(port, writeName(port)))
-      const buffer = inPlace.has(port.name) ? target : yield* engine.allocate(target.type, target.sizes)
-      if (buffer !== target) copies.push([buffer, target])
-      outputs[writeName(port)] = buffer
+      const { arena, offset } = locate(port.name)
+      const cell = yield* view(arena, offset, shapeOf(port, writeName(port)))
+      const target = inPlace.includes(port.name) ? cell : yield* engine.allocate(cell.type, cell.sizes)
+      if (target !== cell) copies.push([target, cell])
+      buffers.set(writeName(port), target)
     }
-    const bound = yield* session.bind({ inputs, outputs })
-    const run = copies.length === 0 ? bound.run : Effect.andThen(bound.run, Effect.sync(() => copies.forEach(([from, to]) => to.bytes.set(from.bytes))))
-    return { inputs: given, outputs: results, watched, run }
+    const { run } = yield* bindSession(session, buffers)
+    const copyBack = Effect.sync(() => copies.forEach(([from, to]) => to.bytes.set(from.bytes)))
+    return { inputs: given, outputs: results, watched, run: copies.length === 0 ? run : Effect.andThen(run, copyBack) }
   })
-  return { inPlace: [...inPlace], copied: [...copied], bind }
+  return { inPlace, copied, places, bind }
 })
 
-/** Compiles an elementwise update into a head and tiles. */
-export const tiled = Effect.fnUntraced(function*(
-  engine: Interface, { head, regions }: Tiling, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>
+/** Fresh buffers for some ports, by name. */
+const buffersOf = Effect.fnUntraced(function*(
+  engine: Interface, { values }: Lowered, precision: Precision, ports: ReadonlyArray<Port>,
+  shapeOf: (port: Port) => ReadonlyArray<number>
+) {
+  const buffers = new Map<string, Buffer>()
+  for (const port of ports) {
+    const type = elementType(values[port.value]?.kind ?? "real", precision)
+    buffers.set(port.name, yield* engine.allocate(type, shapeOf(port)))
+  }
+  return buffers
+})
+
+/** A program without results: it takes its inputs. */
+const nothing = (engine: Interface, lowered: Lowered, precision: Precision): Compiled => ({
+  inPlace: [],
+  copied: [],
+  places: new Map(),
+  bind: () => Effect.map(
+    buffersOf(engine, lowered, precision, lowered.inputs, ({ value }) => lowered.values[value]?.shape ?? []),
+    (inputs) => ({ inputs, outputs: new Map(), watched: new Map(), run: Effect.void })
+  )
+})
+
+/** Binds a session to those of some buffers that it asks for. */
+const bindSession = (
+  session: Session, buffers: ReadonlyMap<string, Buffer | undefined>
+): Effect.Effect<Run, EngineError> => {
+  const chosen = (names: ReadonlyArray<string>): Record<string, Buffer> => Object.fromEntries(names.flatMap((name) => {
+    const buffer = buffers.get(name)
+    return buffer === undefined ? [] : [[name, buffer] as const]
+  }))
+  return session.bind({ inputs: chosen(session.inputs), outputs: chosen(session.outputs) })
+}
+
+/** Elements in a tile, more or less: few enough for the cache, so many that an operator runs on all threads. */
+export const tileSize = 262_144
+
+/** Equal tiles, each but the last a multiple of 64 elements, so that each starts at a multiple of 64 bytes. */
+const tilesOf = (length: number): ReadonlyArray<readonly [start: number, length: number]> => {
+  const step = Math.ceil(length / Math.max(1, Math.round(length / tileSize)) / 64) * 64
+  return Array.from({ length: Math.ceil(length / step) || 0 }, (_, i) => [i * step, Math.min(step, length - i * step)])
+}
+
+const tiled = Effect.fnUntraced(function*(
+  engine: Interface, { head, regions }: Tiling, precision: Precision, constants: ReadonlyMap<string, Uint8Array>
 ): Effect.fn.Return<Compiled, EngineError, Scope.Scope> {
   const scope = yield* Effect.scope
-  const first = head.outputs.length === 0 ? undefined : yield* whole(engine, head, precision, constants)
+  const first = yield* whole(engine, head, precision, constants)
   const sessions = new Map<string, Session>()
-  const sessionFor = Effect.fnUntraced(function*(region: Region, length: number) {
-    const key = `${length} ${region.structure}`
+  const sessionFor = Effect.fnUntraced(function*({ program, structure }: Region, length: number) {
+    const key = `${length} ${structure}`
     const found = sessions.get(key)
     if (found !== undefined) return found
-    const { session } = yield* Scope.provide(load(engine, region.program(length), precision, new Map()), scope)
+    const { session } = yield* Scope.provide(load(engine, program(length), precision, new Map()), scope)
     sessions.set(key, session)
     return session
   })
   const bind: Compiled["bind"] = Effect.fnUntraced(function*(locate) {
-    const execution: Execution = first === undefined
-      ? { inputs: yield* inputBuffers(engine, lowered, precision), outputs: new Map(), watched: new Map(), run: Effect.void }
-      : yield* first.bind(locate)
-    const scalars = new Map<number, Buffer>()
-    for (const { name, value } of lowered.inputs) scalars.set(value, execution.inputs.get(name) ?? (yield* engine.allocate(precision, [])))
-    for (const { name, value } of head.outputs) {
-      const buffer = execution.outputs.get(name)
-      if (name === scalarName(value) && buffer !== undefined) scalars.set(value, buffer)
-    }
+    const execution = yield* first.bind(locate)
+    const scalars = new Map([
+      ...head.inputs.map(({ name, value }) => [value, execution.inputs.get(name)] as const),
+      ...head.watched.map(({ name, value }) => [value, execution.watched.get(name)] as const)
+    ])
     const runs: Array<Run> = []
-    for (const range of ranges(yield* Effect.forEach(regions, (region) => located(region, locate)))) {
-      for (let start = 0; start < range.length; start += tileSize) {
-        const length = Math.min(tileSize, range.length - start)
-        const session = yield* sessionFor(range.region, length)
-        const inputs: Record<string, Buffer> = {}
-        const outputs: Record<string, Buffer> = {}
-        for (const [i, value] of range.region.scalars.entries()) {
-          const buffer = scalars.get(value)
-          if (buffer !== undefined && session.inputs.includes(`input:${scalarName(i)}`)) inputs[`input:${scalarName(i)}`] = buffer
-        }
-        for (const [i, slot] of range.slots.entries()) {
-          const buffer = yield* view(slot.arena, slot.offset + start, [length])
-          if (session.inputs.includes(`cell:slot:${i}`)) inputs[`cell:slot:${i}`] = buffer
-          if (session.outputs.includes(`write:slot:${i}`)) outputs[`write:slot:${i}`] = buffer
-        }
-        runs.push(yield* session.bind({ inputs, outputs }))
+    for (const { length, region, slots } of joined(regions.map((region) => rangeOf(region, locate)))) {
+      const given = region.scalars.map((value, i) => [`input:${i}`, scalars.get(value)] as const)
+      for (const [start, size] of tilesOf(length)) {
+        const session = yield* sessionFor(region, size)
+        const parts = yield* Effect.forEach(slots, ({ arena, offset }) => view(arena, offset + start, [size]))
+        runs.push(yield* bindSession(session, new Map([
+          ...given, ...parts.flatMap((part, i) => [[`cell:${i}`, part], [`write:${i}`, part]] as const)
+        ])))
       }
     }
     return { ...execution, run: Effect.andThen(execution.run, runTiles(runs)) }
   })
-  return { inPlace: lowered.writes.map(({ name }) => name), copied: [], bind }
-})
-
-const inputBuffers = Effect.fnUntraced(function*(engine: Interface, lowered: Lowered, precision: Precision) {
-  const buffers = new Map<string, Buffer>()
-  for (const { name, value } of lowered.inputs) {
-    const { kind, shape } = lowered.values[value] ?? { kind: "real", shape: [] }
-    buffers.set(name, yield* engine.allocate(elementType(kind, precision), shape))
-  }
-  return buffers
+  return { ...first, inPlace: [...first.inPlace, ...regions.flatMap(({ writes }) => writes)], bind }
 })
 
 /** Tiles run at once, a few at a time, so that the event loop turns every few milliseconds. */
 const runTiles = (runs: ReadonlyArray<Run>): Effect.Effect<void, EngineError> =>
   Effect.forEach(chunks(runs, 8), (part) =>
-    Effect.andThen(Effect.try({ try: () => part.forEach((run) => run.runSync()), catch: (error) => error as EngineError }), Effect.yieldNow), { discard: true })
+    Effect.andThen(
+      Effect.try({
+        try: () => part.forEach((run) => run.runSync()),
+        catch: (error) => error instanceof EngineError ? error : failure("RunFailed", "runSync", error)
+      }),
+      Effect.yieldNow
+    ), { discard: true })
 
 const chunks = <X>(items: ReadonlyArray<X>, length: number): ReadonlyArray<ReadonlyArray<X>> =>
   Array.from({ length: Math.ceil(items.length / length) }, (_, i) => items.slice(i * length, (i + 1) * length))
 
+/** A region in memory. */
 interface Range {
   readonly region: Region
   readonly slots: ReadonlyArray<Located>
   readonly length: number
 }
 
-const located = Effect.fnUntraced(function*(region: Region, locate: (cell: string) => Effect.Effect<Located, EngineError>) {
-  const slots = yield* Effect.forEach(region.slots, locate)
+const rangeOf = (region: Region, locate: (cell: string) => Located): Range => {
+  const slots = region.slots.map(locate)
   return { region, slots, length: slots[0]?.length ?? 0 }
-})
-
-/** Neighbours in memory with one structure become one range; the padding between them is updated too, which harms nobody. */
-const ranges = (parts: ReadonlyArray<Range>): ReadonlyArray<Range> => {
-  const joined: Array<Range> = []
-  for (const next of parts.toSorted((a, b) => a.region.structure < b.region.structure ? -1 : a.region.structure > b.region.structure ? 1 : (a.slots[0]?.offset ?? 0) - (b.slots[0]?.offset ?? 0))) {
-    const last = joined.at(-1)
-    const step = (next.slots[0]?.offset ?? 0) - (last?.slots[0]?.offset ?? 0)
-    const follows = last !== undefined && last.region.structure === next.region.structure && step >= last.length && step < last.length + 16 &&
-      last.slots.every((slot, i) => slot.arena === next.slots[i]?.arena && next.slots[i].offset - slot.offset === step)
-    if (follows) joined[joined.length - 1] = { ...last, length: step + next.length }
-    else joined.push(next)
-  }
-  return joined
 }
 
+/** Ranges of one structure, each slot of the one ending where that of the next begins, become one. */
+const joined = (ranges: ReadonlyArray<Range>): ReadonlyArray<Range> => {
+  const result: Array<Range> = []
+  const start = ({ slots }: Range): number => slots[0]?.offset ?? 0
+  for (const next of ranges.toSorted((left, right) => start(left) - start(right))) {
+    const index = result.findIndex(({ length, region, slots }) => region.structure === next.region.structure &&
+      slots.every(({ arena, offset }, i) => arena === next.slots[i]?.arena && offset + length === next.slots[i].offset))
+    const before = result[index]
+    if (before === undefined) result.push(next)
+    else result[index] = { ...before, length: before.length + next.length }
+  }
+  return result
+}

@@ -1,15 +1,17 @@
 /**
  * The `Backend` over ONNX Runtime: programs compiled to ONNX graphs, cells in place, one thread pool.
  *
- * A program is lowered, written as a graph and loaded as a session once; an elementwise update over big cells runs in
- * tiles. Compiled programs are kept for the lifetime of the layer, by program and options.
+ * A program is lowered, written as a graph and loaded as a session; an elementwise update over big cells runs in tiles.
+ * Who compiles the same program with the same options while it is loaded gets what is there; it is freed with the last
+ * Scope that asked for it.
  *
  * From     Cria's own.
- * Checked  backend/Backend.test.ts and tensor/Primitive.test.ts on this layer, against the float64 reference.
+ * Checked  test/backend/Backend and test/backend/Primitive on this layer, against the float64 reference.
  *
  * @module
  */
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
@@ -24,19 +26,36 @@ import { bindCells, checkInputs, checkOptions, freeze, type Input, outcome } fro
 import * as HostState from "../HostState.ts"
 import type { Buffer } from "./Buffer.ts"
 import { Engine, layer as engineLayer } from "./Engine.ts"
-import type { EngineError } from "./EngineError.ts"
-import { type Compiled, type Execution, type Located, tiled, whole } from "./Execution.ts"
+import { EngineError, type Reason } from "./EngineError.ts"
+import { type Compiled, compile as compileLowered, type Execution, type Located } from "./Execution.ts"
 import { hasKernel, kernels } from "./Kernel.ts"
 import type { ElementType } from "./ModelProto.ts"
 import type { Interface } from "./Session.ts"
-import { tiling } from "./Tiling.ts"
 
 const name = "onnxruntime"
 
 const elementTypes: Record<HostState.Storage, ElementType> = { f32: "f32", f64: "f64", id: "i32", truth: "bool" }
 
-const fromEngine = (operation: string) => (error: EngineError): BackendError =>
-  new BackendError({ backend: name, operation, detail: error.message, remedy: `The engine's reason is ${error.reason}.` })
+/** What to do, in the words of those who run programs; reasons that need none of their own are faults of Cria's. */
+const remedies: Partial<Record<Reason, string>> = {
+  RunFailed: "Usual cause: an id outside its axis (a token beyond the vocabulary, a position past the end of a table). "
+    + "The reference backend names the element. Cells that are replaced in place may hold part of their new values.",
+  OutOfMemory: "Use smaller batches or fewer programs at once, and end the Scopes of cells that are no longer needed.",
+  Closed: "The Scope that compiled the program has ended: run inside that Scope."
+}
+
+const fault = "This is a fault of Cria's: please report the program, as `Print` shows it, with this message."
+
+/** An engine's failure as one of the backend, with the place in the program where the engine names a node. */
+const fromEngine = (operation: string, places?: ReadonlyMap<string, string>) => (error: EngineError): BackendError => {
+  const node = error.values.map((value) => /Name:'([^']*)'/.exec(value)?.[1]).find((found) => found !== undefined)
+  const place = node === undefined ? undefined : places?.get(node)
+  const detail = error.values.length === 0 ? error.reason : error.values.join("\n  ")
+  return new BackendError({
+    backend: name, operation, detail: place === undefined ? detail : `${place}: ${detail}`,
+    remedy: remedies[error.reason] ?? fault
+  })
+}
 
 /** The elements of a buffer, as cells and values show them. */
 const elementsOf = ({ data, type }: Buffer): Elements => {
@@ -53,10 +72,21 @@ interface Loaded {
   readonly compiled: Compiled
 }
 
-const make = Effect.fnUntraced(function*(
-  engine: Interface
-): Effect.fn.Return<typeof Backend.Service, never, Scope.Scope> {
-  const scope = yield* Effect.scope
+/** A loaded program that several may hold. */
+interface Shared {
+  holders: number
+  readonly scope: Scope.Closeable
+  readonly loaded: Effect.Effect<Loaded, BackendError>
+}
+
+/** A cell that starts at no multiple of 64 bytes (a view of one), and the buffer that stands in for it in a run. */
+interface StandIn {
+  readonly cell: HostState.Held
+  readonly buffer: Buffer
+  readonly isWritten: boolean
+}
+
+const make = (engine: Interface): typeof Backend.Service => {
   const arenas = new WeakMap<Elements, Buffer>()
   const memory: HostState.Memory = (storage, count) => {
     const buffer = Effect.runSync(engine.allocate(elementTypes[storage], [count]))
@@ -65,53 +95,81 @@ const make = Effect.fnUntraced(function*(
     return elements
   }
   const state = HostState.make({ backend: name, precisions: ["f32", "f64"], precision: "f32", memory })
-  const { allocate, copy, read, view, write } = state
-  const cache = new WeakMap<object, Map<string, Loaded>>()
+  const { copy, read, view, write } = state
+
+  const allocate: HostState.HostState["allocate"] = (specification, options) =>
+    Effect.catchDefect(state.allocate(specification, options), (defect) =>
+      defect instanceof EngineError ? Effect.fail(fromEngine("allocate")(defect)) : Effect.die(defect))
 
   const load = Effect.fnUntraced(function*<I, S, O>(
     program: Program<I, S, O>, precision: Precision, watch: ReadonlyArray<string>, frozen: ReadonlyMap<string, Elements>
-  ) {
+  ): Effect.fn.Return<Loaded, BackendError, Scope.Scope> {
     const lowered = lower(program, { hasKernel: precision === "f32" ? hasKernel : () => false, watch })
-    const plan = tiling(lowered)
     const constants = new Map([...frozen].map(([path, { buffer, byteLength, byteOffset }]) =>
       [path, new Uint8Array(buffer, byteOffset, byteLength)] as const))
-    const compiling = plan === undefined
-      ? whole(engine, lowered, precision, constants)
-      : tiled(engine, plan, lowered, precision, constants)
-    const compiled = yield* Effect.mapError(compiling, fromEngine(`compile ${program.name}`))
+    const compiled = yield* Effect.mapError(
+      compileLowered(engine, lowered, precision, constants), fromEngine(`compile ${program.name}`)
+    )
     return { lowered, compiled }
   })
+
+  const cache = new WeakMap<object, Map<string, Shared>>()
+
+  /** Loads a program, or holds on to what another has loaded. */
+  const share = <I, S, O>(program: Program<I, S, O>, precision: Precision, watch: ReadonlyArray<string>) => {
+    const versions = cache.get(program) ?? new Map<string, Shared>()
+    cache.set(program, versions)
+    const key = JSON.stringify([precision, watch])
+    const hold = Effect.gen(function*() {
+      const found = versions.get(key)
+      if (found !== undefined) {
+        found.holders++
+        return found
+      }
+      const scope = yield* Scope.make()
+      const loading = Effect.uninterruptible(Scope.provide(load(program, precision, watch, new Map()), scope))
+      const shared: Shared = { holders: 1, scope, loaded: yield* Effect.cached(loading) }
+      versions.set(key, shared)
+      return shared
+    })
+    const release = (shared: Shared) => Effect.suspend(() => {
+      if (--shared.holders > 0) return Effect.void
+      if (versions.get(key) === shared) versions.delete(key)
+      return Scope.close(shared.scope, Exit.void)
+    })
+    return Effect.flatMap(Effect.acquireRelease(hold, release), ({ loaded }) => loaded)
+  }
 
   const compile = Effect.fnUntraced(function*<I, S, O>(
     program: Program<I, S, O>, options: CompileOptions = {}
   ): Effect.fn.Return<Executable<I, S, O>, BackendError, Scope.Scope> {
     const { constants = new Map<string, AnyCell>(), precision = state.precision, watch = [] } = options
-    const key = `${precision} ${watch.join()}`
-    const known = constants.size === 0 ? cache.get(program)?.get(key) : undefined
-    if (known !== undefined) return executable(program, precision, known, new Map())
     yield* checkOptions(state, program, precision, watch)
     const frozen = yield* freeze(state, program, precision, constants)
-    if (frozen.size > 0) return executable(program, precision, yield* load(program, precision, watch, frozen), frozen)
-    const loaded = yield* Scope.provide(load(program, precision, watch, frozen), scope)
-    const versions = cache.get(program) ?? new Map<string, Loaded>()
-    cache.set(program, versions.set(key, loaded))
+    const loaded = frozen.size > 0
+      ? yield* load(program, precision, watch, frozen)
+      : yield* share(program, precision, watch)
     return executable(program, precision, loaded, frozen)
   })
 
   const executable = <I, S, O>(
-    program: Program<I, S, O>, precision: Precision, { compiled, lowered }: Loaded, frozen: ReadonlyMap<string, Elements>
+    program: Program<I, S, O>, precision: Precision, { compiled, lowered }: Loaded,
+    frozen: ReadonlyMap<string, Elements>
   ): Executable<I, S, O> => {
     const operation = `run ${program.name}`
     const bind: Executable<I, S, O>["bind"] = Effect.fnUntraced(function*(cells) {
       const held = yield* bindCells(state, program, precision, frozen, cells)
-      const locate = (path: string): Effect.Effect<Located> =>
-        Effect.sync(() => {
-          const found = held.get(path)
-          const arena = found?.allocation.arenas.get(found.storage)
-          const buffer = arena === undefined ? undefined : arenas.get(arena)
-          if (found === undefined || buffer === undefined) throw new TypeError(`no memory behind cell ${path}`)
-          return { arena: buffer, offset: found.start, length: found.elements.length }
-        })
+      yield* state.exclusively(`bind ${program.name}`, [...held.values()])(Effect.void) // fails where one was freed
+      const standIns = yield* Effect.mapError(makeStandIns(program, held), fromEngine(`bind ${program.name}`))
+      const locate = (path: string): Located => {
+        const standIn = standIns.get(path)
+        if (standIn !== undefined) return { arena: standIn.buffer, offset: 0, length: standIn.cell.elements.length }
+        const found = held.get(path)
+        const arena = found?.allocation.arenas.get(found.storage)
+        const buffer = arena === undefined ? undefined : arenas.get(arena)
+        if (found === undefined || buffer === undefined) throw new TypeError(`no memory behind cell ${path}`)
+        return { arena: buffer, offset: found.start, length: found.elements.length }
+      }
       const execution = yield* Effect.mapError(compiled.bind(locate), fromEngine(`bind ${program.name}`))
       const buffers = yield* Semaphore.make(1) // a binding has one set of input and output buffers
       const once = (inputs: ReadonlyArray<Input>): Effect.Effect<Outcome<O>, BackendError> =>
@@ -120,15 +178,34 @@ const make = Effect.fnUntraced(function*(
             const buffer = execution.inputs.get(path)
             if (buffer !== undefined) HostState.place(elementsOf(buffer), value)
           }
-          return Effect.mapError(execution.run, fromEngine(operation))
-        }).pipe(Effect.map(() => collect(program, lowered, execution)))
+          for (const { buffer, cell } of standIns.values()) elementsOf(buffer).set(cell.elements)
+          return Effect.mapError(execution.run, fromEngine(operation, compiled.places))
+        }).pipe(Effect.map(() => {
+          for (const { buffer, cell, isWritten } of standIns.values()) {
+            if (isWritten) cell.elements.set(elementsOf(buffer))
+          }
+          return collect(program, lowered, execution)
+        }))
       const watch = (given: unknown): Effect.Effect<Outcome<O>, BackendError> =>
         Effect.flatMap(checkInputs(state, program, given), (inputs) =>
-          state.exclusively(operation, [...held.values()])(buffers.withPermit(once(inputs))))
+          buffers.withPermit(state.exclusively(operation, [...held.values()])(once(inputs))))
       return { watch, run: (given) => Effect.map(watch(given), ({ outputs }) => outputs) } satisfies Bound<I, O>
     })
     return { name: program.name, placement: { inPlace: compiled.inPlace, copied: compiled.copied }, bind }
   }
+
+  const makeStandIns = Effect.fnUntraced(function*<I, S, O>(
+    program: Program<I, S, O>, held: ReadonlyMap<string, HostState.Held>
+  ) {
+    const written = new Set(program.writes.map(([path]) => path))
+    const standIns = new Map<string, StandIn>()
+    for (const [path, cell] of held) {
+      if (cell.start * cell.elements.BYTES_PER_ELEMENT % HostState.alignment === 0) continue
+      const buffer = yield* engine.allocate(elementTypes[cell.storage], [cell.elements.length])
+      standIns.set(path, { cell, buffer, isWritten: written.has(path) })
+    }
+    return standIns
+  })
 
   return Backend.of({
     name,
@@ -136,7 +213,7 @@ const make = Effect.fnUntraced(function*(
     capabilities: { precisions: state.precisions, kernels: Object.keys(kernels), threads: engine.threads },
     allocate, read, write, copy, view, compile
   })
-})
+}
 
 const collect = <I, S, O>(program: Program<I, S, O>, lowered: Lowered, execution: Execution): Outcome<O> => {
   const copies = (ports: ReadonlyArray<Port>, buffers: ReadonlyMap<string, Buffer>) =>
@@ -144,11 +221,12 @@ const collect = <I, S, O>(program: Program<I, S, O>, lowered: Lowered, execution
       const buffer = buffers.get(path)
       return buffer === undefined ? [] : [[path, elementsOf(buffer).slice()] as const]
     }))
-  return outcome(program, lowered, copies(lowered.outputs, execution.outputs), copies(lowered.watched, execution.watched))
+  const { outputs, watched } = execution
+  return outcome(program, lowered, copies(lowered.outputs, outputs), copies(lowered.watched, watched))
 }
 
 /** The backend over whichever engine is provided. */
-export const layerNoDeps: Layer.Layer<Backend, never, Engine> = Layer.effect(Backend, Effect.flatMap(Engine, make))
+export const layerNoDeps: Layer.Layer<Backend, never, Engine> = Layer.effect(Backend, Effect.map(Engine, make))
 
 /** The default: ONNX Runtime's C library, or its JavaScript API where that cannot load. */
 export const layer = (options: Parameters<typeof engineLayer>[0] = {}): Layer.Layer<Backend, EngineError> =>

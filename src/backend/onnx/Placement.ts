@@ -1,85 +1,117 @@
 /**
- * Which cells of a program can be replaced where they lie.
+ * Which cells of a graph can be replaced where they lie.
  *
  * A cell's new value may be written over the old one only where every other reader of the old value is an ancestor of
  * the writer: then no order in which the engine may run the graph reads what is already overwritten. The writer itself
  * may read the old value element by element, or scatter into it.
  *
- * From     Cria's own; the hazard was seen (an aliased parameter that another operator still read gave wrong gradients).
- * Checked  backend/onnx/Placement.test.ts.
+ * The engine also fuses neighbours (a product and a sum, x and its logistic function), and a fused operator may read an
+ * operand again after it began to write. So of the old value at most one reader may stand near the writer, and from
+ * there to the writer all must be elementwise.
+ *
+ * From     Cria's own; both hazards were seen (an aliased parameter that another operator still read gave wrong
+ *          gradients; a matrix product written over its operand is silently wrong).
+ * Checked  test/backend/onnx/Placement (what is decided, and against the reference).
  *
  * @module
  */
-import type { Instruction, Lowered } from "../../tensor/Instruction.ts"
+import type { Port } from "../../tensor/Instruction.ts"
+import { cellName, readsOf, writeName } from "./Emit.ts"
+import type { Graph, Node } from "./ModelProto.ts"
 
 /** Names of the written cells, by whether the new value may lie where the old one does. */
 export interface Placement {
-  readonly inPlace: ReadonlySet<string>
-  readonly copied: ReadonlySet<string>
+  readonly inPlace: ReadonlyArray<string>
+  readonly copied: ReadonlyArray<string>
 }
 
-const elementwise: ReadonlySet<string> = new Set(["unary", "binary", "compare", "logic", "select", "convert"])
+const elementwise: ReadonlySet<string> = new Set([
+  "Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Exp", "Log", "Sqrt", "Reciprocal", "Sin", "Cos", "Tanh", "Sigmoid",
+  "Abs", "Sign", "Floor", "Neg", "Where", "And", "Or", "Not"
+])
+
+/** The same elements in the same order: the engine may or may not copy them. */
+const renaming: ReadonlySet<string> = new Set(["Identity", "Reshape"])
+
+/** How far upstream of the writer a fusion could begin, at a product or at anything else: beyond any that is known. */
+const reach = { product: 4, other: 8 }
+
+const reachOf = ({ op }: Node): number =>
+  elementwise.has(op) || op.startsWith("Reduce") ? reach.other : reach.product
 
 /** Decides for every written cell. */
-export const placement = (lowered: Lowered): Placement => {
-  const producers = new Map<number, Instruction>()
-  for (const instruction of lowered.instructions) for (const output of instruction.outputs) producers.set(output, instruction)
-  const cells = new Map(lowered.cells.map(({ name, value }) => [name, value]))
-  const written = new Map<number, number>()
-  for (const { value } of [...lowered.writes, ...lowered.outputs, ...lowered.watched]) written.set(value, (written.get(value) ?? 0) + 1)
-  const inPlace = new Set<string>()
-  const copied = new Set<string>()
-  for (const { name, value } of lowered.writes) {
-    const cell = cells.get(name)
-    const safe = cell !== undefined && written.get(value) === 1 && isSafe(lowered, producers, cell, value)
-    ;(safe ? inPlace : copied).add(name)
+export const placement = (graph: Graph, writes: ReadonlyArray<Port>): Placement => {
+  const links = linksOf(graph)
+  const isSafe = (port: Port): boolean => {
+    const writer = links.producers.get(writeName(port))
+    if (writer === undefined) return false
+    const names = namesOf(links, cellName(port), writer)
+    const readers = new Set([...names].flatMap((name) => links.readers.get(name) ?? []))
+    if (readers.size === 0) return true
+    const upstream = ancestorsOf(links, writer)
+    if (![...readers].every((reader) => upstream.has(reader))) return false
+    const near = [...readers].filter((reader) =>
+      !renaming.has(reader.op) && (upstream.get(reader) ?? 0) <= reachOf(reader))
+    return near.length <= 1 && near.every((reader) => scattersInto(reader, writer, names) ||
+      [...between(links, reader, upstream)].every(({ op }) => elementwise.has(op) || renaming.has(op)))
   }
-  return { inPlace, copied }
+  const decided = writes.map((port) => [port.name, isSafe(port)] as const)
+  const named = (safe: boolean): ReadonlyArray<string> => decided.flatMap(([name, is]) => is === safe ? [name] : [])
+  return { inPlace: named(true), copied: named(false) }
 }
 
-const isSafe = (lowered: Lowered, producers: ReadonlyMap<number, Instruction>, cell: number, value: number): boolean => {
-  const writer = producers.get(skipReshapes(producers, value))
-  if (writer === undefined) return false
-  const aliases = aliasesOf(lowered, cell)
-  if ([...lowered.outputs, ...lowered.watched, ...lowered.writes].some((port) => aliases.has(port.value))) return false
-  const ancestors = ancestorsOf(producers, writer)
-  const shape = lowered.values[writer.outputs[0] ?? -1]?.shape.join()
-  return lowered.instructions.every((reader) => {
-    if (!reader.inputs.some((input) => aliases.has(input)) || reader.primitive._tag === "reshape") return true
-    if (reader !== writer) return ancestors.has(reader)
-    const [base, ...others] = reader.inputs
-    if (reader.primitive._tag === "scatter") return base !== undefined && aliases.has(base) && !others.some((input) => aliases.has(input))
-    return elementwise.has(reader.primitive._tag) &&
-      reader.inputs.every((input) => !aliases.has(input) || lowered.values[input]?.shape.join() === shape)
-  })
+interface Links {
+  readonly producers: ReadonlyMap<string, Node>
+  readonly readers: ReadonlyMap<string, ReadonlyArray<Node>>
 }
 
-const skipReshapes = (producers: ReadonlyMap<number, Instruction>, value: number): number => {
-  let source = value
-  for (let made = producers.get(source); made?.primitive._tag === "reshape"; made = producers.get(source)) source = made.inputs[0] ?? -1
-  return source
-}
-
-/** A value and everything that is only a reshape of it: the same memory. */
-const aliasesOf = (lowered: Lowered, value: number): ReadonlySet<number> => {
-  const aliases = new Set([value])
-  for (const { inputs, outputs, primitive } of lowered.instructions) {
-    const [input] = inputs
-    if (primitive._tag === "reshape" && input !== undefined && aliases.has(input)) outputs.forEach((output) => aliases.add(output))
+const linksOf = ({ nodes }: Graph): Links => {
+  const readers = new Map<string, Array<Node>>()
+  for (const node of nodes) {
+    for (const name of new Set(readsOf(node))) {
+      const known = readers.get(name)
+      if (known === undefined) readers.set(name, [node])
+      else known.push(node)
+    }
   }
-  return aliases
+  return { producers: new Map(nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const))), readers }
 }
 
-const ancestorsOf = (producers: ReadonlyMap<number, Instruction>, instruction: Instruction): ReadonlySet<Instruction> => {
-  const found = new Set<Instruction>()
-  const queue = [instruction]
-  for (let next = queue.pop(); next !== undefined; next = queue.pop()) {
-    for (const input of next.inputs) {
-      const producer = producers.get(input)
-      if (producer !== undefined && !found.has(producer)) {
-        found.add(producer)
-        queue.push(producer)
+/** The writer is a scatter whose base, and nothing else, is the old value. */
+const scattersInto = (reader: Node, writer: Node, names: ReadonlySet<string>): boolean =>
+  reader === writer && reader.op === "ScatterElements" && reader.inputs.slice(1).every((input) => !names.has(input))
+
+/** The names under which the old value of a cell goes, as far as the writer. */
+const namesOf = ({ readers }: Links, cell: string, writer: Node): ReadonlySet<string> => {
+  const names = new Set([cell])
+  for (const name of names) { // grows while it is walked
+    for (const node of readers.get(name) ?? []) {
+      if (node !== writer && renaming.has(node.op) && node.inputs[0] === name) {
+        node.outputs.forEach((output) => names.add(output))
       }
+    }
+  }
+  return names
+}
+
+/** The ancestors of a node, itself at 0, with the number of steps to each. */
+const ancestorsOf = ({ producers }: Links, node: Node): ReadonlyMap<Node, number> => {
+  const found = new Map([[node, 0]])
+  for (const [next, distance] of found) { // grows while it is walked, the nearest first
+    for (const name of readsOf(next)) {
+      const producer = producers.get(name)
+      if (producer !== undefined && !found.has(producer)) found.set(producer, distance + 1)
+    }
+  }
+  return found
+}
+
+/** The nodes from a reader to the writer, both included. */
+const between = ({ readers }: Links, reader: Node, upstream: ReadonlyMap<Node, number>): ReadonlySet<Node> => {
+  const found = new Set([reader])
+  for (const node of found) { // grows while it is walked
+    for (const name of node.outputs) {
+      for (const next of readers.get(name) ?? []) if (upstream.has(next)) found.add(next)
     }
   }
   return found

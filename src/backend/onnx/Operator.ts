@@ -1,0 +1,245 @@
+/**
+ * How each primitive is written in ONNX operators: one for one mostly, seldom a few.
+ *
+ * Operators never see an empty tensor, which many of them refuse: an empty result is a constant, and what is made of an
+ * empty operand (a sum, a product, a join) is written without it.
+ *
+ * From     the operator definitions of ONNX opset 23 and of com.microsoft 1.
+ * Checked  test/backend/onnx/Emit; test/backend/Primitive on this layer, against the float64 reference.
+ * Departs  scatter uses ScatterElements: ScatterND with a reduction races on several threads. A negative id counts from
+ *          the end, as ONNX has it; one outside its axis fails the run.
+ *
+ * @module
+ */
+import type { Instruction, Primitive } from "../../tensor/Instruction.ts"
+import type { BinaryFunction, Kind, Relation, UnaryFunction } from "../../tensor/Node.ts"
+import type { Precision } from "../Backend.ts"
+import { kernels } from "./Kernel.ts"
+import { elementCount, elements } from "./ModelProto.ts"
+import { bytesOf, elementType, microsoft, productNode, type Writer } from "./Writer.ts"
+
+type Of<Tag extends Primitive["_tag"]> = Extract<Primitive, { readonly _tag: Tag }>
+
+const unaryOperators: Partial<Record<UnaryFunction, string>> = {
+  exp: "Exp", log: "Log", sqrt: "Sqrt", reciprocal: "Reciprocal", sin: "Sin", cos: "Cos", tanh: "Tanh",
+  sigmoid: "Sigmoid", abs: "Abs", sign: "Sign", floor: "Floor", negate: "Neg"
+}
+
+const binaryOperators: Record<BinaryFunction, string> = {
+  add: "Add", subtract: "Sub", multiply: "Mul", divide: "Div", maximum: "Max", minimum: "Min", power: "Pow"
+}
+
+const relations: Record<Relation, string> = { equal: "Equal", less: "Less", lessEqual: "LessOrEqual" }
+
+const logic: Record<"and" | "or" | "not", string> = { and: "And", or: "Or", not: "Not" }
+
+const castTo = (kind: Kind, precision: Precision) => ({ to: { int: elements[elementType(kind, precision)].code } })
+
+/** Writes the nodes of an instruction. */
+export const writeInstruction = (writer: Writer, instruction: Instruction): void => {
+  const isEmpty = (id: number): boolean => elementCount(writer.value(id).shape) === 0
+  if (instruction.outputs.every(isEmpty)) {
+    for (const id of instruction.outputs) writeConstant(writer, id, emptyLiteral(writer, id))
+  } else if (instruction.inputs.some(isEmpty)) writeOverNothing(writer, instruction, isEmpty)
+  else writeOperator(writer, instruction)
+}
+
+const emptyLiteral = ({ filled, value }: Writer, id: number): string => filled(0, value(id).kind, value(id).shape)
+
+/** A value that is a constant: its name is that of the literal, unless it has one already. */
+export const writeConstant = (writer: Writer, id: number, literal: string): void => {
+  if (writer.isCalled(id)) writer.node("Identity", [literal], [writer.name(id)])
+  else writer.call(id, literal)
+}
+
+/** An instruction some of whose operands are empty, but not its result. */
+const writeOverNothing = (writer: Writer, instruction: Instruction, isEmpty: (id: number) => boolean): void => {
+  const { inputs, outputs, primitive } = instruction
+  const [x = -1] = inputs
+  const [output = -1] = outputs
+  const { kind, shape } = writer.value(output)
+  switch (primitive._tag) {
+    case "reduce": // only sums: of nothing there is no largest
+    case "matmul":
+    case "pad":
+      return writeConstant(writer, output, writer.filled(0, kind, shape))
+    case "concat": {
+      const [first, ...rest] = inputs.filter((id) => !isEmpty(id)).map(writer.name)
+      return rest.length === 0 && first !== undefined
+        ? writer.node("Identity", [first], [writer.name(output)])
+        : writeOperator(writer, { ...instruction, inputs: inputs.filter((id) => !isEmpty(id)) })
+    }
+    case "scatter":
+    case "barrier":
+      return writer.node("Identity", [writer.name(x)], [writer.name(output)])
+    default:
+      return writeOperator(writer, instruction)
+  }
+}
+
+const writeOperator = (writer: Writer, instruction: Instruction): void => {
+  const { inputs, outputs, primitive } = instruction
+  const { longs, name, node, one, precision, value } = writer
+  const names = inputs.map(name)
+  const [x = ""] = names
+  const [xId = -1, yId = -1] = inputs
+  const out = outputs.map(name)
+  const [outId = -1] = outputs
+  const { shape } = value(outId)
+  switch (primitive._tag) {
+    case "constant": {
+      const { kind } = value(outId)
+      return writeConstant(writer, outId, literalOf(writer, primitive, outId, kind))
+    }
+    case "unary": {
+      const operator = unaryOperators[primitive.function]
+      if (operator !== undefined) return node(operator, [x], out)
+      return primitive.function === "rsqrt"
+        ? node("Reciprocal", [one("Sqrt", [x])], out)
+        : node("Mul", [x, x], out)
+    }
+    case "binary":
+      return node(binaryOperators[primitive.function], names, out)
+    case "compare":
+      return node(relations[primitive.relation], names, out)
+    case "logic":
+      return node(logic[primitive.function], names, out)
+    case "select":
+      return node("Where", names, out)
+    case "convert":
+      return node("Cast", [x], out, castTo(primitive.to, precision))
+    case "reduce":
+      return writeReduction(writer, primitive, xId, outId)
+    case "matmul":
+      return writeProduct(writer, primitive, xId, yId, outId)
+    case "transpose":
+      return node("Transpose", [x], out, { perm: { ints: primitive.permutation } })
+    case "reshape":
+      return node("Reshape", [x, longs(shape)], out)
+    case "expand":
+      return node("Expand", [x, longs(shape)], out)
+    case "slice":
+      return node("Slice", [x, longs([primitive.start]), longs([primitive.end]), longs([primitive.axis])], out)
+    case "pad": {
+      const at = (size: number): ReadonlyArray<number> => shape.map((_, i) => i === primitive.axis ? size : 0)
+      return node("Pad", [x, longs([...at(primitive.before), ...at(primitive.after)])], out)
+    }
+    case "concat":
+      return node("Concat", names, out, { axis: { int: primitive.axis } })
+    case "gather":
+      return writeGather(writer, primitive, xId, yId, outId)
+    case "scatter":
+      return writeScatter(writer, primitive, inputs, outId)
+    case "topK": {
+      const [values = "", ids = ""] = out
+      const found = writer.fresh()
+      node("TopK", [x, longs([primitive.count])], [values, found], { axis: { int: shape.length - 1 } })
+      return node("Cast", [found], [ids], castTo("id", precision))
+    }
+    case "cumulativeSum":
+      return node("CumSum", [x, longs([primitive.axis])], out, { reverse: { int: primitive.reverse ? 1 : 0 } })
+    case "barrier":
+      return writeBarrier(writer, xId, yId, outId)
+    case "composite": {
+      const kernel = kernels[primitive.composite.name]
+      if (kernel === undefined) throw new TypeError(`no kernel for composite ${primitive.composite.name}`)
+      return kernel.write(writer, instruction, primitive.composite, primitive.orders)
+    }
+  }
+}
+
+const literalOf = (writer: Writer, { elements }: Of<"constant">, id: number, kind: Kind): string => {
+  const { precision, value } = writer
+  const { shape } = value(id)
+  if (typeof elements === "number") return writer.filled(elements, kind, shape)
+  return writer.literal(`v${id}`, elementType(kind, precision), shape, () => bytesOf(elements, kind, precision))
+}
+
+const writeReduction = (writer: Writer, primitive: Of<"reduce">, x: number, output: number): void => {
+  const from = writer.producer(x)
+  const [squared] = from?.primitive._tag === "unary" && from.primitive.function === "square" ? from.inputs : []
+  const isOfAll = primitive.axes.length === writer.value(x).shape.length
+  if (primitive.function === "sum" && isOfAll && squared !== undefined) {
+    return writeSumOfSquares(writer, squared, writer.name(output))
+  }
+  const operator = primitive.function === "sum" ? "ReduceSum" : "ReduceMax"
+  writer.node(operator, [writer.name(x), writer.longs(primitive.axes)], [writer.name(output)], { keepdims: { int: 0 } })
+}
+
+/** Σ x²: of big arrays as many dot products of rows, which run on all threads and sum in parts. */
+const writeSumOfSquares = (writer: Writer, x: number, output: string): void => {
+  const { longs, name, node, one, precision, reshape, value } = writer
+  const { shape } = value(x)
+  const total = elementCount(shape)
+  let columns = 1
+  for (let axis = shape.length - 1; axis >= 0 && columns < 4096; axis--) columns *= shape[axis] ?? 1
+  if (precision === "f64" || total < 65_536 || total === columns) {
+    return node("ReduceSumSquare", [reshape(name(x), shape, [total])], [output], { keepdims: { int: 0 } })
+  }
+  const rows = reshape(name(x), shape, [total / columns, 1, columns])
+  const dots = one("FusedMatMul", [rows, rows], { transB: { int: 1 } }, microsoft)
+  node("ReduceSum", [dots, longs([0, 1, 2])], [output], { keepdims: { int: 0 } })
+}
+
+/** In float32 transposed operands and the scale are part of the operator, which float64 does not have. */
+const writeProduct = (writer: Writer, primitive: Of<"matmul">, x: number, y: number, output: number): void => {
+  const { name, node, nodes, one, precision, scalar, value } = writer
+  if (precision === "f32") return void nodes.push(productNode(primitive, [name(x), name(y)], name(output)))
+  const { scale, transposeLeft, transposeRight } = primitive
+  const swapped = { perm: { ints: value(x).shape.length === 3 ? [0, 2, 1] : [1, 0] } }
+  const product = [
+    transposeLeft ? one("Transpose", [name(x)], swapped) : name(x),
+    transposeRight ? one("Transpose", [name(y)], swapped) : name(y)
+  ]
+  if (scale === 1) node("MatMul", product, [name(output)])
+  else node("Mul", [one("MatMul", product), scalar(scale)], [name(output)])
+}
+
+/** The shape of a table with so many rows in place of its indexed axis. */
+const rowsShape = (table: ReadonlyArray<number>, axis: number, count: number): ReadonlyArray<number> =>
+  table.map((size, i) => i === axis ? count : size)
+
+/** An id for every element of the rows: ids [batch…, i…] stretched over the other axes. */
+const indexOver = (
+  { longs, name, one, reshape, value }: Writer, ids: number, batch: number, axis: number, rows: ReadonlyArray<number>
+): string => {
+  const flat = rows.map((size, i) => i < batch || i === axis ? size : 1)
+  const index = reshape(name(ids), value(ids).shape, flat)
+  return flat.join() === rows.join() ? index : one("Expand", [index, longs(rows)])
+}
+
+const writeGather = (writer: Writer, { axis, batch }: Of<"gather">, x: number, ids: number, output: number): void => {
+  const { fresh, longs, name, node, value } = writer
+  if (batch === 0) return node("Gather", [name(x), name(ids)], [name(output)], { axis: { int: axis } })
+  const rows = rowsShape(value(x).shape, axis, elementCount(value(ids).shape.slice(batch)))
+  const { shape } = value(output)
+  const isWhole = rows.join() === shape.join()
+  const picked = isWhole ? name(output) : fresh()
+  node("GatherElements", [name(x), indexOver(writer, ids, batch, axis, rows)], [picked], { axis: { int: axis } })
+  if (!isWhole) node("Reshape", [picked, longs(shape)], [name(output)])
+}
+
+/** The base is written in the shape it has, so that a base that nothing else reads is written where it lies. */
+const writeScatter = (
+  writer: Writer, { axis, batch, mode }: Of<"scatter">, inputs: ReadonlyArray<number>, output: number
+): void => {
+  const { name, node, reshape, value } = writer
+  const [base = -1, ids = -1, values = -1] = inputs
+  const rows = rowsShape(value(base).shape, axis, elementCount(value(ids).shape.slice(batch)))
+  node("ScatterElements", [
+    name(base), indexOver(writer, ids, batch, axis, rows), reshape(name(values), value(values).shape, rows)
+  ], [name(output)], { axis: { int: axis }, reduction: { string: mode === "add" ? "add" : "none" } })
+}
+
+/** x where a truth holds that always does, which the engine can only know once `after` is computed. */
+const writeBarrier = (writer: Writer, x: number, after: number, output: number): void => {
+  const { name, node, one, reshape, scalar, value } = writer
+  const { kind, shape } = value(after)
+  const first = shape.length === 0
+    ? name(after)
+    : one("Gather", [reshape(name(after), shape, [elementCount(shape)]), scalar(0, "id")])
+  const is = kind === "truth" ? first : one("Equal", [first, first]) // not so of a NaN
+  const always = one("Or", [is, one("Not", [is])])
+  if (value(x).kind === "truth") node("And", [name(x), always], [name(output)])
+  else node("Where", [always, name(x), scalar(0, value(x).kind)], [name(output)])
+}

@@ -16,6 +16,7 @@ import type { Given } from "./Computation.ts"
 
 /** The size of an axis: often 1, mostly small; never 0. */
 export const size: fc.Arbitrary<number> = fc.oneof(
+  { withCrossShrink: true },
   { weight: 3, arbitrary: fc.constant(1) },
   { weight: 5, arbitrary: fc.integer({ min: 2, max: 4 }) },
   { weight: 1, arbitrary: fc.integer({ min: 5, max: 7 }) }
@@ -23,6 +24,7 @@ export const size: fc.Arbitrary<number> = fc.oneof(
 
 /** The size of an axis, sometimes 0. */
 export const sizeOrZero: fc.Arbitrary<number> = fc.oneof(
+  { withCrossShrink: true },
   { weight: 8, arbitrary: size },
   { weight: 1, arbitrary: fc.constant(0) }
 )

@@ -70,8 +70,12 @@ export const evaluate = ({ build, given }: Computation): ReadonlyArray<Elements>
 export const print = ({ build, given }: Computation): string => [
   "",
   expressions(build(leavesOf(given))),
-  ...given.map(({ elements, kind, name, sizes }) => `${name}: ${kind} ${JSON.stringify(sizes)} ${[...elements].join(" ")}`)
+  ...given.map(({ elements, kind, name, sizes }) => `${name}: ${kind} ${JSON.stringify(sizes)} ${listed(elements)}`)
 ].join("\n")
+
+/** Numbers as text; of many, the first and how many there are. */
+export const listed = (elements: ArrayLike<number>): string =>
+  elements.length <= 24 ? Array.from(elements).join(" ") : `${Array.from(elements).slice(0, 24).join(" ")} … (${elements.length})`
 
 /** How far apart two arrays are, relative to the largest expected element or 1; ∞ where one has a NaN and the other not. */
 export const distance = (expected: ArrayLike<number>, actual: ArrayLike<number>): number => {

@@ -11,7 +11,7 @@
  */
 import * as fc from "fast-check"
 import { topological } from "../tensor/Gradient.ts"
-import type { Any } from "../tensor/Node.ts"
+import { type Any, count } from "../tensor/Node.ts"
 import * as Arbitrary from "./Arbitrary.ts"
 import { type Computation, type Given, type Leaves, leavesOf, print } from "./Computation.ts"
 import { type Item, operations, type Step } from "./RandomOperation.ts"
@@ -42,25 +42,38 @@ export const programs = (options: Options = {}): fc.Arbitrary<RandomProgram> => 
     operation: fc.constantFrom(...options.operations ?? allOperations),
     x: choice, y: choice, ids: choice, truth: choice, axis: choice, number: choice
   })
-  return Arbitrary.sizes(axes, options.zero === true ? Arbitrary.sizeOrZero : Arbitrary.size).chain((sizes) =>
-    fc.record({ given: leaves(sizes), steps: fc.array(step, { minLength: 1, maxLength: 8 }) })
-      .map(({ given, steps }) => random(given, steps, Math.max(1, sizes.embed))))
+  return fc.record({
+    sizes: Arbitrary.sizes(axes, options.zero === true ? Arbitrary.sizeOrZero : Arbitrary.size),
+    x: leaf([]), y: leaf(["embed"]), w: leaf(["embed", "hidden"]), ids: leaf([], "embed"), seen: leaf([]),
+    steps: fc.array(step, { minLength: 1, maxLength: 8 })
+  }).map(({ sizes, steps, ...leaves }) => { // not chained: so everything shrinks at once
+    const below = Math.max(1, sizes.embed)
+    const given = Object.entries(leaves).map(([name, { axes, seed }]): Given => {
+      const own = Object.fromEntries(axes.map((axis) => [axis, sizes[axis]]))
+      const length = count(own)
+      return name === "ids"
+        ? { name, kind: "id", sizes: own, elements: Arbitrary.idsBelow(seed, length, below) }
+        : name === "seen"
+        ? { name, kind: "truth", sizes: own, elements: Arbitrary.truths(seed, length) }
+        : { name, kind: "real", sizes: own, elements: Arbitrary.reals(seed, length) }
+    })
+    return random(given, steps, below)
+  })
 }
 
 const axes = ["batch", "position", "embed", "hidden"] as const
 
+type Axis = typeof axes[number]
+
 const choice = fc.nat({ max: 11 })
 
-const leaves = (all: Readonly<Record<typeof axes[number], number>>): fc.Arbitrary<ReadonlyArray<Given>> => {
-  const { embed, hidden, ...outer } = all
-  return fc.tuple(
-    Arbitrary.part(all).chain((sizes) => Arbitrary.real("x", sizes)),
-    Arbitrary.part(outer).chain((sizes) => Arbitrary.real("y", { ...sizes, embed })),
-    Arbitrary.real("w", { embed, hidden }),
-    Arbitrary.part(outer).chain((sizes) => Arbitrary.ids("ids", sizes, Math.max(1, embed))),
-    Arbitrary.part(all).chain((sizes) => Arbitrary.truth("seen", sizes))
-  )
-}
+/** Axes in any order, some of them always and one perhaps never, and a seed of elements. */
+const leaf = (always: ReadonlyArray<Axis>, never?: Axis): fc.Arbitrary<{ readonly axes: ReadonlyArray<Axis>; readonly seed: number }> =>
+  fc.record({
+    order: fc.shuffledSubarray([...axes], { minLength: axes.length }),
+    some: fc.subarray(axes.filter((axis) => axis !== never)),
+    seed: fc.nat({ max: 2 ** 20 })
+  }).map(({ order, seed, some }) => ({ axes: order.filter((axis) => always.includes(axis) || some.includes(axis)), seed }))
 
 const random = (given: ReadonlyArray<Given>, steps: ReadonlyArray<Step>, idsBelow: number): RandomProgram => {
   const program: RandomProgram = {

@@ -19,7 +19,9 @@ import { at, values, zerosLike } from "../tensor/Indexing.ts"
 import { type Any, count, type Elements, type Scalar, type Sizes, stopGradientNode, type Tensor, type Untyped } from "../tensor/Node.ts"
 import { sum } from "../tensor/Reduction.ts"
 import { reals } from "./Arbitrary.ts"
-import { type Computation, distance, evaluate, type Given, type Leaves, leavesOf, prepare } from "./Computation.ts"
+import {
+  type Computation, distance, evaluate, type Given, type Leaves, leavesOf, listed, prepare
+} from "./Computation.ts"
 import { LawError } from "./LawError.ts"
 
 /** One number that depends on every element of the real outputs, each with a weight of its own. */
@@ -173,8 +175,7 @@ export const requireEqual = (
     if (!(apart <= tolerance)) {
       throw new LawError({
         law,
-        detail: `output ${i + 1} differs by ${apart}\n  expected ${Array.from(elements).join(" ")}\n  found    ${
-          Array.from(found[i] ?? []).join(" ")}`
+        detail: `output ${i + 1} differs by ${apart}\n  expected ${listed(elements)}\n  found    ${listed(found[i] ?? [])}`
       })
     }
   })

@@ -32,7 +32,8 @@ import type { Tensor } from "../tensor/Tensor.ts"
 import { entries } from "../tensor/Tree.ts"
 import type { StreamDecoder } from "../token/Detokenizer.ts"
 import { type Codec, Tokenizer } from "../token/Tokenizer.ts"
-import { draw, type Logits, LogitsError, type Rule } from "./Sampling.ts"
+import { check, type ContextFullError, isCount, type Place, type Request, type RequestError } from "./Request.ts"
+import { draw, type Logits, LogitsError } from "./Sampling.ts"
 import { pass } from "./StopText.ts"
 
 /** What a decoder is made of. */
@@ -46,37 +47,10 @@ export interface Options<P> {
   /** How many positions of a prompt run together; 64 by default, or the context where that is shorter. */
   readonly blockLength?: number
   /**
-   * Builds the parameters as they are now into the programs: faster, at the price of copies of them. What the cells hold
-   * later is not seen.
+   * Builds the parameters as they are now into the programs: faster, at the price of copies of them. What the cells
+   * hold later is not seen.
    */
   readonly frozen?: boolean
-}
-
-/** What is to be generated. */
-export interface Request {
-  /** Ids of each prompt, beginning of sequence included: see `Codec.encodeSegments`. */
-  readonly prompts: ReadonlyArray<ArrayLike<number>>
-  /** How many answers each prompt gets; 1 by default. */
-  readonly candidates?: number
-  /** How many tokens an answer has at most. */
-  readonly maximumTokens: number
-  /** How a token is chosen. */
-  readonly rule: Rule
-  readonly key: Key.Key
-  /** Ids that end an answer; the end of sequence by default. */
-  readonly stopIds?: ReadonlyArray<number>
-  /** Texts that end an answer, and do not belong to it; none by default. */
-  readonly stopTexts?: ReadonlyArray<string>
-  /** Where an answer may not fit into the context: refuse the request (the default), or end the answer there. */
-  readonly atContextEnd?: "refuse" | "end"
-}
-
-/** A sequence of a request. */
-export interface Place {
-  /** The index of its prompt. */
-  readonly item: number
-  /** Which answer to it. */
-  readonly candidate: number
 }
 
 /** A token was drawn. */
@@ -111,33 +85,6 @@ export interface Answer extends Place {
   readonly reason: Reason
 }
 
-/** A request that cannot be fulfilled, with all its faults. */
-export class RequestError extends Schema.TaggedError<RequestError>()("RequestError", {
-  faults: Schema.Array(Schema.String)
-}) {
-  override get message() {
-    return `generate: the request cannot be fulfilled\n  ${this.faults.join("\n  ")}`
-  }
-}
-
-/** Prompts whose answers may not fit into the context. */
-export class ContextFullError extends Schema.TaggedError<ContextFullError>()("ContextFullError", {
-  contextLength: Schema.Int,
-  maximumTokens: Schema.Int,
-  prompts: Schema.Array(Schema.Struct({ item: Schema.Int, length: Schema.Int }))
-}) {
-  override get message() {
-    const room = this.contextLength - Math.max(...this.prompts.map(({ length }) => length))
-    return [
-      `generate: prompt and answer must fit into a context of ${this.contextLength} tokens`,
-      ...this.prompts.map(({ item, length }) => `prompt ${item} has ${length} tokens, and its answer may have ${this.maximumTokens}`),
-      room > 0
-        ? `Ask for at most ${room} tokens, or let answers end with the context (atContextEnd: "end").`
-        : "Cut the prompt: an answer needs room for one token at least."
-    ].join("\n  ")
-  }
-}
-
 /** A model whose tokens are not those of the tokenizer. */
 export class VocabularyError extends Schema.TaggedError<VocabularyError>()("VocabularyError", {
   model: Schema.Int,
@@ -145,7 +92,7 @@ export class VocabularyError extends Schema.TaggedError<VocabularyError>()("Voca
 }) {
   override get message() {
     return `decoder: the model has ${this.model} tokens, the tokenizer ${this.tokenizer}
-  They must be equal, or ids would be read as other text than they were trained on. Is this the tokenizer of another model?`
+  They must be equal, or ids would be read as other text than they were trained on. Does it belong to another model?`
   }
 }
 
@@ -157,7 +104,8 @@ export class DrawError extends Schema.TaggedError<DrawError>()("DrawError", {
   reason: LogitsError
 }) {
   override get message() {
-    return `generate: item ${this.item}, candidate ${this.candidate}, token ${this.position} of its sequence\n  ${this.reason.message}`
+    return `generate: item ${this.item}, candidate ${this.candidate}, token ${this.position} of its sequence
+  ${this.reason.message}`
   }
 }
 
@@ -184,13 +132,18 @@ export const make = Effect.fnUntraced(function*<P>(
   const length = Math.min(blockLength ?? 64, source)
   if (![slots, source, length].every(isCount)) {
     return yield* Effect.fail(new ShapeError({
-      operation: "decoder", place: "", invariant: "slots, contextLength and blockLength must be whole numbers of at least 1",
-      values: [["slots", String(slots)], ["contextLength", String(source)], ["blockLength", String(blockLength ?? length)]]
+      operation: "decoder", place: "",
+      invariant: "slots, contextLength and blockLength must be whole numbers of at least 1",
+      values: [
+        ["slots", String(slots)], ["contextLength", String(source)], ["blockLength", String(blockLength ?? length)]
+      ]
     }))
   }
-  const constants = new Map(frozen ? entries(parameters, isCell).map(([path, cell]) => [`parameters.${path}`, cell] as const) : [])
+  const cells = frozen ? entries(parameters, isCell) : []
+  const constants = new Map(cells.map(([path, cell]) => [`parameters.${path}`, cell] as const))
   const compiled = (position: number) =>
-    Effect.flatMap(program(model, { batch: slots, position, source }), (closed) => backend.compile(closed, { constants }))
+    Effect.flatMap(program(model, { batch: slots, position, source }), (closed) =>
+      backend.compile(closed, { constants }))
   const block = yield* compiled(length)
   const step = yield* compiled(1)
   const begin = Effect.gen(function*() {
@@ -224,27 +177,16 @@ export const collect = <E, R>(events: Stream.Stream<Event, E, R>): Effect.Effect
         return []
       }
       const text = own.map((token) => token.text).join("") + event.text
-      return [{
-        item, candidate, ids: own.map(({ id }) => id), logProbs: own.map(({ logProb }) => logProb), text, reason: event.reason
-      }]
+      const [ids, logProbs] = [own.map(({ id }) => id), own.map(({ logProb }) => logProb)]
+      return [{ item, candidate, ids, logProbs, text, reason: event.reason }]
     })
   })
 
-/** One block of every slot: the scores of the token after the last real one. */
-const program = <P>(
-  model: Transformer<P>, { batch, position, source }: { readonly batch: number; readonly position: number; readonly source: number }
-) =>
-  Program.makeGeneric(position === 1 ? "decode" : "prefill", {
-    inputs: {
-      ids: Specification.ids({ batch, position }), starts: Specification.ids({ batch }), lengths: Specification.ids({ batch })
-    },
-    state: { parameters: model.specification, cache: KeyValueCache.specification(model.config, { batch, source }) }
-  }, ({ ids, lengths, starts }, state): { readonly outputs: { readonly logits: Tensor<"batch" | "vocab"> }; readonly state: unknown } => {
-    const parameters = state.parameters as P // the same tree, which the compiler cannot see for a P unknown
-    const { cache, hidden } = KeyValueCache.extend(model, parameters, state.cache, { ids, starts })
-    const last = KeyValueCache.at(hidden, T.subtractIds(lengths, 1))
-    return { outputs: { logits: T.merge(model.logits(parameters, last), ["batch", "position"], "batch") }, state: { cache } }
-  })
+interface Sizes {
+  readonly batch: number
+  readonly position: number
+  readonly source: number
+}
 
 interface Inputs {
   readonly ids: Specification.Specification<"batch" | "position", "id">
@@ -256,6 +198,25 @@ interface Outputs {
   readonly logits: Tensor<"batch" | "vocab">
 }
 
+const inputsOf = ({ batch, position }: Sizes): Inputs => ({
+  ids: Specification.ids({ batch, position }),
+  starts: Specification.ids({ batch }),
+  lengths: Specification.ids({ batch })
+})
+
+/** One block of every slot: the scores of the token after the last real one. */
+const program = <P>(model: Transformer<P>, sizes: Sizes) =>
+  Program.makeGeneric(sizes.position === 1 ? "decode" : "prefill", {
+    inputs: inputsOf(sizes),
+    state: { parameters: model.specification, cache: KeyValueCache.specification(model.config, sizes) }
+  }, ({ ids, lengths, starts }, state): { readonly outputs: Outputs; readonly state: unknown } => {
+    const parameters = state.parameters as P // the same tree, which the compiler cannot see for a P unknown
+    const { cache, hidden } = KeyValueCache.extend(model, parameters, state.cache, { ids, starts })
+    const last = KeyValueCache.at(hidden, T.subtractIds(lengths, 1))
+    const logits = T.merge(model.logits(parameters, last), ["batch", "position"], "batch")
+    return { outputs: { logits }, state: { cache } }
+  })
+
 /** Both programs, bound to one cache. */
 interface Engine {
   readonly slots: number
@@ -265,28 +226,9 @@ interface Engine {
   readonly step: Bound<Inputs, Outputs>
 }
 
-const check = (request: Request, codec: Codec, contextLength: number): Effect.Effect<void, RequestError | ContextFullError> => {
-  const { atContextEnd = "refuse", candidates = 1, maximumTokens, prompts, stopTexts = [] } = request
-  const faults = [
-    ...isCount(maximumTokens) ? [] : [`maximumTokens must be a whole number of at least 1, got ${maximumTokens}`],
-    ...isCount(candidates) ? [] : [`candidates must be a whole number of at least 1, got ${candidates}`],
-    ...stopTexts.includes("") ? [`an empty stop text would end every answer before it began`] : [],
-    ...prompts.flatMap((ids, item) => {
-      if (ids.length === 0) return [`prompt ${item} is empty; begin it with the beginning of sequence, id ${codec.bosId}`]
-      const strange = Array.from(ids).findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < codec.vocabSize))
-      return strange < 0 ? [] : [`prompt ${item} has the id ${ids[strange]} at ${strange}; ids are 0 to ${codec.vocabSize - 1}`]
-    })
-  ]
-  if (faults.length > 0) return Effect.fail(new RequestError({ faults }))
-  const room = atContextEnd === "end" ? 1 : maximumTokens
-  const long = prompts.flatMap(({ length }, item) => length + room > contextLength ? [{ item, length }] : [])
-  return long.length > 0 ? Effect.fail(new ContextFullError({ contextLength, maximumTokens, prompts: long })) : Effect.void
-}
-
-const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 1
-
 const batches = ({ candidates = 1, prompts }: Request, slots: number): ReadonlyArray<ReadonlyArray<Place>> => {
-  const places = Array.from(prompts).flatMap((_, item) => Array.from({ length: candidates }, (__, candidate) => ({ item, candidate })))
+  const places = prompts.flatMap((_, item) =>
+    Array.from({ length: candidates }, (__, candidate) => ({ item, candidate })))
   return Array.from({ length: Math.ceil(places.length / slots) }, (_, i) => places.slice(i * slots, (i + 1) * slots))
 }
 
@@ -300,6 +242,8 @@ interface Sequence extends Place {
   isOver: boolean
 }
 
+type Phase = "prompts" | "step"
+
 /** The answers of the sequences that run together. */
 const answers = (
   engine: Engine, request: Request, codec: Codec, contextLength: number, places: ReadonlyArray<Place>
@@ -308,7 +252,7 @@ const answers = (
     const sequences = places.map((place): Sequence => {
       const ids = Array.from(request.prompts[place.item] ?? [])
       const text = codec.streamDecoder()
-      ids.forEach(text.push) // the answer's first space, and bytes of a character that the prompt began, are text after it
+      ids.forEach(text.push) // so that the answer keeps its first space, and ends a character that the prompt began
       return { ...place, ids, promptLength: ids.length, text, held: "", isOver: false }
     })
     const advance = ({ logits }: Results<Outputs>) =>
@@ -320,10 +264,13 @@ const answers = (
           const row = logits.elements.subarray(slot * vocabSize, (slot + 1) * vocabSize)
           events.push(...yield* next(sequence, row as Logits, request, codec, contextLength))
         }
-        return [events, sequences.every(({ isOver }) => isOver) ? Option.none<"step">() : Option.some("step" as const)] as const
+        const areOver = sequences.every(({ isOver }) => isOver)
+        return [events, areOver ? Option.none<Phase>() : Option.some<Phase>("step")] as const
       })
-    return Stream.paginate<"prompt" | "step", Event, BackendError | DrawError>("prompt", (phase) =>
-      Effect.flatMap(phase === "prompt" ? prefill(engine, sequences) : engine.step.run(stepOf(engine, sequences)), advance))
+    return Stream.paginate<Phase, Event, BackendError | DrawError>("prompts", (phase) =>
+      Effect.flatMap(
+        phase === "prompts" ? prefill(engine, sequences) : engine.step.run(stepOf(engine, sequences)), advance
+      ))
   })
 
 /** Runs the prompts block by block; every sequence's last token is in the last block. */
@@ -331,12 +278,13 @@ const prefill = (engine: Engine, sequences: ReadonlyArray<Sequence>): Effect.Eff
   const { block, length, slots } = engine
   const count = Math.ceil(Math.max(...sequences.map(({ ids }) => ids.length)) / length)
   const run = (index: number): Effect.Effect<Results<Outputs>, BackendError> => {
-    const inputs = { ids: new Int32Array(slots * length), starts: new Int32Array(slots), lengths: new Int32Array(slots).fill(1) }
-    sequences.forEach(({ ids }, slot) => {
+    const ids = new Int32Array(slots * length)
+    const inputs = { ids, starts: new Int32Array(slots), lengths: new Int32Array(slots).fill(1) }
+    sequences.forEach(({ ids: all }, slot) => {
       // a shorter prompt's last block is computed again, to the same values, until the longest is done
-      const start = Math.min(index * length, Math.max(0, ids.length - length))
-      const part = ids.slice(start, start + length)
-      inputs.ids.set(part, slot * length)
+      const start = Math.min(index * length, Math.max(0, all.length - length))
+      const part = all.slice(start, start + length)
+      ids.set(part, slot * length)
       inputs.starts[slot] = start
       inputs.lengths[slot] = part.length
     })
@@ -372,8 +320,10 @@ const next = (
       : ids.length - promptLength >= maximumTokens ? "maximum" : ids.length >= contextLength ? "context" : undefined
     if (reason === undefined) return [token]
     sequence.isOver = true
-    const rest = certain.stop === undefined ? pass(stopTexts, certain.held, sequence.text.end()) : { text: "", held: "", stop: "" }
-    return [token, { _tag: "End", item, candidate, reason, text: rest.stop === undefined ? rest.text + rest.held : rest.text }]
+    if (certain.stop !== undefined) return [token, { _tag: "End", item, candidate, reason, text: "" }]
+    const rest = pass(stopTexts, certain.held, sequence.text.end())
+    const text = rest.stop === undefined ? rest.text + rest.held : rest.text
+    return [token, { _tag: "End", item, candidate, reason, text }]
   })
 }
 

@@ -46,7 +46,7 @@ export class LogitsError extends Schema.TaggedError<LogitsError>()("LogitsError"
   count: Schema.Int
 }) {
   override get message() {
-    return `sampling: logits must be finite or −∞, and one of them finite; id ${this.id} of ${this.count} has ${this.value}
+    return `sampling: logits must be finite or −∞, one of them finite; id ${this.id} of ${this.count} has ${this.value}
   Usual causes: parameters that a diverged training step made NaN, or a mask that excludes every token.`
   }
 }
@@ -68,7 +68,7 @@ export const Options = SamplingOptions.check(Schema.makeFilter((options: Options
 const faults = ({ temperature, topK, topP }: Options) => [
   ...temperature > 0 ? [] : [{
     path: ["temperature"],
-    issue: `temperature must be greater than 0, got ${temperature}; to take the likeliest token each time, use the greedy rule`
+    issue: `temperature must be greater than 0, got ${temperature}; for the likeliest token take the greedy rule`
   }],
   ...topK === undefined || Number.isSafeInteger(topK) && topK >= 1 ? [] : [{
     path: ["topK"], issue: `topK must be a whole number of at least 1, got ${topK}; leave it out to keep every token`
@@ -81,9 +81,14 @@ const faults = ({ temperature, topK, topP }: Options) => [
 const check = Schema.decodeSync(Options, { errors: "all", onExcessProperty: "error" })
 
 /** The likeliest token, always; the one with the lowest id where several are. */
-export const greedy: Rule = (logits) => ({ ids: Int32Array.of(likeliest(logits)), weights: Float64Array.of(1), total: 1 })
+export const greedy: Rule = (logits) => ({
+  ids: Int32Array.of(likeliest(logits)), weights: Float64Array.of(1), total: 1
+})
 
-/** Draws by temperature, of the topK likeliest tokens, of the topP of the probability. Throws a SchemaError for options out of range. */
+/**
+ * Draws by temperature, of the topK likeliest tokens, of the topP of the probability. Throws a SchemaError that names
+ * every option out of range.
+ */
 export const sampling = (options: Options): Rule => {
   const { temperature, topK, topP = 1 } = check(options)
   return (logits) => {
@@ -128,7 +133,9 @@ const likeliest = (logits: Logits): number => {
       best = id
     } else if (logit !== logit) throw new LogitsError({ id, value: "NaN", count: logits.length })
   }
-  if (!Number.isFinite(top)) throw new LogitsError({ id: best, value: top > 0 ? "+∞" : "−∞, as all others", count: logits.length })
+  if (!Number.isFinite(top)) {
+    throw new LogitsError({ id: best, value: top > 0 ? "+∞" : "−∞, as all others", count: logits.length })
+  }
   return best
 }
 

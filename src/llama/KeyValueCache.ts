@@ -1,5 +1,5 @@
 /**
- * The key and value cache: what attention needs of the tokens before, kept from run to run, so that each is computed once.
+ * The key and value cache: what attention needs of the tokens before, kept from run to run, each computed once.
  *
  *     K[p] ← key of the token at p,   V[p] ← its value,   then attention over the sources s ≤ p
  *
@@ -34,7 +34,8 @@ export interface KeyValueCache {
 
 /** The cells of a cache for `batch` sequences of at most `source` tokens. */
 export const specification = (
-  { headSize, kvHeadCount: kvHead, layerCount }: Config, { batch, source }: { readonly batch: number; readonly source: number }
+  { headSize, kvHeadCount: kvHead, layerCount }: Config,
+  { batch, source }: { readonly batch: number; readonly source: number }
 ): Specifications<KeyValueCache> => {
   const kept = Specification.real({ batch, kvHead, source, part: 2, plane: headSize / 2 })
   return { block: Array.from({ length: layerCount }, () => ({ key: kept, value: kept })) }

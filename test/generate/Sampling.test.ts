@@ -4,7 +4,9 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
-import { draw, greedy, LogitsError, logProbability, type Options, type Rule, sampling } from "../../src/generate/Sampling.ts"
+import {
+  draw, greedy, LogitsError, logProbability, type Options, type Rule, sampling
+} from "../../src/generate/Sampling.ts"
 import * as Key from "../../src/random/Key.ts"
 
 /** Rows with ties, excluded tokens and wide ranges. */
@@ -39,7 +41,8 @@ const direct = (row: Float32Array, { temperature, topK = Infinity, topP = 1 }: O
 
 const probabilities = (rule: Rule, row: Float32Array): Map<number, number> => {
   const { ids, total, weights } = rule(row)
-  return new Map(Array.from(ids, (id, i) => [id, weights[i]! / total] as const).filter(([, probability]) => probability > 0))
+  const all = Array.from(ids, (id, i) => [id, weights[i]! / total] as const)
+  return new Map(all.filter(([, probability]) => probability > 0))
 }
 
 const key = Key.make("sampling")
@@ -102,7 +105,10 @@ describe("draws", () => {
     const expected = probabilities(rule, row)
     assert.isTrue([...counts.keys()].every((id) => expected.has(id)))
     let found = 0
-    for (const [id, probability] of expected) found += ((counts.get(id) ?? 0) - count * probability) ** 2 / (count * probability)
+    for (const [id, probability] of expected) {
+      const wanted = count * probability
+      found += ((counts.get(id) ?? 0) - wanted) ** 2 / wanted
+    }
     const freedom = expected.size - 1
     return [found, freedom * (1 - 2 / (9 * freedom) + 4.265 * Math.sqrt(2 / (9 * freedom))) ** 3]
   }
@@ -127,7 +133,8 @@ describe("top-p", () => {
     assert.deepStrictEqual(kept(0.6), [0, 1])
     assert.deepStrictEqual(kept(0.8), [0, 1, 2])
     assert.deepStrictEqual(kept(0.99), [0, 1, 2, 3])
-    assert.deepStrictEqual([...sampling({ temperature: 1, topP: 0.5 })(new Float32Array(4)).ids], [0, 1, 2]) // 0.5 before the third
+    const equal = sampling({ temperature: 1, topP: 0.5 })(new Float32Array(4))
+    assert.deepStrictEqual([...equal.ids], [0, 1, 2]) // 0.5 lies before the third
   })
 })
 
@@ -145,16 +152,18 @@ describe("messages", () => {
     for (const rule of [greedy, sampling({ temperature: 1 })]) {
       assert.instanceOf(thrown(() => rule(Float32Array.of(1, NaN))), LogitsError)
       assert.strictEqual(thrown(() => rule(Float32Array.of(1, NaN))).message,
-        `sampling: logits must be finite or −∞, and one of them finite; id 1 of 2 has NaN
+        `sampling: logits must be finite or −∞, one of them finite; id 1 of 2 has NaN
   Usual causes: parameters that a diverged training step made NaN, or a mask that excludes every token.`)
       assert.include(thrown(() => rule(Float32Array.of(1, Infinity))).message, "id 1 of 2 has +∞")
-      assert.include(thrown(() => rule(Float32Array.of(-Infinity, -Infinity))).message, "id 0 of 2 has −∞, as all others")
+      const { message } = thrown(() => rule(Float32Array.of(-Infinity, -Infinity)))
+      assert.include(message, "id 0 of 2 has −∞, as all others")
     }
   })
 
   it("name every option that is out of range", () => {
     const { message } = thrown(() => sampling({ temperature: 0, topK: 0.5, topP: 1.5 }))
-    assert.include(message, "temperature must be greater than 0, got 0; to take the likeliest token each time, use the greedy rule")
+    assert.include(message,
+      "temperature must be greater than 0, got 0; for the likeliest token take the greedy rule")
     assert.include(message, "topK must be a whole number of at least 1, got 0.5; leave it out to keep every token")
     assert.include(message, "topP must be greater than 0 and at most 1, got 1.5; leave it out to keep every token")
   })

@@ -5,8 +5,10 @@ import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
 import { pass } from "../../src/generate/StopText.ts"
 
+type Ended = readonly [text: string, stop: string | undefined]
+
 /** All text that is passed on of some pieces, and the stop that ended it. */
-const stream = (stops: ReadonlyArray<string>, pieces: ReadonlyArray<string>): readonly [text: string, stop: string | undefined] => {
+const stream = (stops: ReadonlyArray<string>, pieces: ReadonlyArray<string>): Ended => {
   let [text, held] = ["", ""]
   for (const piece of pieces) {
     const passed = pass(stops, held, piece)
@@ -18,16 +20,18 @@ const stream = (stops: ReadonlyArray<string>, pieces: ReadonlyArray<string>): re
 }
 
 /** Letter by letter: the text ends as soon as it ends with a stop; of several, the longest. */
-const direct = (stops: ReadonlyArray<string>, text: string): readonly [text: string, stop: string | undefined] => {
+const direct = (stops: ReadonlyArray<string>, text: string): Ended => {
   for (let end = 1; end <= text.length; end++) {
-    const [stop] = stops.filter((candidate) => text.slice(0, end).endsWith(candidate)).sort((a, b) => b.length - a.length)
+    const [stop] = stops.filter((candidate) => text.slice(0, end).endsWith(candidate))
+      .sort((a, b) => b.length - a.length)
     if (stop !== undefined) return [text.slice(0, end - stop.length), stop]
   }
   return [text, undefined]
 }
 
 /** Few letters, so that stops occur, overlap and begin without ending. */
-const letters = (constraints: fc.StringConstraints) => fc.string({ unit: fc.constantFrom("a", "b", "\n"), ...constraints })
+const letters = (constraints: fc.StringConstraints) =>
+  fc.string({ unit: fc.constantFrom("a", "b", "\n"), ...constraints })
 
 describe("stop texts", () => {
   it("end pieces of any length where they end the whole", () => {

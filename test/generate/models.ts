@@ -16,7 +16,8 @@ export const codec: Tokenizer.Codec = Result.getOrThrow(Tokenizer.fromModel(Resu
     { text: "<unk>", score: 0, type: "unknown" },
     { text: "<s>", score: 0, type: "control" },
     { text: "</s>", score: 0, type: "control" },
-    ...Array.from({ length: 256 }, (_, byte): SentencePiece.Piece => ({ text: SentencePiece.byteText(byte), score: 0, type: "byte" })),
+    ...Array.from({ length: 256 }, (_, byte): SentencePiece.Piece =>
+      ({ text: SentencePiece.byteText(byte), score: 0, type: "byte" })),
     ...["▁", "a", "b", "▁a", "ab", "é"].map((text, i): SentencePiece.Piece => ({ text, score: -i, type: "normal" }))
   ],
   { ...SentencePiece.defaultTrainer, modelType: "bpe", byteFallback: true },
@@ -40,4 +41,7 @@ export const parameters = (seed: number) =>
 /** The scores of the token after each token of one sequence, computed at once. */
 export const whole = Program.make("whole", {
   inputs: { ids: Specification.ids({ batch: 1, position: contextLength }) }, state: { parameters: model.specification }
-}, ({ ids }, state) => ({ outputs: { logits: model.logits(state.parameters, model.hidden(state.parameters, { ids, visibility: causal })) } }))
+}, ({ ids }, { parameters }) => {
+  const hidden = model.hidden(parameters, { ids, visibility: causal })
+  return { outputs: { logits: model.logits(parameters, hidden) } }
+})

@@ -1,5 +1,5 @@
 /**
- * Decoding on ONNX Runtime: the cache lies still, and each token has the probability that the float64 reference gives it.
+ * Decoding on ONNX Runtime: the cache lies still, and each token has the probability that the reference gives it.
  */
 import { assert, layer } from "@effect/vitest"
 import { Effect, Layer } from "effect"
@@ -22,7 +22,10 @@ layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)
       const backend = yield* Backend
       const program = yield* Program.make("block", {
         inputs: { ids: Specification.ids({ batch: 2, position }), starts: Specification.ids({ batch: 2 }) },
-        state: { parameters: model.specification, cache: KeyValueCache.specification(model.config, { batch: 2, source: contextLength }) }
+        state: {
+          parameters: model.specification,
+          cache: KeyValueCache.specification(model.config, { batch: 2, source: contextLength })
+        }
       }, (inputs, state) => {
         const { cache, hidden } = KeyValueCache.extend(model, state.parameters, state.cache, inputs)
         return { outputs: { hidden }, state: { cache } }
@@ -37,18 +40,19 @@ layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)
       const rule = sampling({ temperature: 0.8, topK: 50 })
       const prompts = [[1], [1, 70, 260], [1, 9, 8, 7, 6, 5, 4]]
       const request = { prompts, candidates: 2, maximumTokens: 5, rule, key: Key.make(4), stopIds: [] }
-      const alone = yield* Effect.flatMap(Decoder.make({ model, parameters: yield* parameters(3) }), (decoder) => Decoder.collect(decoder.generate(request)))
-      const together = yield* Effect.flatMap(
-        Decoder.make({ model, parameters: yield* parameters(3), slots: 4, blockLength: 2, frozen: true }),
-        (decoder) => Decoder.collect(decoder.generate(request))
-      )
+      const cells = yield* parameters(3)
+      const decoder = yield* Decoder.make({ model, parameters: cells })
+      const wide = yield* Decoder.make({ model, parameters: cells, slots: 4, blockLength: 2, frozen: true })
+      const alone = yield* Decoder.collect(decoder.generate(request))
+      const together = yield* Decoder.collect(wide.generate(request))
       assert.deepStrictEqual(together.map(({ ids, text }) => [ids, text]), alone.map(({ ids, text }) => [ids, text]))
       const reference = Effect.gen(function*() {
-        const full = yield* Effect.flatMap(Backend, (backend) => Effect.flatMap(whole, (program) => backend.compile(program)))
+        const full = yield* (yield* Backend).compile(yield* whole)
         const { run } = yield* full.bind({ parameters: yield* parameters(3) })
         for (const { ids, item, logProbs } of [...alone, ...together]) {
           const before = prompts[item]!
-          const { logits } = yield* run({ ids: Int32Array.from({ length: contextLength }, (_, i) => [...before, ...ids][i] ?? 0) })
+          const all = Int32Array.from({ length: contextLength }, (_, i) => [...before, ...ids][i] ?? 0)
+          const { logits } = yield* run({ ids: all })
           ids.forEach((id, i) => {
             const place = before.length + i
             const row = logits.elements.subarray((place - 1) * codec.vocabSize, place * codec.vocabSize) as Logits

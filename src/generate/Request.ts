@@ -1,0 +1,100 @@
+/**
+ * Requests to a decoder: which prompts to continue, how, how far; and why that cannot be.
+ *
+ * From     Cria's own.
+ * Checked  test/generate/Decoder.test.ts (ends, messages).
+ * Departs  where prompt and answer may not fit into the context the request is refused before anything is computed;
+ *          Meta's code cuts the answer short.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import type * as Key from "../random/Key.ts"
+import type { Codec } from "../token/Tokenizer.ts"
+import type { Rule } from "./Sampling.ts"
+
+/** What is to be generated. */
+export interface Request {
+  /** Ids of each prompt, beginning of sequence included: see `Codec.encodeSegments`. */
+  readonly prompts: ReadonlyArray<ArrayLike<number>>
+  /** How many answers each prompt gets; 1 by default. */
+  readonly candidates?: number
+  /** How many tokens an answer has at most. */
+  readonly maximumTokens: number
+  /** How a token is chosen. */
+  readonly rule: Rule
+  readonly key: Key.Key
+  /** Ids that end an answer; the end of sequence by default. */
+  readonly stopIds?: ReadonlyArray<number>
+  /** Texts that end an answer, and do not belong to it; none by default. */
+  readonly stopTexts?: ReadonlyArray<string>
+  /** Where an answer may not fit into the context: refuse the request (the default), or end the answer there. */
+  readonly atContextEnd?: "refuse" | "end"
+}
+
+/** A sequence of a request. */
+export interface Place {
+  /** The index of its prompt. */
+  readonly item: number
+  /** Which answer to it. */
+  readonly candidate: number
+}
+
+/** A request that cannot be fulfilled, with all its faults. */
+export class RequestError extends Schema.TaggedError<RequestError>()("RequestError", {
+  faults: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `generate: the request cannot be fulfilled\n  ${this.faults.join("\n  ")}`
+  }
+}
+
+/** Prompts whose answers may not fit into the context. */
+export class ContextFullError extends Schema.TaggedError<ContextFullError>()("ContextFullError", {
+  contextLength: Schema.Int,
+  maximumTokens: Schema.Int,
+  prompts: Schema.Array(Schema.Struct({ item: Schema.Int, length: Schema.Int }))
+}) {
+  override get message() {
+    const room = this.contextLength - Math.max(...this.prompts.map(({ length }) => length))
+    return [
+      `generate: prompt and answer must fit into a context of ${this.contextLength} tokens`,
+      ...this.prompts.map(({ item, length }) =>
+        `prompt ${item} has ${length} tokens, and its answer may have ${this.maximumTokens}`),
+      room > 0
+        ? `Ask for at most ${room} tokens, or let answers end with the context (atContextEnd: "end").`
+        : "Cut the prompt: an answer needs room for one token at least."
+    ].join("\n  ")
+  }
+}
+
+/** Fails with every fault of a request, or with all prompts that leave too little room. */
+export const check = (
+  request: Request, codec: Codec, contextLength: number
+): Effect.Effect<void, RequestError | ContextFullError> => {
+  const { atContextEnd = "refuse", candidates = 1, maximumTokens, prompts, stopTexts = [] } = request
+  const faults = [
+    ...isCount(maximumTokens) ? [] : [`maximumTokens must be a whole number of at least 1, got ${maximumTokens}`],
+    ...isCount(candidates) ? [] : [`candidates must be a whole number of at least 1, got ${candidates}`],
+    ...stopTexts.includes("") ? [`an empty stop text would end every answer before it began`] : [],
+    ...prompts.flatMap((ids, item) => {
+      if (ids.length === 0) {
+        return [`prompt ${item} is empty; begin it with the beginning of sequence, id ${codec.bosId}`]
+      }
+      const strange = Array.from(ids).findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < codec.vocabSize))
+      return strange < 0
+        ? []
+        : [`prompt ${item} has the id ${ids[strange]} at ${strange}; ids are 0 to ${codec.vocabSize - 1}`]
+    })
+  ]
+  if (faults.length > 0) return Effect.fail(new RequestError({ faults }))
+  const room = atContextEnd === "end" ? 1 : maximumTokens
+  const long = prompts.flatMap(({ length }, item) => length + room > contextLength ? [{ item, length }] : [])
+  return long.length > 0
+    ? Effect.fail(new ContextFullError({ contextLength, maximumTokens, prompts: long }))
+    : Effect.void
+}
+
+/** Is this a whole number of at least 1? */
+export const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 1

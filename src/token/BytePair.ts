@@ -94,8 +94,8 @@ export const make = (vocabulary: Vocabulary): Encode => {
       }
       const size = at - start
       if (ids.length < idCount + size * 3) ids = grown(ids, idCount + size * 3)
-      if (size === 1 && (unit & 0xf800) !== 0xd800) {
-        write(unitSymbol[unit]!, start)
+      if (size === 1 || (size === 2 && isLow(unit) && isHigh(text.charCodeAt(start)))) {
+        write(symbolAt(start), start)
         continue
       }
       if (size > LONGEST_REMEMBERED) {
@@ -128,17 +128,15 @@ export const make = (vocabulary: Vocabulary): Encode => {
   const meet = (at: number): boolean => {
     const unit = source.charCodeAt(at)
     const before = source.charCodeAt(at - 1)
-    const isLow = (unit & 0xfc00) === 0xdc00
-    if (isLow && (before & 0xfc00) === 0xd800) return true
-    const start = (before & 0xfc00) === 0xdc00 && at > 1 && (
-      source.charCodeAt(at - 2) & 0xfc00
-    ) === 0xd800 ? at - 2 : at - 1
-    return areNeighbours(symbolAt(start), symbolAt(at))
+    if (!isSurrogate(unit) && !isSurrogate(before)) return areNeighbours(unitSymbol[before]!, unitSymbol[unit]!)
+    if (isHigh(before) && isLow(unit)) return true
+    const isPair = isLow(before) && at > 1 && isHigh(source.charCodeAt(at - 2))
+    return areNeighbours(symbolAt(isPair ? at - 2 : at - 1), symbolAt(at))
   }
 
   const symbolAt = (at: number): number => {
     const unit = source.charCodeAt(at)
-    if ((unit & 0xf800) !== 0xd800) return unitSymbol[unit]!
+    if (!isSurrogate(unit)) return unitSymbol[unit]!
     const character = source.codePointAt(at)!
     // A surrogate without its other half is not a character: it reads as U+FFFD.
     return character <= 0xffff ? unitSymbol[0xfffd]! : vocabulary.astralSymbol.get(character) ?? -1
@@ -197,7 +195,7 @@ export const make = (vocabulary: Vocabulary): Encode => {
     for (let i = 0; i < last; i++) {
       const left = source.charCodeAt(places[from + i]!)
       const right = source.charCodeAt(places[from + i + 1]!)
-      const pair = (left | right) < 0x80
+      const pair = !hasUserDefined && (left | right) < 0x80
         ? asciiPair[(left << 7) | right]!
         : merge(symbols[from + i]!, symbols[from + i + 1]!)
       pairs[i] = pair
@@ -309,6 +307,10 @@ export const make = (vocabulary: Vocabulary): Encode => {
 }
 
 const NEVER = 0x7fffffff
+
+const isSurrogate = (unit: number): boolean => (unit & 0xf800) === 0xd800
+const isHigh = (unit: number): boolean => (unit & 0xfc00) === 0xd800
+const isLow = (unit: number): boolean => (unit & 0xfc00) === 0xdc00
 
 const grown = (array: Int32Array<ArrayBuffer>, needed: number): Int32Array<ArrayBuffer> => {
   const larger = new Int32Array(Math.max(array.length * 2, needed))

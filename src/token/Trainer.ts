@@ -123,9 +123,7 @@ export type TrainerError = VocabSizeError | TrainerOptionsError | SentencePiece.
  * itself, as SentencePiece reads files. Memory grows with the number of different words only.
  */
 export const train = <E, R>(
-  documents: Stream.Stream<string,
-    E,
-    R>,
+  documents: Stream.Stream<string, E, R>,
   options: Options
 ): Effect.Effect<Trained, E | TrainerError, R> =>
   Effect.gen(function*() {
@@ -165,9 +163,9 @@ const reservedPieces = (options: Options): Result.Result<ReadonlyArray<SentenceP
   const { characterCoverage, maxPieceLength, maxSentenceLength, vocabSize } = options
   const problems = [
     ...Number.isInteger(vocabSize) && vocabSize > 0 ? [] : [`vocabSize ${vocabSize} is not a positive whole number`],
-    ...characterCoverage > 0 && characterCoverage <= 1 ? [] : [
-      `characterCoverage ${characterCoverage} is not above 0 and at most 1`
-    ],
+    ...characterCoverage > 0 && characterCoverage <= 1
+      ? []
+      : [`characterCoverage ${characterCoverage} is not above 0 and at most 1`],
     ...Number.isInteger(maxPieceLength) && maxPieceLength >= 1 && maxPieceLength <= 512
       ? []
       : [`maxPieceLength ${maxPieceLength} is not a whole number from 1 to 512`],
@@ -188,7 +186,8 @@ const fromCounts = (
   const least = reserved.length + characters.length
   const error = { vocabSize: options.vocabSize, least, reserved: reserved.length, characters: characters.length }
   if (options.vocabSize < least) return Result.fail(new VocabSizeError(error))
-  const merges = Merges.learn(knownWords(counts, new Set(characters)), options, options.vocabSize - least)
+  const known = new Set(characters)
+  const merges = Merges.learn(knownWords(counts, known), options, options.vocabSize - least)
   const most = least + merges.length
   if (options.vocabSize > most) return Result.fail(new VocabSizeError({ ...error, most }))
   const learned = [...merges, ...characters.map((character) => String.fromCodePoint(character))]
@@ -204,9 +203,7 @@ const fromCounts = (
       distinctWords: counts.distinct(),
       merges: merges.length,
       characters: characters.length,
-      rareCharacters: [...frequencies.keys()].filter(
-        (character) => character !== TAB
-      ).length - characters.filter((c) => frequencies.has(c)).length
+      rareCharacters: [...frequencies.keys()].filter((character) => character !== TAB && !known.has(character)).length
     }
   }))
 }
@@ -232,12 +229,8 @@ const characterFrequencies = (counts: WordCounts.WordCounts): Map<number, number
  */
 const coveredCharacters = (frequencies: ReadonlyMap<number, number>, options: Options): ReadonlyArray<number> => {
   const byFrequency = (a: number, b: number) => (frequencies.get(b) ?? 0) - (frequencies.get(a) ?? 0) || a - b
-  const required = new Set(
-    Array.from(
-      options.requiredCharacters,
-      (character) => character.codePointAt(0)!
-    ).filter((codePoint) => codePoint !== 0)
-  )
+  const required = new Set(Array.from(options.requiredCharacters, (character) => character.codePointAt(0)!))
+  required.delete(0)
   const ordered = [
     ...[...required].sort(byFrequency),
     ...[...frequencies.keys()].filter((codePoint) => !required.has(codePoint)).sort(byFrequency)

@@ -64,6 +64,17 @@ export const make = (pieces: ReadonlyArray<SentencePiece.Piece>, escapeWhitespac
   }
   if (escapeWhitespaces) unitSymbol[0x20] = unitSymbol[SPACE]!
 
+  // Most characters have no neighbours, and need no look into the table. Bit 1: to the left of some; 2: to the right.
+  const sides = new Uint8Array(size + looseCharacters.length)
+  for (let slot = 0; slot < neighbours.slots.length; slot += 4) {
+    if (neighbours.slots[slot]! < 0) continue
+    sides[neighbours.slots[slot]!]! |= 1
+    sides[neighbours.slots[slot + 1]!]! |= 2
+  }
+  const areNeighbours = (left: number, right: number): boolean =>
+    left >= 0 && right >= 0 && (sides[left]! & 1) !== 0 && (sides[right]! & 2) !== 0 &&
+    PairTable.get(neighbours.slots, left, right) >= 0
+
   const index = symbolIndex(pieces, looseCharacters)
   let remembered = PairTable.make(1 << 14)
   const merge = (left: number, right: number): number => {
@@ -86,7 +97,7 @@ export const make = (pieces: ReadonlyArray<SentencePiece.Piece>, escapeWhitespac
     looseCharacters,
     merge,
     rank: ranks(pieces),
-    areNeighbours: (left, right) => PairTable.get(neighbours.slots, left, right) >= 0
+    areNeighbours
   }
 }
 

@@ -71,7 +71,7 @@ const agrees = (types: ReadonlyArray<SentencePiece.PieceType>) =>
     const { encode } = codecOf(model)
     // Each text twice: the second time the words are remembered.
     for (const input of [...texts, ...texts]) assert.deepStrictEqual([...encode(input)], reference(model, input))
-  }), { numRuns: 150 })
+  }), { numRuns: 300 })
 
 const normal = (text: string, score: number): SentencePiece.Piece => ({ text, score, type: "normal" })
 
@@ -92,6 +92,14 @@ describe("BytePair", () => {
   )
   it("agrees with the plain algorithm where pieces are unused", () => agrees(["normal", "unused"]))
   it("agrees with the plain algorithm on all kinds together", () => agrees(["normal", "unused", "user-defined"]))
+
+  it("a user-defined piece never merges, though its text would", () => {
+    const pieces: ReadonlyArray<SentencePiece.Piece> = [
+      { text: "aa", score: 0, type: "normal" },
+      { text: "a", score: 0, type: "user-defined" }
+    ]
+    assert.deepStrictEqual([...codecOf(modelOf(pieces, false)).encode("aa")], [0, 4, 4])
+  })
 
   it("agrees with itself on stretches longer than a heap, whatever the memory of words", () => {
     const model = modelOf(

@@ -23,7 +23,7 @@ export interface Binary {
 /** A comparison of two tensors of one kind, real or id. */
 export interface Comparison {
   <A extends string, B extends string, K extends "real" | "id">(
-    x: Tensor<A, K>, y: Tensor<B, K>
+    x: Tensor<A, K>, y: Tensor<B, NoInfer<K>>
   ): Tensor<NoInfer<A> | NoInfer<B>, "truth">
   <A extends string, K extends "real" | "id">(x: Tensor<A, K>, y: number): Tensor<NoInfer<A>, "truth">
 }

@@ -122,7 +122,7 @@ export const merge = <A extends string, K extends Kind, const Axes extends Reado
   const [first] = axes
   if (first === undefined) return fail("merge", "needs at least one axis", [["tensor", show(x)]],
     "A new axis of size 1 is made by `spread(x, axis, 1)`.")
-  if (!axes.some((axis) => axis === into)) requireFree("merge", x, into)
+  if (!(axes as ReadonlyArray<string>).includes(into)) requireFree("merge", x, into)
   const size = axes.reduce((product, axis) => product * (x.sizes[axis] ?? 0), 1)
   const entries = Object.entries(x.sizes).flatMap(([name, value]): ReadonlyArray<readonly [string, number]> =>
     name === first ? [[into, size]] : axes.some((axis) => axis === name) ? [] : [[name, value]])

@@ -46,7 +46,7 @@ const failure = <A, R>(effect: Effect.Effect<A, BackendError, R>): Effect.Effect
   Effect.map(Effect.flip(effect), ({ message }) => message)
 
 /** Tries the contract on a layer. */
-export const contract = (layer: Layer.Layer<Backend>, { operations, precision, randomPrograms, tolerance }: Options): void =>
+export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precision, randomPrograms, tolerance }: Options): void =>
   withLayer(layer)("the contract", (it) => {
     const close = (found: ReadonlyArray<number>, expected: ReadonlyArray<number>): void => {
       assert.strictEqual(found.length, expected.length)

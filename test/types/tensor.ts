@@ -93,3 +93,42 @@ export const slopes: Parameters = T.gradient(loss, parameters)
 T.gradient(loss, { rate: 1 })
 // @ts-expect-error "batch"
 T.gradient(perToken, parameters)
+
+// A loss of one's own is fed what it names, and nothing else.
+const squaredError = <A extends string>(x: Tensor<A>, y: Tensor<A>): Tensor<A> => T.square(T.subtract(x, y))
+export const errors: Tensor<"batch" | "position"> = squaredError(perToken, T.mean(logits, "vocab"))
+// @ts-expect-error "vocab"
+squaredError(perToken, logits)
+// @ts-expect-error "batch"
+squaredError(T.mean(perToken, "batch"), perToken)
+
+// Attention: the sources must be renamed, or there is nothing to attend over.
+declare const query: Tensor<"batch" | "position" | "head" | "plane">
+export const scores: Tensor<"batch" | "position" | "source" | "head"> =
+  T.contract(query, T.rename(query, "position", "source"), "plane")
+// @ts-expect-error "source"
+export const unrenamed: Tensor<"batch" | "position" | "source" | "head"> = T.contract(query, query, "plane")
+declare const mask: Tensor<"position" | "source", "truth">
+export const weights: Tensor<"batch" | "position" | "source" | "head"> = T.softmaxWhere(scores, mask, "source")
+// @ts-expect-error "sources"
+T.softmaxWhere(scores, mask, "sources")
+// @ts-expect-error "source"
+T.softmaxWhere(perToken, mask, "source")
+// @ts-expect-error "positon"
+scores.pipe(T.rename("positon", "source"))
+// @ts-expect-error "vocab"
+scores.pipe(T.softmax("vocab"))
+
+// Comparisons are between one kind; ids are counted, not measured.
+export const same: Tensor<"batch" | "position", "truth"> = T.equal(targets, targets)
+export const first: Tensor<"batch" | "position", "truth"> = T.less(targets, 1)
+// @ts-expect-error "real"
+T.equal(perToken, targets)
+// @ts-expect-error "truth"
+T.less(visible, visible)
+// @ts-expect-error "truth"
+T.and(visible, perToken)
+// @ts-expect-error "real"
+T.addIds(targets, perToken)
+// @ts-expect-error "id"
+T.sum(targets, "batch")

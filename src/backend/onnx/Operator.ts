@@ -162,8 +162,15 @@ const writeReduction = (writer: Writer, primitive: Of<"reduce">, x: number, outp
   if (primitive.function === "sum" && isOfAll && squared !== undefined) {
     return writeSumOfSquares(writer, squared, writer.name(output))
   }
-  const operator = primitive.function === "sum" ? "ReduceSum" : "ReduceMax"
-  writer.node(operator, [writer.name(x), writer.longs(primitive.axes)], [writer.name(output)], { keepdims: { int: 0 } })
+  const { longs, name, node, one, scalar } = writer
+  const operands = [name(x), longs(primitive.axes)]
+  const attributes = { keepdims: { int: 0 } }
+  if (primitive.function === "sum") return node("ReduceSum", operands, [name(output)], attributes)
+  // ReduceMax overlooks a NaN, a sum does not; where ∞ is the largest, ∞ − ∞ could be all that the sum shows
+  const largest = one("ReduceMax", operands, attributes)
+  const sum = one("ReduceSum", operands, attributes)
+  const isRight = one("Or", [one("Equal", [sum, sum]), one("Equal", [largest, scalar(Infinity)])])
+  node("Where", [isRight, largest, sum], [name(output)])
 }
 
 /** Σ x²: of big arrays as many dot products of rows, which run on all threads and sum in parts. */

@@ -67,9 +67,8 @@ export const make = (model: SentencePiece.Model): Detokenizer => {
     if (kinds[id] === TEXT && text.charCodeAt(0) === 0x2581) startsWithSpace[id] = 1
     byteLengths[id] = type === "byte" ? 1 : offsets[id + 1]! - offsets[id]!
   }
-  const textOf = (id: number, skipped: number): string => Utf8.validText(
-    surface.subarray(offsets[id]! + skipped, offsets[id + 1]!)
-  )
+  const textOf = (id: number, skipped: number): string =>
+    Utf8.validText(surface.subarray(offsets[id]! + skipped, offsets[id + 1]!))
 
   const decode = (ids: ArrayLike<number>): string => {
     let output = new Uint8Array(ids.length * 6 + 64)

@@ -30,9 +30,8 @@ export const make = (
     return Result.succeed({ text, bytes: (bytes) => text(Utf8.lenientText(bytes)) })
   }
   return Result.map(rules(charsmap), (rule) => {
-    const userDefined = pieces.filter(
-      (piece) => piece.type === "user-defined"
-    ).map((piece) => encoder.encode(piece.text))
+    const userDefined = pieces.filter((piece) => piece.type === "user-defined")
+      .map((piece) => encoder.encode(piece.text))
       .sort((a, b) => b.length - a.length)
     const bytes = (input: Uint8Array) => normalized(input, specification, treatWhitespaceAsSuffix, userDefined, rule)
     return { text: (text) => bytes(encoder.encode(text)), bytes }

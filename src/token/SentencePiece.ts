@@ -159,9 +159,9 @@ const readPieces = (bytes: Uint8Array, problems: Array<Problem>) => {
     else if (number === 2) scores[id] = Protobuf.float32(bytes, { from })
     else if (number === 3) {
       const type = Protobuf.int32(bytes, { from, end })
-      if (type < 1 || type > 6) problems.push(
-        { offset: start, problem: `piece ${id}: type ${type} is not one of 1 to 6` }
-      )
+      if (type < 1 || type > 6) {
+        problems.push({ offset: start, problem: `piece ${id}: type ${type} is not one of 1 to 6` })
+      }
       types[id] = type - 1
     }
   }
@@ -221,10 +221,9 @@ const checkPieces = (
   for (let id = 0; id < pieces.length; id++) {
     const { score, text, type } = pieces[id]!
     if (text === "") say(id, "its text is empty")
-    if (!Number.isFinite(score)) say(
-      id,
-      `score ${score} of ${JSON.stringify(text)} is not finite, so merges have no order`
-    )
+    if (!Number.isFinite(score)) {
+      say(id, `score ${score} of ${JSON.stringify(text)} is not finite, so merges have no order`)
+    }
     const first = idOf.get(text)
     if (first !== undefined) say(id, `${JSON.stringify(text)} is already piece ${first}`)
     else idOf.set(text, id)
@@ -232,10 +231,9 @@ const checkPieces = (
     if (type === "byte") {
       bytePieces++
       if (!byteFallback) say(id, `byte piece ${JSON.stringify(text)}, but byte_fallback is off in the trainer field`)
-      if (!/^<0x[0-9A-F]{2}>$/.test(text)) say(
-        id,
-        `${JSON.stringify(text)} is no byte; bytes are named <0x00> to <0xFF>`
-      )
+      if (!/^<0x[0-9A-F]{2}>$/.test(text)) {
+        say(id, `${JSON.stringify(text)} is no byte; bytes are named <0x00> to <0xFF>`)
+      }
     }
   }
   if (unknown.length !== 1) {
@@ -304,22 +302,17 @@ export const identityNormalizer: NormalizerSpecification = {
 const reader = (bytes: Uint8Array, message: string, problems: Array<Problem>) => {
   const has = (field: Protobuf.Field, wire: Protobuf.WireType): boolean => {
     if (field.wire === wire) return true
-    problems.push(
-      { offset: field.start, problem: `${message}: field ${field.number} has wire type ${field.wire}, not ${wire}` }
-    )
+    const problem = `${message}: field ${field.number} has wire type ${field.wire}, not ${wire}`
+    problems.push({ offset: field.start, problem })
     return false
   }
   return {
     int: (field: Protobuf.Field, otherwise: number) => has(field, 0) ? Protobuf.int32(bytes, field) : otherwise,
-    bool: (
-      field: Protobuf.Field,
-      otherwise: boolean
-    ) => has(field, 0) ? Protobuf.int64(bytes, field) !== BigInt(0) : otherwise,
+    bool: (field: Protobuf.Field, otherwise: boolean) =>
+      has(field, 0) ? Protobuf.int64(bytes, field) !== BigInt(0) : otherwise,
     float: (field: Protobuf.Field, otherwise: number) => has(field, 5) ? Protobuf.float32(bytes, field) : otherwise,
-    text: (
-      field: Protobuf.Field,
-      otherwise: string
-    ) => has(field, 2) ? Utf8.lenientText(Protobuf.payload(bytes, field)) : otherwise,
+    text: (field: Protobuf.Field, otherwise: string) =>
+      has(field, 2) ? Utf8.lenientText(Protobuf.payload(bytes, field)) : otherwise,
     bytes: (field: Protobuf.Field, otherwise: Uint8Array) => has(field, 2) ? Protobuf.payload(bytes, field) : otherwise
   }
 }
@@ -331,16 +324,15 @@ const readTrainer = (
   problems: Array<Problem>
 ): TrainerSpecification => {
   const read = reader(bytes, "trainer", problems)
-  const texts = (number: number) => fields.filter(
-    (field) => field.number === number
-  ).map((field) => read.text(field, ""))
+  const texts = (number: number) =>
+    fields.filter((field) => field.number === number).map((field) => read.text(field, ""))
   return fields.reduce((t, field): TrainerSpecification => {
     switch (field.number) {
       case 3: {
         const modelType = modelTypes[read.int(field, 1) - 1]
-        if (modelType === undefined) problems.push(
-          { offset: field.start, problem: "trainer: model_type is not one of 1 to 4" }
-        )
+        if (modelType === undefined) {
+          problems.push({ offset: field.start, problem: "trainer: model_type is not one of 1 to 4" })
+        }
         return { ...t, modelType: modelType ?? t.modelType }
       }
       case 4: return { ...t, vocabSize: read.int(field, t.vocabSize) }

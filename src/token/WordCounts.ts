@@ -168,10 +168,9 @@ const wordTable = () => {
         return
       }
     }
-    if (poolUsed + length > pool.length) pool = copied(
-      new Uint16Array(Math.max(pool.length * 2, poolUsed + length)),
-      pool
-    )
+    if (poolUsed + length > pool.length) {
+      pool = copied(new Uint16Array(Math.max(pool.length * 2, poolUsed + length)), pool)
+    }
     if (used === counts.length) counts = copied(new Float64Array(used * 2), counts)
     pool.set(word.subarray(0, length), poolUsed)
     slots[slot] = hash

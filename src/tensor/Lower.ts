@@ -238,13 +238,18 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
     const sizes: Sizes = { ...x.sizes, ...y.sizes }
     const total = (axes: Order): number => axes.reduce((product, axis) => product * (sizes[axis] ?? 1), 1)
     const batch = plain.shared.length === 0 ? [] : [total(plain.shared)]
-    const matrix = (operand: Any, free: Order): { readonly id: number; readonly contractedLast: boolean } => {
+    const matrix = (
+      operand: Any, free: Order, prefersContractedLast: boolean
+    ): { readonly id: number; readonly contractedLast: boolean } => {
       const now = place(operand)
       const flat = (axes: Order): Order => axes.filter((axis) => sizes[axis] !== 1)
       const lies = sameOrder(flat(now.order), flat([...plain.shared, ...plain.summed, ...free]))
       const last = flat(now.order).at(-1) // where it must be moved its last axis stays last: whole runs are copied
-      const contractedLast = !lies && (sameOrder(flat(now.order), flat([...plain.shared, ...free, ...plain.summed])) ||
-        last === undefined || plain.summed.includes(last))
+      const liesLast = sameOrder(flat(now.order), flat([...plain.shared, ...free, ...plain.summed]))
+      // where it lies both ways (an axis of size 1), the matrix that needs no transposition
+      const contractedLast = lies
+        ? liesLast && prefersContractedLast
+        : liesLast || last === undefined || plain.summed.includes(last)
       const target = contractedLast ? [...plain.shared, ...free, ...plain.summed]
         : [...plain.shared, ...plain.summed, ...free]
       const shape = contractedLast ? [...batch, total(free), total(plain.summed)]
@@ -256,8 +261,8 @@ const makeLowering = (builder: Builder, wanted: ReadonlyMap<Any, Order>, uses: R
         contractedLast
       }
     }
-    const a = matrix(left, freeLeft)
-    const b = matrix(right, freeRight)
+    const a = matrix(left, freeLeft, true)
+    const b = matrix(right, freeRight, false)
     const result = [...plain.shared, ...freeLeft, ...freeRight]
     const id = emit(
       { _tag: "matmul", transposeLeft: !a.contractedLast, transposeRight: b.contractedLast, scale },

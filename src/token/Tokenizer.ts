@@ -119,10 +119,12 @@ export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, Unsu
   const { bytes, text } = normalize.success
   const vocabulary = Vocabulary.make(pieces, normalizer.escapeWhitespaces)
   const encodeNormalized = BytePair.make(vocabulary)
-  const { byteLengths, decode, streamDecoder } = Detokenizer.make(model)
+  // Made at first use: a program that only encodes does without.
+  let detokenizer: Detokenizer.Detokenizer | undefined
+  const decoding = (): Detokenizer.Detokenizer => detokenizer ??= Detokenizer.make(model)
   const encode = (input: string) => encodeNormalized(text(input))
   const checked = (id: number): number => {
-    if (byteLengths[id] === undefined) throw new Detokenizer.IdRangeError({ id, position: 0, vocabSize: pieces.length })
+    if (pieces[id] === undefined) throw new Detokenizer.IdRangeError({ id, position: 0, vocabSize: pieces.length })
     return id
   }
   return Result.succeed({
@@ -137,10 +139,10 @@ export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, Unsu
       concatenated(segments.map((segment) =>
         typeof segment === "string" ? encode(segment) : Int32Array.of(segment.special === "bos" ? bosId : eosId)
       )),
-    decode,
-    streamDecoder,
+    decode: (ids) => decoding().decode(ids),
+    streamDecoder: () => decoding().streamDecoder(),
     piece: (id) => pieces[checked(id)]!.text,
-    byteLength: (id) => byteLengths[checked(id)]!
+    byteLength: (id) => decoding().byteLengths[checked(id)]!
   })
 }
 

@@ -58,10 +58,7 @@ export const make = (pieces: ReadonlyArray<SentencePiece.Piece>, escapeWhitespac
   const kinds = specialPieces(pieces)
   const characters = characterSymbols(pieces)
   const { astralSymbol, looseCharacters, symbolOf, unitSymbol } = characters
-  const neighbours = PairTable.make(4096)
-  for (let id = 0; id < size; id++) {
-    if (isMergeable(pieces[id]!)) addNeighbours(neighbours, pieces[id]!.text, symbolOf)
-  }
+  const neighbours = neighbourTable(pieces, symbolOf)
   if (escapeWhitespaces) unitSymbol[0x20] = unitSymbol[SPACE]!
 
   // Most characters have no neighbours, and need no look into the table. Bit 1: to the left of some; 2: to the right.
@@ -154,21 +151,32 @@ const characterSymbols = (pieces: ReadonlyArray<SentencePiece.Piece>) => {
   return { unitSymbol, astralSymbol, looseCharacters, symbolOf }
 }
 
-const addNeighbours = (
-  neighbours: PairTable.PairTable,
-  text: string,
+/** Every pair of characters that stand side by side in a piece that may be merged. */
+const neighbourTable = (
+  pieces: ReadonlyArray<SentencePiece.Piece>,
   symbolOf: (codePoint: number) => number
-): void => {
-  let previous = -1
-  for (let i = 0; i < text.length; i++) {
-    let codePoint = text.charCodeAt(i)
-    if ((codePoint & 0xf800) === 0xd800) codePoint = text.codePointAt(i++)!
-    const symbol = symbolOf(codePoint)
-    if (previous >= 0 && PairTable.get(neighbours.slots, previous, symbol) < 0) {
-      PairTable.set(neighbours, previous, symbol, 1)
+): PairTable.PairTable => {
+  const neighbours = PairTable.make(4096)
+  // Most pairs are of ASCII letters, and few are new: this spares them the table.
+  const known = new Uint8Array(128 * 128)
+  const addPiece = (text: string): void => {
+    let previous = -1
+    for (let i = 0; i < text.length; i++) {
+      let codePoint = text.charCodeAt(i)
+      if ((codePoint & 0xf800) === 0xd800) codePoint = text.codePointAt(i++)!
+      const isAscii = previous >= 0 && (previous | codePoint) < 128
+      if (isAscii && known[(previous << 7) | codePoint] === 1) {
+        previous = codePoint
+        continue
+      }
+      const symbol = symbolOf(codePoint)
+      if (previous >= 0) PairTable.set(neighbours, symbolOf(previous), symbol, 1)
+      if (isAscii) known[(previous << 7) | codePoint] = 1
+      previous = codePoint
     }
-    previous = symbol
   }
+  for (let id = 0; id < pieces.length; id++) if (isMergeable(pieces[id]!)) addPiece(pieces[id]!.text)
+  return neighbours
 }
 
 /**

@@ -55,8 +55,8 @@ const main = Effect.gen(function*() {
 await Effect.runPromise(main.pipe(Effect.scoped, Effect.provide(OnnxRuntime.layer())))
 
 /* Prints:
-replaced where they lie: count, mean, around
-copied, for their old value is still read: none
+replaced where they lie: count, around
+copied, for their old value is still read: mean
 cells  mean 5.000 deviation 2.000
 copy   mean 24.000 deviation 38.042
 cells  mean 5.000 deviation 2.000

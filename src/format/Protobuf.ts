@@ -8,6 +8,8 @@
  * Checked  format/Protobuf (round trips, lengths that lie, the documented examples); the real Llama 2 `.model` is
  *          rebuilt byte for byte.
  * Departs  groups (wire types 3 and 4, deprecated since 2008) are refused with their offset rather than skipped.
+ *
+ * @module
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"

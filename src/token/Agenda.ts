@@ -9,6 +9,8 @@
  *
  * From     the agenda of google/sentencepiece, `src/bpe_model.cc`, which is one heap of all pairs.
  * Checked  token/Agenda (a sorted list), token/BytePair. Constant time for an entry in order, else logarithmic.
+ *
+ * @module
  */
 
 /** Holds entries; {@link Agenda.pop} sets `rank` and `place`. Empty again once drained. */

@@ -10,6 +10,8 @@
  *          text is cut there and the parts, which recur, are encoded once and remembered. The vocabulary decides where
  *          it may be cut, and unused or user-defined pieces, which look further, switch the memory off. Linear where
  *          words recur, else n log n.
+ *
+ * @module
  */
 import * as Agenda from "./Agenda.ts"
 import * as Utf8 from "./Utf8.ts"

@@ -6,6 +6,8 @@
  * From     google/sentencepiece, `src/sentencepiece_processor.cc` (Decode).
  * Checked  token/Detokenizer (streaming = all at once on random ids; every row of the decoding table),
  *          parity/tokenizer.
+ *
+ * @module
  */
 import * as Schema from "effect/Schema"
 import type * as SentencePiece from "./SentencePiece.ts"

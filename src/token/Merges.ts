@@ -11,6 +11,8 @@
  *          Its approximation is kept, because it shows in the result: only *active* pairs compete, reset every 100
  *          pieces to the most frequent max(1000, 5 %). Where pairs tie for the last active place, all of them are
  *          active here; SentencePiece takes some, by the order of its hash table.
+ *
+ * @module
  */
 import * as PairTable from "./PairTable.ts"
 import { ANY, isDigit, scriptOf, type Script } from "./Script.ts"

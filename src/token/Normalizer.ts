@@ -7,6 +7,8 @@
  *          `darts-clone`).
  * Checked  token/Normalizer (all flags), parity/tokenizer (a model with NFKC rules against the library).
  * Departs  offsets into the original text are not kept.
+ *
+ * @module
  */
 import * as Result from "effect/Result"
 import type { NormalizerSpecification, Piece } from "./SentencePiece.ts"

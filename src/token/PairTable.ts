@@ -5,6 +5,8 @@
  *
  * From     open addressing with linear probing, at most half full (Knuth, volume 3, §6.4).
  * Checked  token/PairTable (agreement with a Map over random insertions).
+ *
+ * @module
  */
 
 /** Symbols are 0 or greater, values any 32-bit integer but {@link ABSENT}. `slots` is replaced when the table grows. */

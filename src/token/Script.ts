@@ -8,6 +8,8 @@
  * Departs  the table is the JavaScript engine's, of a newer Unicode than SentencePiece's own. Of the 128 237 characters
  *          in that one, four have moved since (U+0589, U+061C, U+0953, U+0954); characters that it lacks count there as
  *          Common.
+ *
+ * @module
  */
 
 /** A script as a small number. */

@@ -9,6 +9,8 @@
  *          files).
  * Departs  a name given to two pieces is refused even where one is a control piece: SentencePiece would let text
  *          produce the control id. Scores must be finite.
+ *
+ * @module
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"

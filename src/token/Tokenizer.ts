@@ -8,6 +8,8 @@
  * Checked  token/Tokenizer (llama.cpp's 47 cases and the edge cases of real Llama 2; laws on generated text),
  *          parity/tokenizer (the SentencePiece library, id for id).
  * Departs  text never becomes a control id: beginning and end of sequence enter by {@link Codec.encodeSegments} alone.
+ *
+ * @module
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"

@@ -8,6 +8,8 @@
  * Checked  token/TokenizerBin (the 512-piece file of stories260K there and back, byte for byte; truncations and
  *          mutations).
  * Departs  the count of pieces is not in the file: it is what fits, where llama2.c takes it from the weights.
+ *
+ * @module
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"

@@ -10,6 +10,8 @@
  * Departs  Hugging Face reads `<s>` in text as a control token; Cria never does. Only the "legacy" behaviour is read
  *          and written, a space in front of every text, which is Meta's own. The other one ("legacy": false) puts none
  *          where the text begins with a space: another function, and refused rather than taken for this one.
+ *
+ * @module
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"

@@ -11,6 +11,8 @@
  *          library, piece for piece).
  * Departs  Meta gave the 16 whitespace-only pieces of Llama a score of −10⁹ after training; SentencePiece and Cria do
  *          not. Characters that are required but do not occur are kept (SentencePiece aborts).
+ *
+ * @module
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"

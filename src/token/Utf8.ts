@@ -7,6 +7,8 @@
  * Checked  token/Utf8 (the documented malformed sequences; agreement with the platform's decoder on valid text).
  * Departs  the web platform's `TextDecoder` gives one U+FFFD for a truncated character (its "maximal subpart"),
  *          SentencePiece one for each byte.
+ *
+ * @module
  */
 
 /**

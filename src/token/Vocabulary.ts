@@ -9,6 +9,8 @@
  * From     google/sentencepiece, `src/bpe_model.cc`: two symbols merge if their concatenation is a normal (or unused)
  *          piece, the best score first.
  * Checked  token/Vocabulary (all splits of all pieces, by brute force); token/BytePair.
+ *
+ * @module
  */
 import * as PairTable from "./PairTable.ts"
 import type * as SentencePiece from "./SentencePiece.ts"

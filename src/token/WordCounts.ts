@@ -8,6 +8,8 @@
  *          IsValidSentencePiece).
  * Checked  token/WordCounts (the counts by a direct definition); token/Trainer.
  * Departs  cuts words at once where SentencePiece forbids pieces later; the counts of pairs are the same.
+ *
+ * @module
  */
 import { ANY, isDigit, scriptOf } from "./Script.ts"
 import * as Utf8 from "./Utf8.ts"

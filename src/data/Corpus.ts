@@ -8,7 +8,7 @@
  *
  * From     Llama 2 §2.1 describes its sources, not their format.
  * Checked  test/data/Corpus.test.ts (lossless, blind to the size of pieces, order, formats, memory);
- *          CorpusError.test.ts (messages).
+ *          test/data/CorpusError.test.ts (messages).
  * Departs  a plain text file of up to `documentCharacters` is one document; a longer one is cut at paragraphs (see
  *          Cut), so that one file can give both a training and a validation part.
  *

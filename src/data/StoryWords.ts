@@ -23,6 +23,7 @@ export interface Person {
 const girl = (name: string): Person => ({ name, kind: "girl", they: "she", them: "her", their: "her" })
 const boy = (name: string): Person => ({ name, kind: "boy", they: "he", them: "him", their: "his" })
 
+/** Children that a story can be about. */
 export const people: ReadonlyArray<Person> = [
   ...[
     "Mia", "Anna", "Lily", "Rosa", "Ella", "Nora", "Ida", "Clara", "Zoe", "Maya", "Ruby", "Lena", "Tess", "Greta",
@@ -34,6 +35,7 @@ export const people: ReadonlyArray<Person> = [
   ].map(boy)
 ]
 
+/** Grown-ups of the family. */
 export const adults = ["mother", "father", "grandmother", "grandfather", "aunt", "uncle"] as const
 
 /** An animal and what is its own. */
@@ -50,6 +52,7 @@ export interface Animal {
 const animal = (name: string, call: string, food: string, came: string, skill: string): Animal =>
   ({ name, call, food, came, skill })
 
+/** Animals that a story can meet. */
 export const animals: ReadonlyArray<Animal> = [
   animal("duck", "Quack, quack!", "bread crumbs", "waddled", "swim without a sound"),
   animal("hen", "Cluck, cluck!", "corn", "strutted", "scratch in the ground"),
@@ -90,6 +93,7 @@ const place = (
   name: string, preposition: string, things: string, spot: string, danger: readonly [string, string]
 ): Place => ({ name, preposition, things, spot, danger })
 
+/** Where a story can happen. */
 export const places: ReadonlyArray<Place> = [
   place("beach", "at", "shells", "behind an old boat", ["run into the waves", "the waves are strong"]),
   place("forest", "in", "pine cones", "under a fallen tree", ["leave the path", "it is easy to get lost there"]),
@@ -116,6 +120,7 @@ export interface Weather {
   readonly evening: string
 }
 
+/** What the weather can be. */
 export const weathers: ReadonlyArray<Weather> = [
   { day: "sunny", sign: "The sun was warm on the roofs.", evening: "The sun went down, red and slow." },
   { day: "rainy", sign: "The rain drummed on the roofs.", evening: "When the rain stopped, there was a rainbow." },
@@ -127,8 +132,10 @@ export const weathers: ReadonlyArray<Weather> = [
   { day: "cloudy", sign: "Grey clouds hung over the roofs.", evening: "Then the clouds parted, and the moon came out." }
 ]
 
+/** Colours of things. */
 export const colours = ["red", "blue", "green", "yellow", "purple", "orange", "white", "silver", "brown"] as const
 
+/** Things that somebody owns and can lose. */
 export const belongings = [
   "kite", "scarf", "ball", "hat", "drum", "lantern", "whistle", "umbrella", "basket", "mitten", "ribbon", "spade"
 ] as const

@@ -8,7 +8,8 @@
  * stragglers.
  *
  * From     the agenda of google/sentencepiece, `src/bpe_model.cc`, which is one heap of all pairs.
- * Checked  token/Agenda (a sorted list), token/BytePair. Constant time for an entry in order, else logarithmic.
+ * Checked  test/token/Agenda.test.ts (a sorted list), test/token/BytePair.test.ts. Constant time for an entry in
+ *          order, else logarithmic.
  *
  * @module
  */

@@ -4,8 +4,9 @@
  *     repeat  (l, r) ← the adjacent pair with the highest score(l · r), leftmost on ties;  replace l r by l · r
  *
  * From     google/sentencepiece, `src/bpe_model.cc`; Sennrich et al. 2016, algorithm 1; Llama 2 §2.2.
- * Checked  token/BytePair (a quadratic reference on random vocabularies and texts; SentencePiece's own unit tests),
- *          parity/tokenizer (the library's ids), token/Tokenizer (the 47 cases of llama.cpp).
+ * Checked  test/token/BytePair.test.ts (a quadratic reference on random vocabularies and texts; SentencePiece's own
+ *          unit tests), parity/tokenizer (the library's ids), test/token/Tokenizer.test.ts (the 47 cases of
+ *          llama.cpp).
  * Departs  in method, never in result. Two characters that stand side by side in no piece cannot be merged across, so
  *          text is cut there and the parts, which recur, are encoded once and remembered. The vocabulary decides where
  *          it may be cut, and unused or user-defined pieces, which look further, switch the memory off. Linear where

@@ -4,7 +4,7 @@
  *     text = surface(id₁) · surface(id₂) · …  with U+2581 as a space, less the one space that encoding put in front
  *
  * From     google/sentencepiece, `src/sentencepiece_processor.cc` (Decode).
- * Checked  token/Detokenizer (streaming = all at once on random ids; every row of the decoding table),
+ * Checked  test/token/Tokenizer.test.ts (streaming = all at once on random ids; every row of the decoding table),
  *          parity/tokenizer.
  *
  * @module

@@ -5,8 +5,8 @@
  *     ties: fewer characters first, then the smaller UTF-8 byte string
  *
  * From     Sennrich et al. 2016, algorithm 1; google/sentencepiece, `src/bpe_model_trainer.cc`.
- * Checked  token/Merges (a direct, quadratic implementation on random corpora), token/Trainer (SentencePiece's unit
- *          goldens; botchan's 664 merges).
+ * Checked  test/token/Merges.test.ts (a direct, quadratic implementation on random corpora),
+ *          test/token/Trainer.test.ts (SentencePiece's unit goldens; botchan's 664 merges).
  * Departs  in method: counts are kept up to date and the best pair comes from a heap; SentencePiece recounts and scans.
  *          Its approximation is kept, because it shows in the result: only *active* pairs compete, reset every 100
  *          pieces to the most frequent max(1000, 5 %). Where pairs tie for the last active place, all of them are

@@ -5,7 +5,7 @@
  *
  * From     google/sentencepiece, `src/normalizer.cc`; the compiled rules are a Darts-clone double array (Yata,
  *          `darts-clone`).
- * Checked  token/Normalizer (all flags), parity/tokenizer (a model with NFKC rules against the library).
+ * Checked  test/token/Normalizer.test.ts (all flags), parity/tokenizer (a model with NFKC rules against the library).
  * Departs  offsets into the original text are not kept.
  *
  * @module

@@ -4,7 +4,7 @@
  *     slot = (left, right, value, unused);  empty ⇔ left = −1
  *
  * From     open addressing with linear probing, at most half full (Knuth, volume 3, §6.4).
- * Checked  token/PairTable (agreement with a Map over random insertions).
+ * Checked  test/token/PairTable.test.ts (agreement with a Map over random insertions).
  *
  * @module
  */

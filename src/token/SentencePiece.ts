@@ -5,8 +5,8 @@
  *
  * From     google/sentencepiece, `src/sentencepiece_model.proto` and the loading rules of `src/model_interface.cc`;
  *          Llama 2 §2.2 (byte-pair encoding, bytes for unknown characters, 32 000 pieces).
- * Checked  token/SentencePiece (the real Llama 2 file is rebuilt byte for byte; every validation message; mutated
- *          files).
+ * Checked  test/token/SentencePiece.test.ts (the real Llama 2 file is rebuilt byte for byte; every validation
+ *          message; mutated files).
  * Departs  a name given to two pieces is refused even where one is a control piece: SentencePiece would let text
  *          produce the control id. Scores must be finite.
  *

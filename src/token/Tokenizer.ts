@@ -5,8 +5,8 @@
  *
  * From     Llama 2 §2.2: byte-pair encoding by SentencePiece, digits single, bytes for unknown characters, 32 000
  *          pieces.
- * Checked  token/Tokenizer (llama.cpp's 47 cases and the edge cases of real Llama 2; laws on generated text),
- *          parity/tokenizer (the SentencePiece library, id for id).
+ * Checked  test/token/Tokenizer.test.ts (llama.cpp's 47 cases and the edge cases of real Llama 2; laws on generated
+ *          text), parity/tokenizer (the SentencePiece library, id for id).
  * Departs  text never becomes a control id: beginning and end of sequence enter by {@link Codec.encodeSegments} alone.
  *
  * @module

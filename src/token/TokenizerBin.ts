@@ -5,8 +5,8 @@
  *
  * From     karpathy/llama2.c, `tokenizer.py` (export) and `run.c` (build_tokenizer): ids 0, 1, 2 are unknown, beginning
  *          and end, the latter two stored between newlines; then the 256 bytes.
- * Checked  token/TokenizerBin (the 512-piece file of stories260K there and back, byte for byte; truncations and
- *          mutations).
+ * Checked  test/token/TokenizerBin.test.ts (the 512-piece file of stories260K there and back, byte for byte;
+ *          truncations and mutations).
  * Departs  the count of pieces is not in the file: it is what fits, where llama2.c takes it from the weights.
  *
  * @module

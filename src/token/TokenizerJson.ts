@@ -6,7 +6,8 @@
  * From     huggingface/transformers, `convert_slow_tokenizer.py`, and the file shipped with Llama 2: a list of merges
  *          where SentencePiece has scores. Scores are found again from the list, and the list again from the scores, so
  *          a list that no scores explain is refused.
- * Checked  token/TokenizerJson (there and back on any vocabulary; 61 249 merges of Llama 2; every refusal, as text).
+ * Checked  test/token/TokenizerJson.test.ts (there and back on any vocabulary; 61 249 merges of Llama 2; every
+ *          refusal, as text).
  * Departs  Hugging Face reads `<s>` in text as a control token; Cria never does. Only the "legacy" behaviour is read
  *          and written, a space in front of every text, which is Meta's own. The other one ("legacy": false) puts none
  *          where the text begins with a space: another function, and refused rather than taken for this one.

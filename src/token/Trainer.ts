@@ -7,8 +7,8 @@
  * From     Llama 2 §2.2 (byte-pair encoding, digits split, bytes for unknown characters, 32 000 pieces); the options
  *          are those in the trainer field of Llama's own `tokenizer.model`; google/sentencepiece,
  *          `src/trainer_interface.cc`.
- * Checked  token/Trainer (SentencePiece's unit goldens; 664 merges of a novel by checksum), parity/tokenizer (the
- *          library, piece for piece).
+ * Checked  test/token/Trainer.test.ts (SentencePiece's unit goldens; 664 merges of a novel by checksum),
+ *          parity/tokenizer (the library, piece for piece).
  * Departs  Meta gave the 16 whitespace-only pieces of Llama a score of −10⁹ after training; SentencePiece and Cria do
  *          not. Characters that are required but do not occur are kept (SentencePiece aborts).
  *

@@ -4,7 +4,8 @@
  *     valid = shortest form, no surrogates, at most U+10FFFF
  *
  * From     google/sentencepiece, `src/util.cc` (DecodeUTF8).
- * Checked  token/Utf8 (the documented malformed sequences; agreement with the platform's decoder on valid text).
+ * Checked  test/token/Utf8.test.ts (the documented malformed sequences; agreement with the platform's decoder on
+ *          valid text).
  * Departs  the web platform's `TextDecoder` gives one U+FFFD for a truncated character (its "maximal subpart"),
  *          SentencePiece one for each byte.
  *

@@ -8,7 +8,7 @@
  *
  * From     google/sentencepiece, `src/bpe_model.cc`: two symbols merge if their concatenation is a normal (or unused)
  *          piece, the best score first.
- * Checked  token/Vocabulary (all splits of all pieces, by brute force); token/BytePair.
+ * Checked  test/token/Vocabulary.test.ts (all splits of all pieces, by brute force); test/token/BytePair.test.ts.
  *
  * @module
  */

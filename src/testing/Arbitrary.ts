@@ -46,27 +46,27 @@ export const part = (all: Sizes): fc.Arbitrary<Sizes> =>
   fc.shuffledSubarray(Object.entries(all)).map((order) => Object.fromEntries(order))
 
 /** Reals uniform between −2 and 2. */
-export const reals = (seed: number, length: number): Float64Array => {
+export const reals = (seed: number | string, length: number): Float64Array => {
   const elements = new Float64Array(length)
   Key.fillUniform(Key.make(seed), elements)
   return elements.map((x) => 4 * x - 2)
 }
 
 /** Ids from 0 up to, not including, `below`. */
-export const idsBelow = (seed: number, length: number, below: number): Int32Array =>
+export const idsBelow = (seed: number | string, length: number, below: number): Int32Array =>
   Int32Array.from({ length }, (_, i) => Key.below(Key.make(seed), i, below))
 
 /** Truths, one in four of them false. */
-export const truths = (seed: number, length: number): Uint8Array =>
+export const truths = (seed: number | string, length: number): Uint8Array =>
   Uint8Array.from({ length }, (_, i) => Number(Key.below(Key.make(seed), i, 4) > 0))
 
 const seed = fc.nat({ max: 2 ** 20 })
 
 const given = (
-  name: string, kind: Given["kind"], of: Sizes, elements: (seed: number, length: number) => Elements
+  name: string, kind: Given["kind"], of: Sizes, elements: (seed: string, length: number) => Elements
 ): fc.Arbitrary<Given> =>
   fc.record({ seed, sizes: reordered(of) }).map((drawn) => ({
-    name, kind, sizes: drawn.sizes, elements: elements(drawn.seed, count(of))
+    name, kind, sizes: drawn.sizes, elements: elements(`${name} ${drawn.seed}`, count(of))
   }))
 
 /** A real tensor of the given sizes, its axes declared in any order. */

@@ -11,25 +11,39 @@
 import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Predicate from "effect/Predicate"
 import * as Command from "effect/cli/Command"
 import * as CliError from "effect/cli/CliError"
+import * as DoctorCommand from "./DoctorCommand.ts"
+import * as GenerateCommand from "./GenerateCommand.ts"
 import * as PretrainCommand from "./PretrainCommand.ts"
 
 /** `cria` with all its commands. */
 export const command = Command.make("cria").pipe(
   Command.withDescription(
-    "Llama 2 from scratch: train a small model on text of yours, and let it write. `cria COMMAND --help` teaches a command."
+    "Llama 2 from scratch: train a small model on text of yours, and let it write. `cria COMMAND --help` teaches a " +
+      "command."
   ),
-  Command.withSubcommands([PretrainCommand.command])
+  Command.withSubcommands([PretrainCommand.command, GenerateCommand.command, DoctorCommand.command])
 )
 
 const messageOf = (error: unknown): string => error instanceof Error ? error.message : String(error)
+
+/** What a command can do about a failure that a part of the library knows no command for. */
+const remedies: Readonly<Record<string, string>> = {
+  SnapshotDamagedError: "--resume-intact goes on from the newest undamaged snapshot."
+}
+
+const said = (error: unknown): string => {
+  const remedy = Predicate.hasProperty(error, "_tag") ? remedies[String(error._tag)] : undefined
+  return `error: ${messageOf(error)}${remedy === undefined ? "" : `\n${remedy}`}`
+}
 
 /** What is said of a cause: the messages of all failures; a defect is called one. */
 const sentences = (cause: Cause.Cause<unknown>): ReadonlyArray<string> =>
   cause.reasons.flatMap((reason) => {
     if (Cause.isFailReason(reason)) {
-      return CliError.isCliError(reason.error) ? [] : [`error: ${messageOf(reason.error)}`] // the parser has said it
+      return CliError.isCliError(reason.error) ? [] : [said(reason.error)] // the parser has said it
     }
     return Cause.isDieReason(reason)
       ? [`error: ${messageOf(reason.defect)}\n  Cria did not expect this; --log-level debug shows where it happened.`]

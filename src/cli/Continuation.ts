@@ -28,7 +28,7 @@ export interface Options {
 }
 
 /** A snapshot whose configuration is none that this version knows. */
-export class SnapshotConfigurationError extends Schema.TaggedError<SnapshotConfigurationError>()("SnapshotConfigurationError", {
+export class ConfigurationError extends Schema.TaggedError<ConfigurationError>()("ConfigurationError", {
   snapshot: Schema.String,
   issue: Schema.String
 }) {
@@ -46,7 +46,7 @@ export const continuation = (snapshot: string, { maximumTokens, prompt, rule, se
     const { manifest, tensors } = yield* Snapshot.load(snapshot, ["model"])
     const { model: sizes } = yield* Effect.mapError(
       decodeConfig(manifest.configuration),
-      ({ message }) => new SnapshotConfigurationError({ snapshot, issue: message })
+      ({ message }) => new ConfigurationError({ snapshot, issue: message })
     )
     const backend = yield* Backend
     const tokenizer = yield* Tokenizer.Tokenizer

@@ -15,6 +15,7 @@ import { matmulRate } from "../backend/MatmulRate.ts"
 import * as Corpus from "../data/Corpus.ts"
 import * as Llama from "../llama/Config.ts"
 import type * as Pretrain from "../recipe/Pretrain.ts"
+import { named } from "./Host.ts"
 import * as Screen from "./Screen.ts"
 import type { Complete } from "./Settings.ts"
 
@@ -41,8 +42,8 @@ export const estimate = (config: Pretrain.Config, bytesPerNumber: number): Estim
   const { gradients, moments, parameters } = Llama.trainingBytes(model, bytesPerNumber)
   const { embedSize, headCount, headSize, hiddenSize, kvHeadCount, layerCount, vocabSize } = model
   // of each token: residuals, normalised copies, queries, keys, values, mixed values; gates; scores; logits twice
-  const perLayer = 4 * embedSize + headSize * (2 * headCount + 2 * kvHeadCount) + 4 * hiddenSize + headCount * sequenceLength
-  const perToken = layerCount * perLayer + 2 * vocabSize + embedSize
+  const attention = headSize * 2 * (headCount + kvHeadCount) + headCount * sequenceLength
+  const perToken = layerCount * (4 * embedSize + attention + 4 * hiddenSize) + 2 * vocabSize + embedSize
   const tokenCount = stepCount * batchSize * sequenceLength
   return {
     parameterCount: Llama.parameterCount(model),
@@ -70,7 +71,7 @@ export const show = Effect.fnUntraced(function*(screen: Screen.Screen, { config,
       `${Screen.quantity(activationBytes)}B inside a step`,
     `tokens      ${Screen.quantity(tokenCount)} in ${config.stepCount} steps${epochs}`,
     `time        about ${Screen.duration(flops / (rate * assumedShare))}: ${Screen.quantity(flops)}FLOP, assuming ` +
-      `${assumedShare * 100} % of the ${Screen.quantity(rate)}FLOP/s that ${backend.version} reached in matrix products`,
+      `${assumedShare * 100} % of the ${Screen.quantity(rate)}FLOP/s that ${named(backend)} reached in matrix products`,
     "Nothing was run, and nothing was written."
   ], screen.print, { discard: true })
 })

@@ -10,6 +10,7 @@
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import type * as Layer from "effect/Layer"
+import { createRequire } from "node:module"
 import * as Os from "node:os"
 import { Backend } from "../backend/Backend.ts"
 import type { EngineError } from "../backend/onnx/index.ts"
@@ -25,7 +26,7 @@ export const backendLayer = (
   name === "reference" ? Reference.layer : OnnxRuntime.layer(threads === undefined ? {} : { threads })
 
 /** Instruction sets that decide how numbers are computed; the rest of /proc/cpuinfo's list does not. */
-const isArithmetic = /^(sse|ssse|avx|fma|f16c|amx|neon|asimd|sve|sme|i8mm|bf16|fphp|altivec|vsx|rvv)/
+const isArithmetic = /^(sse|ssse|avx|fma|f16c|amx|neon|asimd|sve|sme(?!p)|i8mm|bf16|fphp|altivec|vsx|rvv)/
 
 /** The instruction sets for arithmetic that the text of /proc/cpuinfo names. */
 export const features = (cpuinfo: string): ReadonlyArray<string> => {
@@ -41,9 +42,31 @@ export const processor = Effect.gen(function*() {
   return { model: cpus[0]?.model.trim() ?? "unknown", cores: cpus.length, features: features(cpuinfo) }
 })
 
+/** An engine's name and version, the name once. */
+export const named = ({ name, version }: Environment["engine"]): string =>
+  version.startsWith(name) ? version : `${name} ${version}`
+
 /** What decides the last bits of a run's numbers. */
 export const environment: Effect.Effect<Environment, never, Backend | FileSystem.FileSystem> = Effect.gen(function*() {
   const { capabilities, name, version } = yield* Backend
   const { features, model } = yield* processor
   return { engine: { name, version }, cpu: { model, features }, threadCount: capabilities.threads }
 })
+
+/** The packages that decide what a command does. */
+export const packages = ["effect", "onnxruntime-node", "koffi"] as const
+
+const resolve = createRequire(import.meta.url)
+
+/** The version of an installed package, or "not installed". */
+export const versionOf = (name: (typeof packages)[number] | "cria"): string => {
+  try { // Node throws for a package that is not there, which is an answer
+    const { version }: { readonly version: string } = resolve(`${name}/package.json`)
+    return version
+  } catch {
+    return "not installed"
+  }
+}
+
+/** Bytes of memory that this machine has. */
+export const memory = (): number => Os.totalmem()

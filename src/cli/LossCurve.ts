@@ -29,27 +29,24 @@ export const draw = (
   curves: { readonly training: ReadonlyArray<Point>; readonly validation: ReadonlyArray<Point> },
   size: { readonly columns: number; readonly rows: number }
 ): string => {
-  const all = [...curves.training, ...curves.validation]
-  if (all.length === 0) return ""
-  const values = all.map(({ value }) => value)
-  const [bottom, top] = [Math.min(...values), Math.max(...values)]
-  const last = Math.max(...all.map(({ step }) => step))
+  const last = Math.max(0, ...[...curves.training, ...curves.validation].map(({ step }) => step))
+  if (last === 0) return ""
   const margin = 7
   const width = Math.max(10, size.columns - margin)
   const columnOf = (step: number): number => Math.round(step / last * (width - 1))
+  const means = Array.from({ length: width }, (_, column) => {
+    const values = curves.training.filter(({ step }) => columnOf(step) === column).map(({ value }) => value)
+    const mean = values.reduce((sum, value) => sum + value, 0) / values.length
+    return values.length === 0 ? [] : [{ column, value: mean, mark: "·" }]
+  }).flat()
+  const circles = curves.validation.map(({ step, value }) => ({ column: columnOf(step), value, mark: "o" }))
+  const marks = [...means, ...circles]
+  const values = marks.map(({ value }) => value)
+  const [bottom, top] = [Math.min(...values), Math.max(...values)]
   const rowOf = (value: number): number =>
     top === bottom ? 0 : Math.round((top - value) / (top - bottom) * (size.rows - 1))
   const cells = Array.from({ length: size.rows }, () => Array.from({ length: width }, () => " "))
-  const put = (column: number, row: number, mark: string): void => {
-    const line = cells[row]
-    if (line !== undefined) line[column] = mark
-  }
-  for (let column = 0; column < width; column++) {
-    const points = curves.training.filter(({ step }) => columnOf(step) === column)
-    const mean = points.reduce((sum, { value }) => sum + value, 0) / points.length
-    if (points.length > 0) put(column, rowOf(mean), "·")
-  }
-  for (const { step, value } of curves.validation) put(columnOf(step), rowOf(value), "o")
+  for (const { column, mark, value } of marks) cells[rowOf(value)]?.splice(column, 1, mark)
   const label = (row: number): string =>
     row === 0 ? top.toFixed(2) : row === size.rows - 1 ? bottom.toFixed(2) : ""
   const lines = cells.map((line, row) => `${label(row).padStart(margin - 2)} │${line.join("").trimEnd()}`)

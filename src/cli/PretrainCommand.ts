@@ -8,22 +8,16 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
-import * as Schema from "effect/Schema"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Estimate from "./Estimate.ts"
+import { count, FlagConflictError, given, switched } from "./Flags.ts"
 import * as Host from "./Host.ts"
 import * as RunFolder from "./RunFolder.ts"
 import * as Screen from "./Screen.ts"
 import * as Settings from "./Settings.ts"
 import * as Training from "./Training.ts"
 import * as Verification from "./Verification.ts"
-
-const given = <A>(flag: Flag.Flag<A>, description: string, metavar?: string) =>
-  Flag.optional(Flag.withDescription(metavar === undefined ? flag : Flag.withMetavar(flag, metavar), description))
-
-const switched = (name: string, description: string) =>
-  Flag.Boolean(name).pipe(Flag.withDefault(false), Flag.withDescription(description))
 
 /** The flags that are settings too, by their key. */
 const settingFlags = {
@@ -35,54 +29,48 @@ const settingFlags = {
     ),
     Flag.atLeast(0)
   ),
-  out: given(Flag.String("out"), "The folder of the run; by default the first free of runs/stories, runs/stories-2, … " +
-    "(with --text: runs/NAME)", "FOLDER"),
-  preset: given(Flag.Literals("preset", Settings.presetNames), "The model to begin from; the sizes below change it. " +
-    "1M by default"),
-  embedSize: given(Flag.Int("embed-size"), "Width of the model", "COUNT"),
-  layerCount: given(Flag.Int("layer-count"), "Number of blocks", "COUNT"),
-  headCount: given(Flag.Int("head-count"), "Query heads of a block", "COUNT"),
-  kvHeadCount: given(Flag.Int("kv-head-count"), "Key and value heads of a block, a divisor of the query heads", "COUNT"),
-  hiddenSize: given(Flag.Int("hidden-size"), "Width of the feed-forward layer; follows from the width of the model", "COUNT"),
-  contextLength: given(Flag.Int("context-length"), "The longest sequence the model will take", "COUNT"),
-  vocabSize: given(Flag.Int("vocab-size"), "Pieces of the tokenizer; the preset's by default (1M: 1024)", "COUNT"),
-  steps: given(Flag.Int("steps"), "Updates of the parameters; 400 by default", "COUNT"),
-  batchSize: given(Flag.Int("batch-size"), "Sequences of a step; 16 by default", "COUNT"),
-  sequenceLength: given(Flag.Int("sequence-length"), "Tokens of a sequence; 256 by default", "COUNT"),
-  microBatches: given(Flag.Int("micro-batches"), "Parts that a batch is computed in, for less memory; 1 by default, " +
-    "and no choice changes the result beyond rounding", "COUNT"),
-  learningRate: given(Flag.Finite("learning-rate"), "The peak of the schedule; 0.003 by default", "RATE"),
-  warmup: given(Flag.Int("warmup"), "Steps of rising learning rate before the cosine; steps / 20 by default", "COUNT"),
-  weightDecay: given(Flag.Finite("weight-decay"), "Decay of the matrices; 0.1 by default", "SHARE"),
-  evaluateEvery: given(Flag.Int("evaluate-every"), "Steps between validations; steps / 8 by default", "COUNT"),
-  snapshotEvery: given(Flag.Int("snapshot-every"), "Steps between snapshots; steps / 8 by default", "COUNT"),
-  keep: given(Flag.Int("keep"), "How many of the last snapshots are kept, besides the best; 3 by default", "COUNT"),
-  validationShare: given(Flag.Finite("validation-share"), "The share of the text that only measures; 0.1 by default", "SHARE"),
-  seed: given(Flag.Int("seed"), "Everything random follows from it; 0 by default", "NUMBER"),
-  threads: given(Flag.Int("threads"), "Threads that compute; the cores of this machine by default", "COUNT"),
-  backend: given(Flag.Literals("backend", Settings.backendNames), "Who computes: onnx (ONNX Runtime, the default), or " +
-    "reference (float64 in plain TypeScript, slow and exact)"),
-  prompt: given(Flag.String("prompt"), "What the trained model continues at the end", "TEXT")
+  out: given(Flag.String("out"), "FOLDER", "The folder of the run; by default the first free of runs/stories, " +
+    "runs/stories-2, … (with --text: runs/NAME)"),
+  preset: given(Flag.Literals("preset", Settings.presetNames), "NAME", "The model to begin from, which the sizes " +
+    "below change; 1M by default"),
+  embedSize: count("embed-size", "Width of the model"),
+  layerCount: count("layer-count", "Number of blocks"),
+  headCount: count("head-count", "Query heads of a block"),
+  kvHeadCount: count("kv-head-count", "Key and value heads of a block, a divisor of the query heads"),
+  headSize: count("head-size", "Width of a head; the width of the model / query heads by default"),
+  hiddenSize: count("hidden-size", "Width of the feed-forward layer; follows from the width of the model"),
+  contextLength: count("context-length", "The longest sequence the model will take"),
+  vocabSize: count("vocab-size", "Pieces of the tokenizer; the preset's by default (1M: 1024)"),
+  steps: count("steps", `Updates of the parameters; ${Settings.defaults.steps} by default`),
+  batchSize: count("batch-size", `Sequences of a step; ${Settings.defaults.batchSize} by default`),
+  sequenceLength: count("sequence-length", "Tokens of a sequence; 256 by default, or the context if that is shorter"),
+  microBatches: count("micro-batches", "Parts that a batch is computed in, for less memory; no choice changes the " +
+    "result beyond rounding; 1 by default"),
+  learningRate: given(Flag.Finite("learning-rate"), "RATE", "The peak of the schedule; " +
+    `${Settings.defaults.learningRate} by default`),
+  warmup: count("warmup", "Steps of rising learning rate before the cosine; steps / 20 by default"),
+  weightDecay: given(Flag.Finite("weight-decay"), "SHARE", "Decay of the matrices; 0.1 by default"),
+  evaluateEvery: count("evaluate-every", "Steps between validations; steps / 8 by default"),
+  snapshotEvery: count("snapshot-every", "Steps between snapshots; steps / 8 by default"),
+  keep: count("keep", "How many of the last snapshots are kept, besides the best; 3 by default"),
+  validationShare: given(Flag.Finite("validation-share"), "SHARE", "The share of the text that only measures; 0.1 by " +
+    "default"),
+  seed: given(Flag.Int("seed"), "NUMBER", "Everything random follows from it; 0 by default"),
+  threads: count("threads", "Threads that compute; the cores of this machine by default"),
+  backend: given(Flag.Literals("backend", Settings.backendNames), "NAME", "Who computes: onnx (ONNX Runtime, the " +
+    "default), or reference (float64 in plain TypeScript, slow and exact)"),
+  prompt: given(Flag.String("prompt"), "TEXT", "What the trained model continues at the end")
 } as const satisfies Record<Settings.Key, Flag.Flag<unknown>>
 
 const flags = {
   settings: settingFlags,
-  config: given(Flag.String("config"), "A JSON file with settings, named as the flags are: { \"batchSize\": 16 }; flags " +
-    "win over it. A run's configuration.json is one", "FILE"),
-  resume: switched("resume", "Go on with the run in the folder from its newest snapshot, exactly as if it had never stopped"),
+  config: given(Flag.String("config"), "FILE", "A JSON file with settings, named as the flags are: " +
+    "{ \"batchSize\": 16 }; flags win over it. A run's configuration.json is one"),
+  resume: switched("resume", "Go on with the run in the folder from its newest snapshot, as if it had never stopped"),
   resumeIntact: switched("resume-intact", "The same from the newest snapshot that is undamaged"),
-  verifyResume: switched("verify-resume", "Train nothing new: replay the run from its last snapshot but one to its last, " +
-    "and compare every bit"),
+  verifyResume: switched("verify-resume", "Train nothing new: replay the run from its last snapshot but one to its " +
+    "last, and compare every bit"),
   dryRun: switched("dry-run", "Say what the run would be (parameters, memory, tokens, time), and do nothing")
-}
-
-/** Flags that ask for different things at once. */
-export class FlagConflictError extends Schema.TaggedError<FlagConflictError>()("FlagConflictError", {
-  flags: Schema.Array(Schema.String)
-}) {
-  override get message() {
-    return `${this.flags.join(" and ")} ask for different things: give one of them`
-  }
 }
 
 /** Settings of a run that goes on: those in its folder, changed by flags; the recipe refuses changes that matter. */
@@ -97,28 +85,30 @@ const settingsOf = Effect.fnUntraced(function*(
 
 /** The command. */
 export const command = Command.make("pretrain", flags, Effect.fnUntraced(function*(
-  { config, dryRun, resume, resumeIntact, settings: given, verifyResume }
+  { config, dryRun, resume, resumeIntact, settings, verifyResume }
 ) {
-  const wanted = Object.entries({ "--resume": resume, "--resume-intact": resumeIntact, "--verify-resume": verifyResume })
-    .flatMap(([flag, isGiven]) => isGiven ? [flag] : [])
+  const switches = { "--resume": resume, "--resume-intact": resumeIntact, "--verify-resume": verifyResume }
+  const wanted = Object.entries(switches).flatMap(([flag, isGiven]) => isGiven ? [flag] : [])
   if (wanted.length > 1) return yield* new FlagConflictError({ flags: wanted })
   const isOld = wanted.length === 1
-  const { text, ...single } = given
-  const chosen = Object.entries<Option.Option<unknown>>(single).flatMap(([key, value]) => Option.isSome(value) ? [[key, value.value]] : [])
+  const { text, ...single } = settings
+  const chosen = Object.entries<Option.Option<unknown>>(single)
+    .flatMap(([key, value]) => Option.isSome(value) ? [[key, value.value]] : [])
   const fromFlags = yield* Effect.fromResult(
     Settings.parse("flags", { ...text.length === 0 ? {} : { text }, ...Object.fromEntries(chosen) })
   )
   const merged = yield* settingsOf(undefined, config, fromFlags)
   const found = yield* RunFolder.find(yield* RunFolder.nameOf(merged.text ?? []))
   const folder = merged.out ?? (isOld ? found.last ?? found.free : found.free)
-  if (isOld) yield* RunFolder.require(folder)
+  yield* isOld ? RunFolder.require(folder) : dryRun ? Effect.void : RunFolder.requireFree(folder)
   const all = isOld ? yield* settingsOf(folder, config, fromFlags) : merged
   const complete = yield* Effect.fromResult(Settings.complete("settings", all))
   const screen = yield* Screen.make
   const corpus = Training.corpusLayer(complete.settings.text)
   const backend = Host.backendLayer(complete.settings.backend, complete.settings.threads)
   if (dryRun) return yield* Estimate.show(screen, complete).pipe(Effect.provide([corpus, backend]))
-  const options = { ...complete, folder, resume: resume ? "latest" : resumeIntact ? "latestIntact" : "never" } as const
+  const from = resume ? "latest" : resumeIntact ? "latestIntact" : "never"
+  const options = { ...complete, folder, resume: from } as const
   if (verifyResume) return yield* Verification.show(screen, options).pipe(Effect.provide([corpus, backend]))
   if (!isOld && merged.out === undefined && found.last !== undefined) {
     yield* screen.print(`${found.last} holds a run already (--resume goes on with it); this one goes to ${folder}`)
@@ -127,9 +117,9 @@ export const command = Command.make("pretrain", flags, Effect.fnUntraced(functio
 }, Effect.scoped)).pipe(
   Command.withShortDescription("Train a model on text, from scratch"),
   Command.withDescription(
-    "Trains a tokenizer and a Llama on text, from scratch: by default a model of a million parameters on small stories, " +
-      "in about two minutes on two cores. Everything goes to one folder; a run that was stopped (Ctrl-C, a crash, a " +
-      "power cut) goes on with --resume and ends with the same bits."
+    "Trains a tokenizer and a Llama on text, from scratch: by default a model of a million parameters on small " +
+      "stories, in about two minutes on two cores. Everything goes to one folder; a run that was stopped (Ctrl-C, a " +
+      "crash, a power cut) goes on with --resume and ends with the same bits."
   ),
   Command.withExamples([
     { command: "cria pretrain", description: "Learn the embedded stories, and continue one" },

@@ -12,12 +12,14 @@
  */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import type { PlatformError } from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 import * as Durable from "../store/Durable.ts"
+import * as Snapshot from "../store/Snapshot.ts"
 import type { Model } from "../token/SentencePiece.ts"
-import type { Settings } from "./Settings.ts"
+import { keys, type Settings } from "./Settings.ts"
 
 type Stored<A, E = never> = Effect.Effect<A, E | PlatformError, FileSystem.FileSystem | Path.Path>
 
@@ -35,7 +37,7 @@ export class RunMissingError extends Schema.TaggedError<RunMissingError>()("RunM
   override get message() {
     const present = this.present.length === 0 ? "There is no run beside it" : `There are ${this.present.join(", ")}`
     return `${this.folder} holds no run: it has no ${configurationName}\n` +
-      `  ${present}: name a run's folder with --out, or begin one with cria pretrain.`
+      `  ${present}: name the folder of a run, or begin one with cria pretrain.`
   }
 }
 
@@ -44,16 +46,35 @@ export const nameOf = (text: ReadonlyArray<string>): Effect.Effect<string, never
   Effect.map(Path.Path, (path) => {
     const [first] = text
     if (first === undefined) return "stories"
-    const name = path.basename(path.resolve(first)).replace(/(\.(txt|md|jsonl|gz))+$/, "").replace(/[^\p{L}\p{N}._-]+/gu, "-")
+    const bare = path.basename(path.resolve(first)).replace(/(\.(txt|md|jsonl|gz))+$/, "")
+    const name = bare.replace(/[^\p{L}\p{N}._-]+/gu, "-")
     return /[\p{L}\p{N}]/u.test(name) ? name : "text"
   })
 
-/** Whether a folder holds a run, or what is left of one. */
-const isTaken = (folder: string): Stored<boolean> =>
+/** A new run in the folder of another. */
+export class FolderTakenError extends Schema.TaggedError<FolderTakenError>()("FolderTakenError", {
+  folder: Schema.String
+}) {
+  override get message() {
+    return `${this.folder} holds a run already\n` +
+      `  Go on with it: --resume --out ${this.folder}. Or begin a new one in another folder: --out FOLDER.`
+  }
+}
+
+/** Whether a folder holds a run, if only one that was stopped before its first step. */
+const holdsRun = (folder: string): Stored<boolean> =>
   Effect.gen(function*() {
     const fileSystem = yield* FileSystem.FileSystem
-    return (yield* fileSystem.exists(folder)) && (yield* fileSystem.readDirectory(folder)).length > 0
+    const path = yield* Path.Path
+    return (yield* fileSystem.exists(path.join(folder, configurationName))) ||
+      (yield* fileSystem.exists(folder)) && (yield* Snapshot.list(folder)).length > 0
   })
+
+/** Fails if a folder holds a run. */
+export const requireFree = (folder: string): Stored<void, FolderTakenError> =>
+  Effect.flatMap(holdsRun(folder), (isTaken) => isTaken ? Effect.fail(new FolderTakenError({ folder })) : Effect.void)
+
+const parent = "runs"
 
 const numbered = (name: string, number: number): string => number === 1 ? name : `${name}-${number}`
 
@@ -61,19 +82,37 @@ const numbered = (name: string, number: number): string => number === 1 ? name :
 export const find = (name: string): Stored<{ readonly free: string; readonly last: string | undefined }> =>
   Effect.gen(function*() {
     const path = yield* Path.Path
-    const folder = (number: number): string => path.join("runs", numbered(name, number))
+    const folder = (number: number): string => path.join(parent, numbered(name, number))
     let number = 1
-    while (yield* isTaken(folder(number))) number++
+    while (yield* holdsRun(folder(number))) number++
     return { free: folder(number), last: number === 1 ? undefined : folder(number - 1) }
   })
+
+/** The run in `runs` whose journal was written last; `runs/stories` if there is none. */
+export const latest: Stored<string> = Effect.gen(function*() {
+  const fileSystem = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const names = yield* Effect.orElseSucceed(fileSystem.readDirectory(parent), () => [])
+  const runs = yield* Effect.forEach(names.sort(), (name) => {
+    const folder = path.join(parent, name)
+    return fileSystem.stat(path.join(folder, "journal.jsonl")).pipe(
+      Effect.map(({ mtime }) => [{ folder, time: Option.match(mtime, { onNone: () => 0, onSome: Number }) }]),
+      Effect.orElseSucceed(() => []) // no run
+    )
+  })
+  const last = runs.flat().reduce((newest, run) => run.time > newest.time ? run : newest, { folder: "", time: -1 })
+  return last.time < 0 ? path.join(parent, "stories") : last.folder
+})
 
 /** Writes what a run is told and its tokenizer, before its first step. */
 export const write = (folder: string, settings: Settings, tokenizer: Model): Stored<void> =>
   Effect.gen(function*() {
     const path = yield* Path.Path
-    const json = new TextEncoder().encode(`${JSON.stringify(settings, null, 2)}\n`)
-    yield* Durable.writeFile(path.join(folder, configurationName), json)
+    const json = new TextEncoder().encode(`${JSON.stringify(settings, [...keys], 2)}\n`)
     yield* Durable.writeFile(path.join(folder, tokenizerName), tokenizer.bytes)
+    yield* Durable.syncFolder(folder)
+    // the mark of a run comes last, so that what has it has all that it needs
+    yield* Durable.writeFile(path.join(folder, configurationName), json)
     yield* Durable.syncFolder(folder)
   })
 
@@ -82,10 +121,11 @@ export const require = (folder: string): Stored<void, RunMissingError> =>
   Effect.gen(function*() {
     const fileSystem = yield* FileSystem.FileSystem
     const path = yield* Path.Path
-    if (yield* fileSystem.exists(path.join(folder, configurationName))) return
-    const parent = path.dirname(folder)
-    const beside = yield* Effect.orElseSucceed(fileSystem.readDirectory(parent), () => [])
-    const isRun = (name: string) => fileSystem.exists(path.join(parent, name, configurationName))
-    const present = (yield* Effect.filter(beside.sort(), isRun)).map((name) => path.join(parent, name))
+    const isRun = (folder: string) => // false of a file
+      Effect.orElseSucceed(fileSystem.exists(path.join(folder, configurationName)), () => false)
+    if (yield* isRun(folder)) return
+    const above = path.dirname(folder)
+    const beside = yield* Effect.orElseSucceed(fileSystem.readDirectory(above), () => [])
+    const present = yield* Effect.filter(beside.sort().map((name) => path.join(above, name)), isRun)
     return yield* new RunMissingError({ folder, present })
   })

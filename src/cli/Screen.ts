@@ -21,7 +21,7 @@ export interface Screen {
   readonly print: (text: string) => Effect.Effect<void>
   /** Replaces the line that moves; does nothing where there is no terminal. */
   readonly status: (text: string) => Effect.Effect<void>
-  /** Prints text without a line break. */
+  /** Prints text without a line break, its control characters made visible. */
   readonly write: (text: string) => Effect.Effect<void>
 }
 
@@ -34,7 +34,7 @@ export const make = Effect.gen(function*() {
   const isTerminal = yield* stdio.stdoutIsTerminal
   const columns = isTerminal ? yield* terminal.columns : 80
   let moving = false
-  const display = (text: string) => Effect.ignore(terminal.display(text)) // a reader that left is no reason to stop a run
+  const display = (text: string) => Effect.ignore(terminal.display(text)) // main.ts sees a reader that left
   const settle = Effect.suspend(() => {
     const isShown = moving
     moving = false
@@ -50,9 +50,17 @@ export const make = Effect.gen(function*() {
       moving = true
       return display(`${clear}${Array.from(text).slice(0, Math.max(1, columns - 1)).join("")}`)
     },
-    write: (text) => Effect.andThen(settle, display(text))
+    write: (text) => Effect.andThen(settle, display(visible(text)))
   } satisfies Screen
 })
+
+/** Text with its control characters shown as pictures, so that what a model writes cannot move the cursor. */
+export const visible = (text: string): string =>
+  text.replace(/[\p{Cc}]/gu, (character) => {
+    const code = character.charCodeAt(0)
+    return character === "\n" || character === "\t" ? character
+      : code < 32 ? String.fromCharCode(0x2400 + code) : code === 127 ? "\u2421" : "\uFFFD"
+  })
 
 /** A share as a bar of a width. */
 export const bar = (share: number, width: number): string => {
@@ -65,7 +73,8 @@ export const duration = (seconds: number): string => {
   const whole = Math.round(seconds)
   const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole % 3600 / 60)]
   const padded = (value: number): string => String(value).padStart(2, "0")
-  return hours > 0 ? `${hours} h ${padded(minutes)} min` : minutes > 0 ? `${minutes} min ${padded(whole % 60)} s` : `${whole} s`
+  return hours > 0 ? `${hours} h ${padded(minutes)} min`
+    : minutes > 0 ? `${minutes} min ${padded(whole % 60)} s` : `${whole} s`
 }
 
 const scales = [["G", 1e9], ["M", 1e6], ["k", 1e3]] as const

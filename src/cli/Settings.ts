@@ -13,6 +13,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
@@ -26,6 +27,12 @@ const Names = Schema.Array(Schema.NonEmptyString)
 export const presetNames = [
   "1M", "24M", "stories260K", "stories42M", "stories110M", "7B", "13B", "34B", "70B"
 ] as const satisfies ReadonlyArray<keyof typeof Llama.presets>
+
+/** How a run on the stories is asked to go on at its end. */
+const storyBeginning = "Once there was a girl named Maya."
+
+/** What is tried out: see docs/decision. */
+export const defaults = { steps: 300, batchSize: 16, learningRate: 6e-3 } as const
 
 /** The engines that can compute. */
 export const backendNames = ["onnx", "reference"] as const
@@ -41,6 +48,7 @@ export const Settings = Schema.Struct({
   layerCount: Schema.optionalKey(Count),
   headCount: Schema.optionalKey(Count),
   kvHeadCount: Schema.optionalKey(Count),
+  headSize: Schema.optionalKey(Count),
   hiddenSize: Schema.optionalKey(Count),
   contextLength: Schema.optionalKey(Count),
   vocabSize: Schema.optionalKey(Count),
@@ -60,7 +68,7 @@ export const Settings = Schema.Struct({
   backend: Schema.optionalKey(Schema.Literals(backendNames)),
   /** What the trained model continues at the end. */
   prompt: Schema.optionalKey(Schema.String)
-}).annotate({ identifier: "PretrainSettings" })
+})
 
 /** Settings as they are given. */
 export interface Settings extends Schema.Schema.Type<typeof Settings> {}
@@ -68,7 +76,8 @@ export interface Settings extends Schema.Schema.Type<typeof Settings> {}
 /** A key of the settings. */
 export type Key = keyof Settings
 
-const keys = Object.keys(Settings.fields)
+/** All keys, in the order in which they are written. */
+export const keys: ReadonlyArray<string> = Object.keys(Settings.fields)
 
 /** The flag of a key: `--batch-size` for `batchSize`. */
 export const flagOf = (key: string): string => `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
@@ -88,28 +97,34 @@ export class SettingsError extends Schema.TaggedError<SettingsError>()("Settings
 const decode = Schema.decodeUnknownResult(Settings, { errors: "all", onExcessProperty: "error" })
 const format = SchemaIssue.makeFormatterStandardSchemaV1()
 
-const shown = (value: unknown): string => typeof value === "string" ? JSON.stringify(value) : JSON.stringify(value) ?? "nothing"
+const shown = (value: unknown): string => JSON.stringify(value) ?? "nothing"
 
 const segment = (part: unknown): string =>
   String(typeof part === "object" && part !== null && "key" in part ? part.key : part)
 
 const at = (value: unknown, path: ReadonlyArray<string>): unknown =>
-  path.reduce<unknown>((inner, key) =>
-    typeof inner === "object" && inner !== null ? Object.entries(inner).find(([name]) => name === key)?.[1] : undefined, value)
+  path.reduce((inner, key) => Predicate.hasProperty(inner, key) ? inner[key] : undefined, value)
 
 const expectation = (message: string): string =>
-  /^Expected no excess property/.test(message) ? `no such key; there are ${keys.join(", ")}`
+  message.startsWith("Expected no excess property") ? `no such key; there are ${keys.join(", ")}`
     : message.replace(/^Expected /, "expected ")
 
 const faultsOf = ({ issue }: Schema.SchemaError, given: unknown): SettingsError["faults"] =>
   format(issue).issues.map(({ message, path = [] }) => {
     const segments = path.map(segment)
-    return { key: segments.join("."), value: shown(at(given, segments)), expected: expectation(message) }
+    const key = segments.length === 0 ? "the whole" : segments.join(".")
+    return { key, value: shown(at(given, segments)), expected: expectation(message) }
   })
+
+/** What a schema says of given values, with every fault told by key, value and what was expected. */
+export const described = <A>(
+  source: string, given: unknown, checked: Result.Result<A, Schema.SchemaError>
+): Result.Result<A, SettingsError> =>
+  Result.mapError(checked, (error) => new SettingsError({ source, faults: faultsOf(error, given) }))
 
 /** Checks settings; fails with all faults at once, unknown keys among them. */
 export const parse = (source: string, given: unknown): Result.Result<Settings, SettingsError> =>
-  Result.mapError(decode(given), (error) => new SettingsError({ source, faults: faultsOf(error, given) }))
+  described(source, given, decode(given))
 
 /** Reads settings from a JSON file. */
 export const read = Effect.fnUntraced(function*(path: string) {
@@ -119,7 +134,7 @@ export const read = Effect.fnUntraced(function*(path: string) {
   const json: unknown = yield* Effect.try({
     try: () => JSON.parse(text),
     catch: (error) => new SettingsError({
-      source: path, faults: [{ key: "the file", value: "no JSON", expected: error instanceof Error ? error.message : String(error) }]
+      source: path, faults: [{ key: "the file", value: "no JSON", expected: String(error) }]
     })
   })
   return yield* Effect.fromResult(parse(path, json))
@@ -137,7 +152,8 @@ type Decided =
   | "prompt"
 
 const sizeKeys: ReadonlyArray<string> = [
-  "vocabSize", "embedSize", "layerCount", "headCount", "kvHeadCount", "hiddenSize", "contextLength"
+  "vocabSize", "embedSize", "layerCount", "headCount", "kvHeadCount", "headSize", "hiddenSize",
+  "contextLength"
 ]
 
 const decodeModel = Schema.decodeUnknownResult(Llama.Config, { errors: "all", onExcessProperty: "error" })
@@ -155,10 +171,10 @@ const sizesOf = (given: Settings): Llama.Options => {
 
 /** Completes settings; fails with all sizes that do not go together. */
 export const complete = (source: string, { out: _, ...given }: Settings): Result.Result<Complete, SettingsError> => {
-  const steps = given.steps ?? 400
+  const steps = given.steps ?? defaults.steps
   const options = sizesOf(given)
-  const model = decodeModel(options)
-  if (Result.isFailure(model)) return Result.fail(new SettingsError({ source, faults: faultsOf(model.failure, options) }))
+  const model = described(source, options, decodeModel(options))
+  if (Result.isFailure(model)) return Result.fail(model.failure)
   const sequenceLength = given.sequenceLength ?? Math.min(256, model.success.contextLength)
   const settings: Complete["settings"] = {
     ...given,
@@ -166,10 +182,10 @@ export const complete = (source: string, { out: _, ...given }: Settings): Result
     preset: given.preset ?? "1M",
     vocabSize: model.success.vocabSize,
     steps,
-    batchSize: given.batchSize ?? 16,
+    batchSize: given.batchSize ?? defaults.batchSize,
     sequenceLength,
     microBatches: given.microBatches ?? 1,
-    learningRate: given.learningRate ?? 3e-3,
+    learningRate: given.learningRate ?? defaults.learningRate,
     warmup: given.warmup ?? Math.ceil(steps / 20),
     weightDecay: given.weightDecay ?? Pretrain.defaults.weightDecay,
     evaluateEvery: given.evaluateEvery ?? Math.ceil(steps / 8),
@@ -178,13 +194,14 @@ export const complete = (source: string, { out: _, ...given }: Settings): Result
     validationShare: given.validationShare ?? 0.1,
     seed: given.seed ?? 0,
     backend: given.backend ?? "onnx",
-    prompt: given.prompt ?? (given.text === undefined || given.text.length === 0 ? "One morning" : "")
+    prompt: given.prompt ?? (given.text === undefined || given.text.length === 0 ? storyBeginning : "")
   }
   const { batchSize, microBatches } = settings
   const faults = [
     ...sequenceLength <= model.success.contextLength ? [] : [{
       key: "sequenceLength", value: shown(sequenceLength),
-      expected: `expected at most contextLength, which is ${model.success.contextLength}; shorten the one or raise the other`
+      expected: `expected at most contextLength, which is ${model.success.contextLength}; shorten the one or raise ` +
+        "the other"
     }],
     ...batchSize % microBatches === 0 ? [] : [{
       key: "microBatches", value: shown(microBatches),

@@ -7,12 +7,10 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Stream from "effect/Stream"
-import { createHash } from "node:crypto"
 import { Backend } from "../backend/Backend.ts"
 import { matmulRate } from "../backend/MatmulRate.ts"
 import * as Corpus from "../data/Corpus.ts"
@@ -20,6 +18,7 @@ import * as Split from "../data/Split.ts"
 import * as TokenStore from "../data/TokenStore.ts"
 import { sampling } from "../generate/Sampling.ts"
 import * as Transformer from "../llama/Transformer.ts"
+import * as Hash from "../random/Hash.ts"
 import * as Pretrain from "../recipe/Pretrain.ts"
 import * as Journal from "../store/Journal.ts"
 import * as Snapshot from "../store/Snapshot.ts"
@@ -48,19 +47,19 @@ export interface Options extends Complete {
 }
 
 /** What manifests know a tokenizer by. */
-export const hashOf = ({ bytes }: Model): string => createHash("sha256").update(bytes).digest("hex")
+export const hashOf = ({ bytes }: Model): string => Hash.toHex(Hash.ofBytes(bytes))
 
-const withCodec = (model: Model) => Effect.map(Effect.fromResult(Tokenizer.fromModel(model)), (codec) => ({ codec, model }))
+const withCodec = (model: Model) =>
+  Effect.map(Effect.fromResult(Tokenizer.fromModel(model)), (codec) => ({ codec, model }))
 
 /** Trains the tokenizer of a new run on the training part, or loads that of the run that goes on. */
 export const tokenizerOf = Effect.fnUntraced(function*(
   screen: Screen.Screen, { folder, resume, settings: { validationShare, vocabSize } }: Options
 ) {
   const path = yield* Path.Path
-  const fileSystem = yield* FileSystem.FileSystem
   const { documents } = yield* Corpus.Corpus
   const file = path.join(folder, RunFolder.tokenizerName)
-  if (resume !== "never" && (yield* fileSystem.exists(file))) {
+  if (resume !== "never") {
     yield* screen.print(`tokenizer  ${file}`)
     return yield* Effect.flatMap(Tokenizer.loadModel(file), withCodec)
   }
@@ -79,7 +78,9 @@ export const tokenizerOf = Effect.fnUntraced(function*(
 })
 
 /** The tokens of the corpus. */
-export const tokensOf = Effect.fnUntraced(function*(screen: Screen.Screen, encoder: TokenStore.Encoder, validationShare: number) {
+export const tokensOf = Effect.fnUntraced(function*(
+  screen: Screen.Screen, encoder: TokenStore.Encoder, validationShare: number
+) {
   const corpus = yield* Corpus.Corpus
   const data = yield* TokenStore.tokenise(corpus.documents, {
     ...encoder,
@@ -89,10 +90,10 @@ export const tokensOf = Effect.fnUntraced(function*(screen: Screen.Screen, encod
         `${Screen.quantity(tokens)} tokens of ${Screen.quantity(bytes)}B`)
   })
   const { train, validation } = data
-  const total = train.tokens.length + validation.tokens.length
+  const bytesPerToken = (train.bytes + validation.bytes) / (train.tokens.length + validation.tokens.length)
   yield* screen.print(
-    `tokens     ${Screen.quantity(train.tokens.length)} to learn from, ${Screen.quantity(validation.tokens.length)} to ` +
-      `measure on (${((train.bytes + validation.bytes) / total).toFixed(2)} bytes a token)`
+    `tokens     ${Screen.quantity(train.tokens.length)} to learn from, ` +
+      `${Screen.quantity(validation.tokens.length)} to measure on (${bytesPerToken.toFixed(2)} bytes a token)`
   )
   return data
 })
@@ -120,11 +121,11 @@ const shower = Effect.fnUntraced(function*(screen: Screen.Screen, { config }: Op
         const { loss, step, tokensPerSecond } = event
         const elapsed = Number((yield* Clock.monotonicTimeNanos) - began) / 1e9
         const left = elapsed / (step - state.first) * (config.stepCount - step)
-        const line = `step ${String(step).padStart(String(config.stepCount).length)}/${config.stepCount}  ` +
-          `loss ${loss.toFixed(3)}${state.validation}  ${Screen.quantity(tokensPerSecond)} tokens/s  ` +
-          `${Screen.duration(left)} left`
-        yield* screen.status(`${Screen.bar(step / config.stepCount, 20)} ${line}`)
-        if (!screen.isTerminal && (step % every === 0 || step === 1)) yield* screen.print(line)
+        const line = (validation: string) =>
+          `step ${String(step).padStart(String(config.stepCount).length)}/${config.stepCount}  loss ` +
+          `${loss.toFixed(3)}${validation}  ${Screen.quantity(tokensPerSecond)} tokens/s  ${Screen.duration(left)} left`
+        yield* screen.status(`${Screen.bar(step / config.stepCount, 20)} ${line(state.validation)}`)
+        if (!screen.isTerminal && (step % every === 0 || step === 1)) yield* screen.print(line(""))
         return
       }
       case "Evaluated": {
@@ -170,11 +171,15 @@ const learn = Effect.fnUntraced(function*(screen: Screen.Screen, options: Option
   const rate = yield* matmulRate(settings.backend === "onnx" ? { size: 1024, seconds: 1 } : { size: 64, seconds: 0.1 })
   const environment = yield* Host.environment
   yield* screen.print(
-    `engine     ${environment.engine.version}, ${environment.threadCount} threads, ${Screen.quantity(rate)}FLOP/s`
+    `engine     ${Host.named(environment.engine)}, ${environment.threadCount} threads, ${Screen.quantity(rate)}FLOP/s`
   )
-  const store = SnapshotStore.layer({ folder, keepLast: settings.keep }).pipe(Layer.provideMerge(Journal.layer({ folder })))
+  const store = SnapshotStore.layer({ folder, keepLast: settings.keep })
+    .pipe(Layer.provideMerge(Journal.layer({ folder })))
   yield* Effect.gen(function*() {
-    if (resume === "never") yield* RunFolder.write(folder, settings, model)
+    if (resume === "never") {
+      yield* RunFolder.requireFree(folder) // once more, now that the folder is locked
+      yield* RunFolder.write(folder, settings, model)
+    }
     yield* screen.print(`folder     ${folder}`)
     const show = yield* shower(screen, options)
     const origin = { data, tokenizerHash: hashOf(model), environment, resume, matmulRate: rate }

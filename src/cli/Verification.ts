@@ -24,8 +24,8 @@ export class ReplayDiffersError extends Schema.TaggedError<ReplayDiffersError>()
   replayed: Schema.String
 }) {
   override get message() {
-    return `${this.folder}: replayed from step ${this.from} to ${this.to}, and the first difference is at ${this.place}\n` +
-      `  saved ${this.saved}, replayed ${this.replayed}\n` +
+    return `${this.folder}: replayed from step ${this.from} to ${this.to}, and the first difference is at ` +
+      `${this.place}\n  saved ${this.saved}, replayed ${this.replayed}\n` +
       "  The same bits need the same engine, processor and number of threads as the run had; if those are the same, " +
       "a file of the run was changed."
   }
@@ -42,5 +42,7 @@ export const show = Effect.fnUntraced(function*(screen: Screen.Screen, options: 
     data, environment, tokenizerHash: Training.hashOf(model)
   })
   if (Option.isSome(divergence)) return yield* new ReplayDiffersError({ folder, from, to, ...divergence.value })
-  yield* screen.print(`equal      steps ${from} to ${to}: ${tensorCount} tensors and ${lineCount} journal lines, bit for bit`)
+  yield* screen.print(
+    `equal      steps ${from} to ${to}: ${tensorCount} tensors and ${lineCount} journal lines, bit for bit`
+  )
 }, Effect.provide(Transformer.layer))

@@ -7,15 +7,13 @@
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Effect from "effect/Effect"
-import { createRequire } from "node:module"
 import * as CommandLine from "./CommandLine.ts"
-
-const { version }: { readonly version: string } = createRequire(import.meta.url)("../../package.json")
+import { versionOf } from "./Host.ts"
 
 // a reader that went away (`cria … | head`) is told like Ctrl-C, so that a run saves what it has
 process.stdout.on("error", () => { process.kill(process.pid, "SIGINT") })
 
 NodeRuntime.runMain(
-  CommandLine.run(version, process.argv.slice(2)).pipe(Effect.provide(NodeServices.layer)),
+  CommandLine.run(versionOf("cria"), process.argv.slice(2)).pipe(Effect.provide(NodeServices.layer)),
   { disableErrorReporting: true }
 )

@@ -62,10 +62,12 @@ const different = (
   for (const step of steps) {
     const find = (entries: typeof saved) => entries.find((entry) => entry.step === step)?.values ?? {}
     const [before, now] = [find(saved), find(replayed)]
-    const name = [...new Set([...Object.keys(before), ...Object.keys(now)])].find((name) => !Object.is(before[name], now[name]))
+    const names = [...new Set([...Object.keys(before), ...Object.keys(now)])]
+    const name = names.find((name) => !Object.is(before[name], now[name]))
     if (name !== undefined) {
       const text = (value: number | undefined): string => value === undefined ? "nothing" : String(value)
-      return Option.some({ place: `journal step ${step}, ${name}`, saved: text(before[name]), replayed: text(now[name]) })
+      const place = `journal step ${step}, ${name}`
+      return Option.some({ place, saved: text(before[name]), replayed: text(now[name]) })
     }
   }
   return Option.none()

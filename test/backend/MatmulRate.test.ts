@@ -1,0 +1,43 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { TestClock } from "effect/testing"
+import { Backend } from "../../src/backend/Backend.ts"
+import { bandwidth, matmulRate } from "../../src/backend/MatmulRate.ts"
+import * as Reference from "../../src/backend/Reference.ts"
+
+/** The reference, each of whose runs takes a quarter of a second of the test's clock. */
+const slow = Effect.gen(function*() {
+  const backend = Reference.make()
+  const clock = yield* TestClock.testClockWith(Effect.succeed)
+  let runs = 0
+  const compile: typeof backend.compile = (program, options) =>
+    Effect.map(backend.compile(program, options), (executable) => ({
+      ...executable,
+      bind: (cells) => Effect.map(executable.bind(cells), (bound) => ({
+        ...bound,
+        run: (inputs) => Effect.suspend(() => {
+          runs++
+          return Effect.andThen(clock.adjust("250 millis"), bound.run(inputs))
+        })
+      }))
+    }))
+  return { backend: Backend.of({ ...backend, compile }), runs: () => runs }
+})
+
+describe("MatmulRate", () => {
+  it.effect("counts operations over time, runs until the time is over, and does not count the first run", () =>
+    Effect.gen(function*() {
+      const { backend, runs } = yield* slow
+      const rate = yield* Effect.provideService(matmulRate({ size: 10, seconds: 1 }), Backend, backend)
+      assert.strictEqual(rate, 2 * 1000 * 4)
+      assert.strictEqual(runs(), 5)
+    }))
+  it.effect("counts bytes read and written", () =>
+    Effect.gen(function*() {
+      const { backend, runs } = yield* slow
+      assert.strictEqual(
+        yield* Effect.provideService(bandwidth({ size: 100, seconds: 0.1 }), Backend, backend), 2 * 8 * 100 * 4
+      )
+      assert.strictEqual(runs(), 2)
+    }))
+})

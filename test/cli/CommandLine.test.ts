@@ -1,0 +1,35 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit } from "effect"
+import * as MemoryDisk from "../store/MemoryDisk.ts"
+import { cria } from "./Cria.ts"
+
+const run = (...args: ReadonlyArray<string>) => cria(MemoryDisk.make(), args)
+
+describe("cria", () => {
+  it.live("tells its version", () =>
+    Effect.gen(function*() {
+      assert.match((yield* run("--version")).output, /cria v?0\.0\.0/)
+    }))
+  it.live("teaches: every command, every flag with a sentence, examples", () =>
+    Effect.gen(function*() {
+      const { exit, output } = yield* run("--help")
+      assert.isTrue(Exit.isSuccess(exit))
+      for (const name of ["pretrain", "generate", "doctor"]) {
+        assert.match(output, new RegExp(`^ {2}${name} +[A-Z].+`, "m"))
+        const help = (yield* run(name, "--help")).output
+        assert.include(help, `# `, `no examples of ${name}`)
+        const flags = help.split("\n").filter((line) => /^ {2}--/.test(line))
+        for (const line of flags) assert.match(line, / {2}[A-Z1]\w* /, line)
+      }
+    }))
+  it.live("suggests a command that was meant, and fails", () =>
+    Effect.gen(function*() {
+      const { errors, exit } = yield* run("pretrian")
+      assert.isTrue(Exit.isFailure(exit))
+      assert.match(errors, /Unknown subcommand "pretrian"[^]*Did you mean this\?\n\s+pretrain/)
+    }))
+  it.live("shows what there is when nothing is asked", () =>
+    Effect.gen(function*() {
+      assert.include((yield* run()).output, "SUBCOMMANDS")
+    }))
+})

@@ -1,0 +1,255 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit } from "effect"
+import { createHash } from "node:crypto"
+import * as MemoryDisk from "../store/MemoryDisk.ts"
+import { bytes, cria, rows, tiny, withFiles } from "./Cria.ts"
+
+const machine = (files: Readonly<Record<string, string | Uint8Array>> = {}) =>
+  Effect.gen(function*() {
+    const disk = MemoryDisk.make()
+    yield* withFiles(disk, { "/texts/a.jsonl": rows, ...files })
+    return disk
+  })
+
+const pretrain = (changed: Readonly<Record<string, string>> = {}) =>
+  ["pretrain", "--text", "/texts/a.jsonl", "--out", "/runs/a", ...tiny(changed)]
+
+const digest = (content: Uint8Array): string => createHash("sha256").update(content).digest("hex")
+
+/** What a run leaves that the clock does not decide. */
+const remains = (disk: MemoryDisk.MemoryDisk) =>
+  Object.fromEntries(
+    [...disk.files()].filter(([path]) => path.startsWith("/runs") && !/timing|run\.lock/.test(path))
+      .filter(([path]) => !path.includes("manifest")) // it counts the bytes of the timings
+      .map(([path, content]) =>
+        [path, path.includes("json") ? Buffer.from(content).toString() : digest(content)])
+  )
+
+const trained = Effect.fnUntraced(function*(changed: Readonly<Record<string, string>> = {}) {
+  const disk = yield* machine()
+  const outcome = yield* cria(disk, pretrain(changed))
+  assert.strictEqual(outcome.errors, "")
+  assert.isTrue(Exit.isSuccess(outcome.exit))
+  return { ...outcome, disk }
+})
+
+/** Runs and fails: what is said. */
+const refused = (disk: MemoryDisk.MemoryDisk, args: ReadonlyArray<string>) =>
+  Effect.map(cria(disk, args), ({ errors, exit }) => {
+    assert.isTrue(Exit.isFailure(exit), "it did not fail")
+    assert.notMatch(errors, /\n\s+at /, "a stack was shown")
+    return errors
+  })
+
+describe("cria pretrain", () => {
+  it.live("trains, draws the curve, continues a prompt, and leaves everything in one folder", () =>
+    Effect.gen(function*() {
+      const { disk, output } = yield* trained({ "--prompt": "One day" })
+      const lines = output.split("\n")
+      for (const pattern of [
+        /^text {7}\/texts\/a\.jsonl$/,
+        /^tokenizer {2}320 pieces from \d+ words in/,
+        /^tokens {5}\d.* to learn from, .* to measure on \(\d\.\d\d bytes a token\)$/,
+        /^engine {5}reference 1, 1 threads, .*FLOP\/s$/,
+        /^training {3}5\.59 k parameters, 4 steps of 2 × 16 tokens$/,
+        /^step 1\/4 {2}loss 5\.\d\d\d {2}.* tokens\/s {2}\d+ s left$/,
+        /^step 4: validation loss 5\.\d{4}, \d\.\d{4} bits per byte$/,
+        /^step 4: saved \/runs\/a\/snapshot-00000004 \(\d+ kB\)$/,
+        /· loss {3}o validation loss/,
+        /^One day│/
+      ]) assert.isTrue(lines.some((line) => pattern.test(line)), `${pattern} is not in\n${output}`)
+      assert.notInclude(output, "\u001B")
+      assert.deepStrictEqual(
+        [...disk.files().keys()].filter((path) => path.startsWith("/runs/a/") && !path.includes("snapshot")),
+        ["journal.jsonl", "timing.jsonl", "tokenizer.model", "configuration.json"].map((name) => `/runs/a/${name}`)
+      )
+    }))
+
+  it.live("echoes its configuration in a form that gives the same run again", () =>
+    Effect.gen(function*() {
+      const { disk } = yield* trained()
+      const echo = disk.files().get("/runs/a/configuration.json") ?? new Uint8Array()
+      const again = yield* machine({ "/same.json": echo })
+      const { exit } = yield* cria(again, ["pretrain", "--config", "/same.json", "--out", "/runs/a"])
+      assert.isTrue(Exit.isSuccess(exit))
+      assert.deepStrictEqual(remains(again), remains(disk))
+    }))
+
+  it.live("killed at any moment and resumed, ends as if it had never stopped", () =>
+    Effect.gen(function*() {
+      const whole = remains((yield* trained()).disk)
+      const operations = (yield* trained()).disk.operations()
+      for (const share of [0.3, 0.5, 0.75, 0.97]) {
+        const disk = yield* machine()
+        disk.killAfter(Math.round(operations * share))
+        assert.isTrue(Exit.isFailure((yield* cria(disk, pretrain())).exit))
+        disk.revive()
+        const { errors, exit } = yield* cria(disk, ["pretrain", "--resume", "--out", "/runs/a"])
+        assert.isTrue(Exit.isSuccess(exit), errors)
+        assert.deepStrictEqual(remains(disk), whole)
+      }
+    }))
+
+  it.live("shows a moving line on a terminal, and nothing of it stays", () =>
+    Effect.gen(function*() {
+      const disk = yield* machine()
+      const { output } = yield* cria(disk, pretrain(), { isTerminal: true })
+      const visible = output.replaceAll("\r\u001B[2K", "<clear>")
+      assert.match(visible, /<clear>█{5}░{15} step 1\/4 {2}loss 5\.\d{3} {2}\S+ tokens\/s {2}\d+ s left/)
+      assert.match(visible, /left<clear>step 2: saved/)
+      assert.notInclude(visible, "left\n")
+    }))
+
+  it.live("refuses the folder of another run, and says what to do", () =>
+    Effect.gen(function*() {
+      const { disk } = yield* trained()
+      const before = remains(disk)
+      assert.strictEqual(
+        yield* refused(disk, pretrain()),
+        "error: /runs/a holds a run already\n  Go on with it: --resume --out /runs/a. Or begin a new one in another " +
+          "folder: --out FOLDER.\n"
+      )
+      assert.deepStrictEqual(remains(disk), before)
+    }))
+
+  it.live("takes the next free folder where none is named, and goes on with the last", () =>
+    Effect.gen(function*() {
+      const disk = yield* machine()
+      const unnamed = ["pretrain", "--text", "/texts/a.jsonl", ...tiny()]
+      yield* cria(disk, unnamed)
+      const { output } = yield* cria(disk, [...unnamed, "--seed", "1"])
+      assert.include(output, "runs/a holds a run already (--resume goes on with it); this one goes to runs/a-2\n")
+      assert.isTrue(disk.files().has("/runs/a-2/snapshot-00000004/manifest.json"))
+      const again = yield* cria(disk, ["pretrain", "--text", "/texts/a.jsonl", "--resume"])
+      assert.include(again.output, "folder     runs/a-2\n")
+      assert.include(again.output, "4 steps of 2 × 16 tokens, from step 4\n")
+    }))
+
+  it.live("says what a run would be, and does nothing", () =>
+    Effect.gen(function*() {
+      const disk = yield* machine()
+      const { exit, output } = yield* cria(disk, [...pretrain(), "--dry-run"])
+      assert.isTrue(Exit.isSuccess(exit))
+      assert.match(output, /^parameters {2}5\.59 k \(5592\)$/m)
+      assert.match(output, /^tokens {6}128 in 4 steps, about 0\.\d times the text at 3 bytes a token$/m)
+      assert.match(output, /^time {8}about .* assuming 50 % of the .*FLOP\/s that reference 1 reached/m)
+      assert.match(output, /Nothing was run, and nothing was written\.\n$/)
+      assert.deepStrictEqual([...disk.files().keys()], ["/texts/a.jsonl"])
+    }))
+})
+
+describe("cria pretrain --verify-resume", () => {
+  it.live("finds every bit the same", () =>
+    Effect.gen(function*() {
+      const { disk } = yield* trained()
+      const before = remains(disk)
+      const { errors, output } = yield* cria(disk, ["pretrain", "--verify-resume", "--out", "/runs/a"])
+      assert.strictEqual(errors, "")
+      assert.match(output, /equal {6}steps 2 to 4: 36 tensors and 2 journal lines, bit for bit\n$/)
+      assert.deepStrictEqual(remains(disk), before)
+    }))
+  it.live("names the first difference", () =>
+    Effect.gen(function*() {
+      const { disk } = yield* trained()
+      const journal = Buffer.from(disk.files().get("/runs/a/journal.jsonl") ?? []).toString()
+      disk.put("/runs/a/journal.jsonl", bytes(journal.replace(/("step":3,"loss":)\d/, "$14")))
+      const message = yield* refused(disk, ["pretrain", "--verify-resume", "--out", "/runs/a"])
+      assert.match(message, /^error: \/runs\/a: replayed from step 2 to 4, and the first difference is at journal step 3/)
+      assert.include(message, "The same bits need the same engine, processor and number of threads")
+    }))
+})
+
+describe("what cria pretrain refuses", () => {
+  const cases: ReadonlyArray<readonly [
+    name: string, files: Readonly<Record<string, string | Uint8Array>>, args: ReadonlyArray<string>, message: RegExp
+  ]> = [
+    ["an empty file", { "/texts/b.txt": "" }, ["--text", "/texts/b.txt"], /^error: \/texts\/b\.txt is empty: every/],
+    ["a binary file", { "/texts/b.txt": Uint8Array.of(80, 75, 3, 4, 0, 0) }, ["--text", "/texts/b.txt"],
+      /^error: \/texts\/b\.txt: byte 4 is zero: this is a binary file/],
+    ["a path that is not there", {}, ["--text", "/texts/none.txt"], /^error: cannot read \/texts\/none\.txt: /],
+    ["a vocabulary that the text cannot give", {}, pretrain({ "--vocab-size": "9000" }).slice(1),
+      /^error: tokenizer training: a vocabulary of 9000 pieces cannot be met\n.*\n {2}set vocabSize between \d+ and /],
+    ["sizes that do not go together", {}, ["--embed-size", "100", "--head-count", "3"],
+      /^error: settings: these settings cannot be used\n {2}headCount = 3: embedSize must be a multiple of headCount/],
+    ["a batch that cannot be cut", {}, ["--batch-size", "6", "--micro-batches", "4"],
+      /^error: settings: these settings cannot be used\n {2}microBatches = 4: expected a divisor of batchSize, which/],
+    ["sequences beyond the context", {}, ["--sequence-length", "512"],
+      /sequenceLength = 512: expected at most contextLength, which is 256; shorten the one or raise the other/],
+    ["flags out of range, all at once", {}, ["--steps", "0", "--learning-rate", "-1"],
+      /: these settings cannot be used\n {2}steps = 0: expected a value greater than 0\n {2}learningRate = -1: exp/],
+    ["an unknown flag", {}, ["--setps", "3"],
+      /Unrecognized flag: --setps in command cria pretrain[^]*Did you mean this\?\n\s+--steps/],
+    ["an unknown key of a file", { "/c.json": `{"batchsize": 3, "steps": "many"}` }, ["--config", "/c.json"],
+      /^error: \/c\.json: .*\n {2}batchsize = 3: no such key; there are text, .*\n {2}steps = "many": expected n/],
+    ["a configuration file that is no JSON", { "/c.json": "{" }, ["--config", "/c.json"], /the file = no JSON: /],
+    ["a run that is not there", {}, ["--resume", "--out", "/runs/none"],
+      /^error: \/runs\/none holds no run: it has no configuration\.json\n {2}There is no run beside it/],
+    ["flags that contradict one another", {}, ["--resume", "--verify-resume"],
+      /^error: --resume and --verify-resume ask for different things: give one of them\n$/]
+  ]
+  for (const [name, files, args, message] of cases) {
+    it.live(name, () =>
+      Effect.gen(function*() {
+        const disk = yield* machine(files)
+        const said = yield* refused(disk, ["pretrain", ...args])
+        assert.match(said, message)
+        assert.isFalse([...disk.files().keys()].some((path) => path.startsWith("/runs")), "something was written")
+      }))
+  }
+
+  it.live("numbers that are not finite, and keeps the snapshots", () =>
+    Effect.gen(function*() {
+      const disk = yield* machine()
+      const message = yield* refused(disk, pretrain({ "--learning-rate": "1e200", "--snapshot-every": "1" }))
+      assert.match(message, /^error: step 2: every number must be finite, and \S+ is \S+ at element \d+\n/)
+      assert.include(message, "in micro-batch 1: windows of step 2 beginning")
+      assert.isTrue(disk.files().has("/runs/a/snapshot-00000001/manifest.json"))
+    }))
+
+  it.live("a full disk, and keeps the snapshots", () =>
+    Effect.gen(function*() {
+      const { disk: whole } = yield* trained()
+      const used = [...whole.files().values()].reduce((sum, file) => sum + file.length, 0)
+      const disk = yield* machine()
+      disk.fillAt(used - 1000)
+      const message = yield* refused(disk, pretrain())
+      assert.match(message, /^error: \/runs\/a\/snapshot-00000004 could not be saved: ENOSPC/)
+      assert.include(message, "The others are untouched; /runs/a/snapshot-00000002 is the newest.")
+      disk.fillAt(Infinity)
+      const resumed = yield* cria(disk, ["pretrain", "--resume", "--out", "/runs/a"])
+      assert.isTrue(Exit.isSuccess(resumed.exit), resumed.errors)
+      assert.deepStrictEqual(remains(disk), remains(whole))
+    }))
+
+  it.live("a snapshot of which a byte changed or the end is missing; goes on from the one before if asked to", () =>
+    Effect.gen(function*() {
+      for (const damage of [
+        (file: Uint8Array) => file.slice(0, 5000),
+        (file: Uint8Array) => file.map((byte, i) => i === 5000 ? byte ^ 1 : byte)
+      ]) {
+        const { disk } = yield* trained()
+        const whole = remains(disk)
+        const path = "/runs/a/snapshot-00000004/model.safetensors"
+        disk.put(path, damage(disk.files().get(path) ?? new Uint8Array()))
+        const message = yield* refused(disk, ["pretrain", "--resume", "--out", "/runs/a"])
+        assert.match(message, /^error: \/runs\/a\/snapshot-00000004 is not the snapshot that was saved\n/)
+        assert.match(message, /model\.safetensors: expected \d+ bytes with sha256 [0-9a-f]{64}; found \d+ bytes with/)
+        assert.match(message, /--resume-intact goes on from the newest undamaged snapshot\.\n$/)
+        const { errors, exit } = yield* cria(disk, ["pretrain", "--resume-intact", "--out", "/runs/a"])
+        assert.isTrue(Exit.isSuccess(exit), errors)
+        assert.deepStrictEqual(remains(disk), whole)
+      }
+    }))
+
+  it.live("to resume with another learning rate or another text", () =>
+    Effect.gen(function*() {
+      const { disk } = yield* trained()
+      const before = remains(disk)
+      assert.match(yield* refused(disk, ["pretrain", "--resume", "--out", "/runs/a", "--learning-rate", "0.1"]),
+        /^error: \/runs\/a\/snapshot-00000004 is of another run\n {2}learningRate: saved 0\.006, now 0\.1\n/)
+      disk.put("/texts/a.jsonl", bytes(rows.replaceAll("the", "a")))
+      const message = yield* refused(disk, ["pretrain", "--resume", "--out", "/runs/a"])
+      assert.match(message, /is of another run\n {2}data: saved/)
+      assert.deepStrictEqual(remains(disk), before)
+    }))
+})

@@ -63,8 +63,8 @@ right: its gradient is that of finite differences
 right: each row is computed by itself
 right: no order of axes means anything
 wrong: not its gradient is that of finite differences; the smallest counterexample has
-  x {"position":1,"embed":1,"batch":1}
+  x {"…":1,"…":1,"…":1}
   weight {"embed":1}
-  moving elements 0 of weight, the gradient gives a slope of 0, differences give 0.48778…
+  moving elements 0 of weight, the gradient gives a slope of 0, differences give …
 onnxruntime agrees with the reference
 */

@@ -3,7 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, FileSystem, Layer, Option, Path, Stream } from "effect"
 import * as Reference from "../../src/backend/Reference.ts"
 import * as TokenStore from "../../src/data/TokenStore.ts"
-import * as Safetensors from "../../src/format/Safetensors.ts"
+import type * as Safetensors from "../../src/format/Safetensors.ts"
 import * as Config from "../../src/llama/Config.ts"
 import * as Transformer from "../../src/llama/Transformer.ts"
 import * as Pretrain from "../../src/recipe/Pretrain.ts"
@@ -12,7 +12,9 @@ import * as Journal from "../../src/store/Journal.ts"
 import * as Snapshot from "../../src/store/Snapshot.ts"
 import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
 
-const encoder = { encode: (text: string) => [...text].map((letter) => 1 + letter.charCodeAt(0) % 15), bosId: 0, vocabSize: 16 }
+const encoder = {
+  encode: (text: string) => [...text].map((letter) => 1 + letter.charCodeAt(0) % 15), bosId: 0, vocabSize: 16
+}
 const data = {
   train: TokenStore.fromTexts(["the quick brown fox", "jumps over", "the lazy dog"], encoder),
   validation: TokenStore.fromTexts(["a dog jumps"], encoder)
@@ -45,8 +47,9 @@ const tamper = Effect.fnUntraced(function*(folder: string, step: number, file: s
   const files = yield* FileSystem.FileSystem
   const target = path.join(folder, Snapshot.nameOf(step))
   const { manifest, tensors } = yield* Snapshot.load(target)
-  const changed = Object.fromEntries(Object.entries(tensors).map(([kind, all]) => [kind, all.map((tensor): Safetensors.Tensor =>
-    kind === file && tensor.name === name ? { ...tensor, bytes: tensor.bytes.map((byte, i) => i === 9 ? byte ^ 1 : byte) } : tensor)]))
+  const change = (tensor: Safetensors.Tensor): Safetensors.Tensor =>
+    tensor.name === name ? { ...tensor, bytes: tensor.bytes.map((byte, i) => i === 9 ? byte ^ 1 : byte) } : tensor
+  const changed = { ...tensors, [file]: (tensors[file] ?? []).map(change) }
   yield* files.remove(target, { recursive: true })
   yield* Effect.flatMap(SnapshotStore.SnapshotStore, ({ save }) => save({ ...manifest, tensors: changed })).pipe(
     Effect.provide(store(folder))
@@ -75,11 +78,11 @@ describe("ResumeVerification", () => {
     }).pipe(Effect.provide(world)))
   it.live("names the element in which a replay differs, of a parameter or of a moment", () =>
     Effect.gen(function*() {
-      for (const [file, tensor] of [["model", "norm"], ["optimizer", "1.first.head"]] as const) {
+      for (const [file, tensor] of [["model", "norm"], ["optimizer", "head"]] as const) {
         const folder = yield* trained(5)
         const path = yield* Path.Path
-        const names = (yield* Snapshot.load(path.join(folder, Snapshot.nameOf(5)))).tensors[file]?.map(({ name }) => name)
-        const name = names?.find((name) => name.includes(tensor.split(".").at(-1) ?? "")) ?? ""
+        const { tensors } = yield* Snapshot.load(path.join(folder, Snapshot.nameOf(5)))
+        const name = tensors[file]?.map(({ name }) => name).find((name) => name.includes(tensor)) ?? ""
         yield* tamper(folder, 5, file, name)
         const { divergence } = yield* check(folder)
         const found = Option.getOrThrow(divergence)

@@ -1,0 +1,103 @@
+/**
+ * A run killed at a random moment and resumed ends with the bits of one that never stopped; Ctrl-C loses nothing.
+ */
+import { afterAll, assert, describe, it } from "@effect/vitest"
+import { spawn } from "node:child_process"
+import { createHash } from "node:crypto"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { fileURLToPath } from "node:url"
+
+const root = fileURLToPath(new URL("../..", import.meta.url))
+const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "cria-story-"))
+afterAll(() => Fs.rmSync(folder, { recursive: true, force: true }))
+
+const texts = Path.join(root, "src/data/StoryPlots.ts") // any text will do
+const sizes = [
+  "--embed-size", "16", "--layer-count", "1", "--head-count", "2", "--hidden-size", "32", "--vocab-size", "400",
+  "--context-length", "64", "--sequence-length", "32", "--batch-size", "4", "--steps", "600", "--snapshot-every", "50",
+  "--evaluate-every", "100", "--validation-share", "0.3", "--threads", "2", "--prompt", "a"
+]
+
+interface Ended {
+  readonly code: number | null
+  readonly signal: NodeJS.Signals | null
+  readonly output: string
+  readonly errors: string
+}
+
+/** Runs the built command line; `stop` sends a signal some milliseconds after a text was printed. */
+const cria = (args: ReadonlyArray<string>, stop?: {
+  readonly after: string
+  readonly milliseconds: number
+  readonly signal: NodeJS.Signals
+}): Promise<Ended> =>
+  new Promise((resolve) => {
+    const child = spawn(process.execPath, [Path.join(root, "dist/cli/main.js"), ...args], { cwd: folder })
+    let [output, errors, isStopping] = ["", "", false]
+    child.stdout.on("data", (chunk) => {
+      output += String(chunk)
+      if (stop !== undefined && !isStopping && output.includes(stop.after)) {
+        isStopping = true
+        setTimeout(() => child.kill(stop.signal), stop.milliseconds)
+      }
+    })
+    child.stderr.on("data", (chunk) => { errors += String(chunk) })
+    child.on("close", (code, signal) => resolve({ code, signal, output, errors }))
+  })
+
+const begin = (run: string) => ["pretrain", "--text", texts, ...sizes, "--out", run]
+
+/** What the clock does not decide. */
+const remains = (run: string) => {
+  const at = (...names: ReadonlyArray<string>) => Fs.readFileSync(Path.join(folder, run, ...names))
+  const digest = (bytes: Uint8Array) => createHash("sha256").update(bytes).digest("hex")
+  return {
+    journal: String(at("journal.jsonl")),
+    model: digest(at("snapshot-00000600", "model.safetensors")),
+    optimizer: digest(at("snapshot-00000600", "optimizer.safetensors"))
+  }
+}
+
+describe("a run that is stopped", () => {
+  it("ends with the same bits after SIGKILL at random moments, and verifies", async () => {
+    const whole = await cria(begin("whole"))
+    assert.strictEqual(whole.code, 0, whole.errors)
+    const began = await cria(begin("killed"), {
+      after: "training", milliseconds: 1 + Math.random() * 1500, signal: "SIGKILL"
+    })
+    assert.strictEqual(began.signal, "SIGKILL")
+    for (let again = 0; again < 3; again++) {
+      await cria(["pretrain", "--resume", "--out", "killed"], {
+        after: "training", milliseconds: 1 + Math.random() * 700, signal: "SIGKILL"
+      })
+    }
+    const resumed = await cria(["pretrain", "--resume", "--out", "killed"])
+    assert.strictEqual(resumed.code, 0, resumed.errors)
+    assert.deepStrictEqual(remains("killed"), remains("whole"))
+    const verified = await cria(["pretrain", "--verify-resume", "--out", "killed"])
+    assert.match(verified.output, /equal {6}steps 550 to 600: \d+ tensors and 50 journal lines, bit for bit/)
+    assert.strictEqual(verified.code, 0, verified.errors)
+  })
+  it("saves its last step at Ctrl-C, says how to go on, and ends with the same bits", async () => {
+    const stopped = await cria(begin("stopped"), { after: "step  30/600", milliseconds: 0, signal: "SIGINT" })
+    assert.strictEqual(stopped.code, 130, stopped.errors)
+    const sentence = /\nstopped; step (\d+) is saved\. Go on with: cria (pretrain --resume --out stopped)\n$/
+    const said = sentence.exec(stopped.output)
+    assert.isNotNull(said, stopped.output)
+    assert.isTrue(Fs.existsSync(Path.join(folder, "stopped", `snapshot-${said?.[1]?.padStart(8, "0")}`)))
+    const resumed = await cria(said?.[2]?.split(" ") ?? [])
+    assert.strictEqual(resumed.code, 0, resumed.errors)
+    assert.deepStrictEqual(remains("stopped"), remains("whole"))
+  })
+  it("fails with a sentence and the exit code 1", async () => {
+    const refused = await cria(begin("whole"))
+    assert.strictEqual(refused.code, 1)
+    assert.match(refused.errors, /^error: whole holds a run already\n.*--resume.*\n$/)
+    assert.strictEqual(refused.output, "")
+    assert.strictEqual((await cria(["pretrain", "--text", "nowhere.txt"])).code, 1)
+    assert.strictEqual((await cria(["--setps"])).code, 1)
+    assert.strictEqual((await cria(["--version"])).code, 0)
+  })
+})

@@ -102,7 +102,9 @@ export const bindCells = (
     (held) => {
       const written = new Set(program.writes.map(([path]) => path))
       const clash = held.flatMap(([path, cell], i) =>
-        held.slice(i + 1).filter(([other, another]) => (written.has(path) || written.has(other)) && overlap(cell, another))
+        held.slice(i + 1).filter(
+          ([other, another]) => (written.has(path) || written.has(other)) && overlap(cell, another)
+        )
           .map(([other]) => `cells ${path} and ${other} lie over the same memory, and one of them is replaced`))
       return clash.length > 0
         ? state.fail(operation, clash.join("\n  "), "Copy one of them into memory of its own first.")
@@ -138,7 +140,9 @@ export const checkInputs = (
       values.delete(path)
       const fault = value === undefined ? `${kind} ${describe(sizes)} was not given` : unfit(kind, sizes, value)
       if (fault !== undefined) wrong.push(`input ${path}: ${fault}`)
-      return value === undefined ? [] : [{ path, kind, sizes, value: typeof value === "boolean" ? Number(value) : value }]
+      return value === undefined ? [] : [
+        { path, kind, sizes, value: typeof value === "boolean" ? Number(value) : value }
+      ]
     })
     wrong.push(...[...values.keys()].map((path) => `input ${path}: the program has no such input`))
     return wrong.length === 0
@@ -164,7 +168,8 @@ export const outcome = <I, S, O>(
 ): Outcome<O> => {
   const values = (ports: ReadonlyArray<Port>, elements: ReadonlyMap<string, Elements>) =>
     ports.map(({ name, sizes, value }): readonly [string, Values<string, Kind>] => [name, {
-      "~values": true, sizes, kind: lowered.values[value]?.kind ?? "real", elements: elements.get(name) ?? new Float64Array(0)
+      "~values": true, sizes, kind: lowered.values[value]?.kind ?? "real",
+      elements: elements.get(name) ?? new Float64Array(0)
     }])
   const byPath = new Map(values(lowered.outputs, outputs))
   return {

@@ -108,8 +108,8 @@ export const misfit = (kind: Kind, sizes: Sizes, elements: Elements): string | u
   const isOfKind = kind === "real"
     ? elements instanceof Float32Array || elements instanceof Float64Array
     : kind === "id"
-    ? elements instanceof Int32Array
-    : elements instanceof Uint8Array
+      ? elements instanceof Int32Array
+      : elements instanceof Uint8Array
   if (!isOfKind) return `${kind} ${describe(sizes)} needs ${wanted}, but a ${elements.constructor.name} was given`
   if (elements.length !== count(sizes)) {
     return `${kind} ${describe(sizes)} has ${count(sizes)} elements, but ${elements.length} were given`
@@ -199,7 +199,9 @@ export const make = (host: Host): HostState => {
   const read: HostState["read"] = (cells) =>
     Effect.flatMap(heldOf("read", cells), (held) =>
       exclusively("read", held.map(([, cell]) => cell))(Effect.sync(() => {
-        const values = new Map(held.map(([path, { cell, elements }]) => [path, toValues(cell.sizes, cell.kind, elements)]))
+        const values = new Map(
+          held.map(([path, { cell, elements }]) => [path, toValues(cell.sizes, cell.kind, elements)])
+        )
         return mapAs<CellValues<typeof cells>>()(cells, isCell, (_, path) => values.get(path))
       })))
 
@@ -225,7 +227,9 @@ export const make = (host: Host): HostState => {
           .map(([path]) => `${path} from nothing`)
       ]
       if (wrong.length > 0) {
-        return fail("copy", wrong.join("\n  "), "Both trees must have the same cells, with the same sizes in the same order.")
+        return fail(
+          "copy", wrong.join("\n  "), "Both trees must have the same cells, with the same sizes in the same order."
+        )
       }
       const pairs = sources.flatMap(([path, source]) => {
         const target = byPath.get(path)
@@ -249,7 +253,9 @@ export const make = (host: Host): HostState => {
       const sizes = Object.fromEntries(rest)
       const length = count(sizes)
       return Effect.succeed(hold(`${cell.name}[${index}]`, { kind: cell.kind, sizes }, cell.precision, {
-        allocation, storage, start: start + index * length, elements: elements.subarray(index * length, (index + 1) * length)
+        allocation, storage, start: start + index * length, elements: elements.subarray(
+          index * length, (index + 1) * length
+        )
       }))
     })
 

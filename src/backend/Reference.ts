@@ -11,8 +11,9 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import { lower, type Program } from "../tensor/Program.ts"
 import { count } from "../tensor/Node.ts"
-import type { AnyCell, Bound, CompileOptions, Executable, Outcome } from "./Backend.ts"
-import { Backend, type BackendError } from "./Backend.ts"
+import {
+  type AnyCell, Backend, type BackendError, type Bound, type CompileOptions, type Executable, type Outcome
+} from "./Backend.ts"
 import { type AnyProgram, bindCells, checkInputs, checkOptions, freeze, type Input, outcome } from "./HostProgram.ts"
 import * as HostState from "./HostState.ts"
 import * as Interpreter from "./reference/Interpreter.ts"

@@ -26,9 +26,15 @@ export const evaluateOn = (
 ): Effect.Effect<ReadonlyArray<Elements>, BackendError | ShapeError> =>
   Effect.scoped(Effect.gen(function*() {
     const inputs = Object.fromEntries(given.map(({ kind, name, sizes }) => [name,
-      kind === "real" ? Specification.real(sizes) : kind === "id" ? Specification.ids(sizes) : Specification.truths(sizes)
+      kind === "real"
+        ? Specification.real(sizes)
+        : kind === "id"
+          ? Specification.ids(sizes)
+          : Specification.truths(sizes)
     ]))
-    const program = yield* Program.makeGeneric("computation", { inputs, state: {} }, (leaves: Readonly<Record<string, Untyped>>) => ({
+    const program = yield* Program.makeGeneric("computation", { inputs, state: {} }, (
+      leaves: Readonly<Record<string, Untyped>>
+    ) => ({
       outputs: [...build(leaves)]
     }))
     const executable = yield* backend.compile(program, { precision })
@@ -43,7 +49,9 @@ export const agreesWithReference = (
 ): Effect.Effect<void, BackendError | ShapeError | LawError> =>
   Effect.flatMap(evaluateOn(backend, computation, options.precision), (found) =>
     Effect.try({
-      try: () => requireEqual(`${backend.name} computes what the reference does`, evaluate(computation), found, options.tolerance),
+      try: () => requireEqual(
+        `${backend.name} computes what the reference does`, evaluate(computation), found, options.tolerance
+      ),
       catch: (error) => error instanceof LawError ? error : new LawError({ law: backend.name, detail: String(error) })
     }))
 
@@ -53,8 +61,12 @@ export const forAll = <A, E, R>(
 ): Effect.Effect<void, LawError, R> =>
   Effect.flatMap(Effect.context<R>(), (context) =>
     Effect.tryPromise({
-      try: () => fc.assert(fc.asyncProperty(arbitrary, (drawn) => Effect.runPromiseWith(context)(law(drawn))), parameters),
-      catch: (error) => new LawError({ law: "a law holds for every draw", detail: error instanceof Error ? error.message : String(error) })
+      try: () => fc.assert(
+        fc.asyncProperty(arbitrary, (drawn) => Effect.runPromiseWith(context)(law(drawn))), parameters
+      ),
+      catch: (error) => new LawError(
+        { law: "a law holds for every draw", detail: error instanceof Error ? error.message : String(error) }
+      )
     }))
 
 /** A computation as fast-check shows it. */

@@ -1,8 +1,8 @@
 /**
  * A computation with numbers to try it on: what arbitraries draw and laws examine.
  *
- * Leaves with names, sizes and elements, and a function from leaf tensors to output tensors. It can be evaluated at once,
- * in float64, without a backend: laws are pure.
+ * Leaves with names, sizes and elements, and a function from leaf tensors to output tensors. It can be evaluated at
+ * once, in float64, without a backend: laws are pure.
  *
  * From     Cria's own.
  * Checked  law/Computation.test.ts.
@@ -75,9 +75,13 @@ export const print = ({ build, given }: Computation): string => [
 
 /** Numbers as text; of many, the first and how many there are. */
 export const listed = (elements: ArrayLike<number>): string =>
-  elements.length <= 24 ? Array.from(elements).join(" ") : `${Array.from(elements).slice(0, 24).join(" ")} … (${elements.length})`
+  elements.length <= 24
+    ? Array.from(elements).join(" ")
+    : `${Array.from(elements).slice(0, 24).join(" ")} … (${elements.length})`
 
-/** How far apart two arrays are, relative to the largest expected element or 1; ∞ where one has a NaN and the other not. */
+/**
+ * How far apart two arrays are, relative to the largest expected element or 1; ∞ where one has a NaN and the other not.
+ */
 export const distance = (expected: ArrayLike<number>, actual: ArrayLike<number>): number => {
   if (expected.length !== actual.length) return Infinity
   let scale = 1

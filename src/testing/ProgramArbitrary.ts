@@ -55,8 +55,8 @@ export const programs = (options: Options = {}): fc.Arbitrary<RandomProgram> => 
       return name === "ids"
         ? { name, kind: "id", sizes: own, elements: Arbitrary.idsBelow(seed, length, below) }
         : name === "seen"
-        ? { name, kind: "truth", sizes: own, elements: Arbitrary.truths(seed, length) }
-        : { name, kind: "real", sizes: own, elements: Arbitrary.reals(seed, length) }
+          ? { name, kind: "truth", sizes: own, elements: Arbitrary.truths(seed, length) }
+          : { name, kind: "real", sizes: own, elements: Arbitrary.reals(seed, length) }
     })
     return random(given, steps, below)
   })
@@ -68,13 +68,20 @@ type Axis = typeof axes[number]
 
 const choice = fc.nat({ max: 11 })
 
+interface Drawn {
+  readonly axes: ReadonlyArray<Axis>
+  readonly draw: number
+}
+
 /** Axes in any order, some of them always and one perhaps never, and a seed of elements. */
-const leaf = (always: ReadonlyArray<Axis>, never?: Axis): fc.Arbitrary<{ readonly axes: ReadonlyArray<Axis>; readonly draw: number }> =>
+const leaf = (always: ReadonlyArray<Axis>, never?: Axis): fc.Arbitrary<Drawn> =>
   fc.record({
     order: fc.shuffledSubarray([...axes], { minLength: axes.length }),
     some: fc.subarray(axes.filter((axis) => axis !== never)),
     draw: fc.nat({ max: 2 ** 20 })
-  }).map(({ draw, order, some }) => ({ axes: order.filter((axis) => always.includes(axis) || some.includes(axis)), draw }))
+  }).map(
+    ({ draw, order, some }) => ({ axes: order.filter((axis) => always.includes(axis) || some.includes(axis)), draw })
+  )
 
 const random = (given: ReadonlyArray<Given>, steps: ReadonlyArray<Step>, idsBelow: number): RandomProgram => {
   const program: RandomProgram = {
@@ -89,7 +96,9 @@ const perform = (leafTensors: Leaves, steps: ReadonlyArray<Step>, idsBelow: numb
   readonly ends: ReadonlyArray<Any>
   readonly done: ReadonlyArray<string>
 } => {
-  const pool: Array<Item> = Object.values(leafTensors).map((node) => ({ node, bound: node.kind === "id" ? idsBelow : 2 }))
+  const pool: Array<Item> = Object.values(leafTensors).map(
+    (node) => ({ node, bound: node.kind === "id" ? idsBelow : 2 })
+  )
   const made: Array<Any> = []
   const done: Array<string> = []
   steps.forEach((step, i) => {

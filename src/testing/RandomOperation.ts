@@ -1,8 +1,8 @@
 /**
  * The operations of random programs: each takes what it needs from a pool of values, if that is there.
  *
- * Every value has a known bound, so that nothing overflows, and every id stays below the size of its axis. An axis whose
- * size an operation changes gets a new name, so that sizes never clash.
+ * Every value has a known bound, so that nothing overflows, and every id stays below the size of its axis. An axis
+ * whose size an operation changes gets a new name, so that sizes never clash.
  *
  * From     Cria's own.
  * Checked  law/ProgramArbitrary.test.ts.
@@ -45,7 +45,9 @@ const keep = (node: Untyped, bound: number): ReadonlyArray<Item> =>
   bound <= most.bound && count(node.sizes) <= most.elements && axesOf(node).length <= most.axes ? [{ node, bound }] : []
 
 /** An operation on one real tensor. */
-const one = (f: (x: Untyped, bound: number, step: Step, fresh: string) => ReadonlyArray<Item>): Operation => (pool, step, fresh) => {
+const one = (
+  f: (x: Untyped, bound: number, step: Step, fresh: string) => ReadonlyArray<Item>
+): Operation => (pool, step, fresh) => {
   const x = itemOf(pool, "real", step.x)
   return x === undefined ? [] : f(x.node, x.bound, step, fresh)
 }
@@ -72,7 +74,9 @@ const along = (
 const alongSome: typeof along = (f) => along((x, axis, size, ...rest) => size === 0 ? [] : f(x, axis, size, ...rest))
 
 /** A real tensor, ids, and an axis from which they can choose. */
-const chosen = (f: (x: Untyped, axis: string, ids: Untyped, bound: number, step: Step) => ReadonlyArray<Item>): Operation =>
+const chosen = (
+  f: (x: Untyped, axis: string, ids: Untyped, bound: number, step: Step) => ReadonlyArray<Item>
+): Operation =>
   (pool, step) => {
     const [x, ids] = [itemOf(pool, "real", step.x), itemOf(pool, "id", step.ids)]
     if (x === undefined || ids === undefined) return []
@@ -128,7 +132,9 @@ export const operations: Readonly<Record<string, Operation>> = {
   maximum: two((x, y, [a, b]) => keep(T.maximum(x, y), Math.max(a, b))),
   minimum: two((x, y, [a, b]) => keep(T.minimum(x, y), Math.max(a, b))),
   power: two((x, y, [a]) => keep(T.power(positive(x), T.tanh(y)), Math.max(2, a * a + 0.5))),
-  recompute: two((x, y, [a, b]) => keep(T.recompute({ x, y }, ({ x, y }) => T.multiply(T.tanh(x), T.sin(y))), Math.min(a, b, 1))),
+  recompute: two(
+    (x, y, [a, b]) => keep(T.recompute({ x, y }, ({ x, y }) => T.multiply(T.tanh(x), T.sin(y))), Math.min(a, b, 1))
+  ),
   equal: (pool, step) => compared(pool, step, T.equal),
   less: (pool, step) => compared(pool, step, T.less),
   lessEqual: (pool, step) => compared(pool, step, T.lessEqual),
@@ -180,7 +186,9 @@ export const operations: Readonly<Record<string, Operation>> = {
   contract: two((x, y, [a, b], { axis, number }) => {
     const common = axesOf(x).filter((name) => name in y.sizes)
     const over = number % 2 === 0 ? common : common.filter((_, i) => i === axis % common.length)
-    return over.length === 0 ? [] : keep(T.contract(x, y, over), a * b * over.reduce((n, name) => n * (x.sizes[name] ?? 1), 1))
+    return over.length === 0 ? [] : keep(
+      T.contract(x, y, over), a * b * over.reduce((n, name) => n * (x.sizes[name] ?? 1), 1)
+    )
   }),
   rename: along((x, axis, _, bound, __, fresh) => keep(T.rename(x, axis, fresh), bound)),
   spread: one((x, bound, { number }, fresh) => keep(T.spread(x, fresh, 1 + number % 3), bound)),

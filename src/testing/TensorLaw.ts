@@ -16,7 +16,9 @@ import { outputsOf } from "../tensor/Composite.ts"
 import { add, constant, multiply } from "../tensor/Elementwise.ts"
 import { gradient, pullback } from "../tensor/Gradient.ts"
 import { at, values, zerosLike } from "../tensor/Indexing.ts"
-import { type Any, count, type Elements, type Scalar, type Sizes, stopGradientNode, type Tensor, type Untyped } from "../tensor/Node.ts"
+import {
+  type Any, count, type Elements, type Scalar, type Sizes, stopGradientNode, type Tensor, type Untyped
+} from "../tensor/Node.ts"
 import { sum } from "../tensor/Reduction.ts"
 import { reals } from "./Arbitrary.ts"
 import {
@@ -28,7 +30,8 @@ import { LawError } from "./LawError.ts"
 export const weighted = (outputs: ReadonlyArray<Any>): Scalar =>
   outputs.reduce((total: Scalar, output, i): Scalar => {
     if (output.kind !== "real") return total
-    const weights: Untyped = values(output.sizes, reals(i + 1, count(output.sizes)))
+    const sizes = Object.fromEntries(Object.entries(output.sizes).toSorted(([a], [b]) => a < b ? -1 : 1))
+    const weights: Untyped = values(sizes, reals(i + 1, count(sizes))) // by name, whatever the order of the axes
     const weighed: Tensor<string> = multiply(output as Untyped, weights)
     return add(total, sum(weighed, Object.keys(output.sizes)))
   }, constant(0))
@@ -61,7 +64,9 @@ export const hasFiniteDifferenceGradient = ({ build, given }: Computation, toler
   })
   const settled = directions.filter(({ direction, found, name }) => {
     const lossAt = (shift: number): number =>
-      run(given.map((leaf) => leaf.name === name ? { ...leaf, elements: moved(leaf.elements, direction, shift) } : leaf))[0]?.[0] ?? NaN
+      run(
+        given.map((leaf) => leaf.name === name ? { ...leaf, elements: moved(leaf.elements, direction, shift) } : leaf)
+      )[0]?.[0] ?? NaN
     const quotient = (h: number): number =>
       (8 * (lossAt(h) - lossAt(-h)) - (lossAt(2 * h) - lossAt(-2 * h))) / (12 * h)
     const terms = Array.from(found, (slope, i) => slope * (direction[i] ?? 0))
@@ -140,7 +145,8 @@ export const liftsOver = (axis: string, { build, given }: Computation, tolerance
     const only = (x: Untyped): Untyped => axis in x.sizes ? at(x, axis, i) : x
     const parts = build(Object.fromEntries(Object.entries(leaves).map(([name, leaf]) => [name, only(leaf)])))
     const run = prepare(leaves, [...whole.map((output) => only(output as Untyped)), ...parts])(given)
-    const expected = whole.map((output, k) => arrange(run[whole.length + k] ?? new Float64Array(0), parts[k]?.sizes ?? {},
+    const expected = whole.map((output, k) => arrange(
+      run[whole.length + k] ?? new Float64Array(0), parts[k]?.sizes ?? {},
       Object.fromEntries(Object.entries(output.sizes).filter(([name]) => name !== axis))))
     requireEqual(`a function lifts over "${axis}"`, expected, run.slice(0, whole.length), tolerance)
   }
@@ -153,13 +159,17 @@ export const pullsBackAsItsDecomposition = ({ build, given }: Computation, toler
     const [node] = output.operands
     if (node?.operation._tag !== "Composite" || node.operation.composite.pullback === undefined) continue
     const { composite } = node.operation
-    const inputs = node.operands.map((operand) => stopGradientNode(operand)) // independent, also where one is given twice
+    const inputs = node.operands.map(
+      (operand) => stopGradientNode(operand)
+    ) // independent, also where one is given twice
     const proper = node.operation.outputs.length - composite.residuals
     const derived = composite.decompose(inputs)
     const bars = derived.slice(0, proper).map((part, i): Untyped => values(part.sizes, reals(i + 1, count(part.sizes))))
     const own = composite.pullback?.(node.operands as ReadonlyArray<Untyped>, outputsOf(node), bars) ?? []
     const expected = pullback(derived.slice(0, proper), bars, inputs)
-    const pairs = node.operands.map((operand, i) => [expected[i] ?? zerosLike(operand), own[i] ?? zerosLike(operand)] as const)
+    const pairs = node.operands.map(
+      (operand, i) => [expected[i] ?? zerosLike(operand), own[i] ?? zerosLike(operand)] as const
+    )
     const run = prepare(leaves, pairs.flat())(given)
     pairs.forEach(([left, right], i) => {
       requireEqual(`the pullback of ${composite.name} is that of its decomposition (input ${i + 1})`,
@@ -177,7 +187,9 @@ export const requireEqual = (
     if (!(apart <= tolerance)) {
       throw new LawError({
         law,
-        detail: `output ${i + 1} differs by ${apart}\n  expected ${listed(elements)}\n  found    ${listed(found[i] ?? [])}`
+        detail: `output ${i + 1} differs by ${apart}\n  expected ${listed(elements)}\n  found    ${listed(
+          found[i] ?? []
+        )}`
       })
     }
   })

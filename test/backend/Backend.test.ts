@@ -14,7 +14,9 @@ import { contract } from "./Contract.ts"
 describe("Reference", () => {
   contract(Reference.layer, { precision: "f64", tolerance: Tolerance.exact, randomPrograms: 50 })
 
-  const run = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, f: (x: T.Tensor<"i">, ids: T.Tensor<"k", "id">) => T.Tensor<"k">) {
+  const run = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, f: (
+    x: T.Tensor<"i">, ids: T.Tensor<"k", "id">
+  ) => T.Tensor<"k">) {
     const program = yield* Program.make("look",
       { inputs: { x: Specification.real({ i: 3 }), ids: Specification.ids({ k: ids.length }) }, state: {} },
       ({ ids, x }) => ({ outputs: { y: T.within("block.3", () => f(x, ids)) } }))
@@ -23,8 +25,8 @@ describe("Reference", () => {
     const { y } = yield* run({ x: 0.5, ids: Int32Array.from(ids) })
     return [...y.elements]
   })
-  const remedy = "  Ids must be whole numbers from 0 up to, not including, the size of their axis: check the data that made them" +
-    " (a vocabulary larger than the model's, a padding id of −1, positions past the end of a table)."
+  const remedy = "  Ids must be whole numbers from 0 up to, not including, the size of their axis: check the data " +
+    "that made them (a vocabulary larger than the model's, a padding id of −1, positions past the end of a table)."
   const message = (effect: ReturnType<typeof run>) =>
     Effect.map(Effect.flip(effect), (error) => error.message).pipe(Effect.provide(Reference.layer))
 
@@ -34,7 +36,9 @@ describe("Reference", () => {
       `reference, run look: gather, in block.3: id 3 (element 1) is outside axis "i" of size 3\n${remedy}`
     )
     assert.strictEqual(
-      yield* message(run([0, -1], (x, ids) => T.take(T.put(x, "i", ids, T.real(ids), "add"), "i", T.ids({ k: 2 }, [0, 1])))),
+      yield* message(
+        run([0, -1], (x, ids) => T.take(T.put(x, "i", ids, T.real(ids), "add"), "i", T.ids({ k: 2 }, [0, 1])))
+      ),
       `reference, run look: scatter, in block.3: id -1 (element 1) is outside axis "i" of size 3\n${remedy}`
     )
   }))
@@ -71,9 +75,13 @@ describe("Reference", () => {
     assert.strictEqual((yield* Effect.flip(here.write(w, new Float64Array(2)))).message, expected("write"))
     assert.strictEqual((yield* Effect.flip(here.copy({ w }, { w }))).message, expected("copy"))
     assert.strictEqual((yield* Effect.flip(here.view(w, 0))).message, expected("view"))
-    const program = yield* Program.make("read", { inputs: {}, state: { w: Specification.real({ i: 2 }) } }, (_, { w }) => ({ outputs: { w } }))
+    const program = yield* Program.make(
+      "read", { inputs: {}, state: { w: Specification.real({ i: 2 }) } }, (_, { w }) => ({ outputs: { w } })
+    )
     const { bind } = yield* here.compile(program)
     assert.strictEqual((yield* Effect.flip(bind({ w }))).message, expected("bind read"))
-    assert.strictEqual((yield* Effect.flip(here.compile(program, { constants: new Map([["w", w]]) }))).message, expected("compile read"))
+    assert.strictEqual(
+      (yield* Effect.flip(here.compile(program, { constants: new Map([["w", w]]) }))).message, expected("compile read")
+    )
   }))
 })

@@ -46,7 +46,9 @@ const failure = <A, R>(effect: Effect.Effect<A, BackendError, R>): Effect.Effect
   Effect.map(Effect.flip(effect), ({ message }) => message)
 
 /** Tries the contract on a layer. */
-export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precision, randomPrograms, tolerance }: Options): void =>
+export const contract = <E>(
+  layer: Layer.Layer<Backend, E>, { operations, precision, randomPrograms, tolerance }: Options
+): void =>
   withLayer(layer)("the contract", (it) => {
     const close = (found: ReadonlyArray<number>, expected: ReadonlyArray<number>): void => {
       assert.strictEqual(found.length, expected.length)
@@ -68,7 +70,8 @@ export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precis
       const program = yield* Program.make("kinds", {
         inputs: {
           single: Specification.real(row), double: Specification.real(row), all: Specification.real(row),
-          ids: Specification.ids(row), id: Specification.ids(row), seen: Specification.truths(row), every: Specification.truths(row)
+          ids: Specification.ids(row), id: Specification.ids(row), seen: Specification.truths(row),
+          every: Specification.truths(row)
         },
         state: {}
       }, (x) => ({ outputs: { reals: [x.single, x.double, x.all], ids: [x.ids, x.id], truths: [x.seen, x.every] } }))
@@ -81,11 +84,16 @@ export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precis
       assert.deepStrictEqual(reals.map(numbers), [[0.5, 1], [0.25, 2], [-3, -3]])
       assert.deepStrictEqual(ids.map(numbers), [[1, -2], [7, 7]])
       assert.deepStrictEqual(truths.map(numbers), [[1, 0], [1, 1]])
-      assert.deepStrictEqual(truths.map(({ kind, sizes }) => ({ kind, sizes })), [{ kind: "truth", sizes: row }, { kind: "truth", sizes: row }])
+      assert.deepStrictEqual(
+        truths.map(({ kind, sizes }) => ({ kind, sizes })),
+        [{ kind: "truth", sizes: row }, { kind: "truth", sizes: row }]
+      )
     }))
 
-    it.effect("gives results in the order of their sizes, whatever the order of the leaves", () => Effect.gen(function*() {
-      const program = yield* Program.make("orders", { inputs: { x: Specification.real({ i: 2, j: 3 }) }, state: {} }, ({ x }) => ({
+    it.effect("gives results in the order of their sizes", () => Effect.gen(function*() {
+      const program = yield* Program.make("orders", {
+        inputs: { x: Specification.real({ i: 2, j: 3 }) }, state: {}
+      }, ({ x }) => ({
         outputs: { same: x, turned: T.merge(T.rename(x, "i", "k"), ["j", "k"], "all"), reduced: T.sum(x, "i") }
       }))
       const { run } = yield* (yield* compiled(program)).bind({})
@@ -96,7 +104,10 @@ export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precis
     it.effect("refuses inputs that do not fit, all at once", () => Effect.gen(function*() {
       const { name } = yield* Backend
       const program = yield* Program.make("picky", {
-        inputs: { x: Specification.real(row), ids: Specification.ids(row), seen: Specification.truths(row), y: Specification.real({}) },
+        inputs: {
+          x: Specification.real(row), ids: Specification.ids(row), seen: Specification.truths(row),
+          y: Specification.real({})
+        },
         state: {}
       }, (inputs) => ({ outputs: inputs }))
       const { run } = yield* (yield* compiled(program)).bind({})
@@ -109,7 +120,9 @@ export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precis
         "  Inputs are trees of the same form as the program's specification; elements lie in the order of its sizes."
       ].join("\n"))
       assert.include(
-        yield* failure(run({ ...inputs, ids: Float64Array.of(1, 2) as never, y: undefined as never, seen: 1 as never })),
+        yield* failure(
+          run({ ...inputs, ids: Float64Array.of(1, 2) as never, y: undefined as never, seen: 1 as never })
+        ),
         [
           "  input ids: id [i: 2] needs an Int32Array, but a Float64Array was given",
           "  input seen: a truth is true or false, not 1",
@@ -122,7 +135,9 @@ export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precis
       const backend = yield* Backend
       const specification = {
         gain: Specification.real(row, { _tag: "Constant", value: 1 }), step: Specification.ids({}),
-        blocks: [{ weight: Specification.real(row, { _tag: "Normal", deviation: 0.02 }) }], seen: Specification.truths(row)
+        blocks: [
+          { weight: Specification.real(row, { _tag: "Normal", deviation: 0.02 }) }
+        ], seen: Specification.truths(row)
       }
       const drawn: Array<string> = []
       const cells = yield* allocated(specification, (path) => {
@@ -135,10 +150,14 @@ export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precis
       assert.strictEqual(cells.blocks[0]!.weight.name, "blocks.0.weight")
       assert.strictEqual(
         yield* failure(allocated(specification)),
-        `${backend.name}, allocate: cell blocks.0.weight begins with normal draws (deviation 0.02), and none were given\n` +
+        `${backend.name}, allocate: cell blocks.0.weight begins with normal draws (deviation 0.02), ` +
+          "and none were given\n" +
           "  Give `initial`, a function from a cell's path and sizes to its elements, in the order of the sizes."
       )
-      assert.include(yield* failure(allocated(specification, () => real(1))), "cell gain: real [i: 2] has 2 elements, but 1 were given")
+      assert.include(
+        yield* failure(allocated(specification, () => real(1))),
+        "cell gain: real [i: 2] has 2 elements, but 1 were given"
+      )
     }))
 
     it.effect("reads copies and writes what fits", () => Effect.gen(function*() {
@@ -153,7 +172,10 @@ export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precis
         `${backend.name}, write: cell w: real [i: 2] has 2 elements, but 3 were given\n` +
           "  Elements lie in the order of the keys of the cell's sizes."
       )
-      assert.include(yield* failure(backend.write(cells.n, real(1, 2))), "cell n: id [i: 2] needs an Int32Array, but a Float64Array was given")
+      assert.include(
+        yield* failure(backend.write(cells.n, real(1, 2))),
+        "cell n: id [i: 2] needs an Int32Array, but a Float64Array was given"
+      )
     }))
 
     it.effect("copies trees of the same form", () => Effect.gen(function*() {
@@ -168,7 +190,8 @@ export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precis
       assert.deepStrictEqual([a, b.c].map(numbers), [[1, 2], [3, 4]])
       const other = yield* allocated({ a: Specification.real({ j: 2 }), b: {}, d: Specification.real(row) })
       assert.strictEqual(yield* failure(backend.copy<unknown>(from, other)), [
-        `${backend.name}, copy: a from real [i: 2] to real [j: 2]`, "  b.c from id [i: 2] to there is none", "  d from nothing",
+        `${backend.name}, copy: a from real [i: 2] to real [j: 2]`, "  b.c from id [i: 2] to there is none",
+        "  d from nothing",
         "  Both trees must have the same cells, with the same sizes in the same order."
       ].join("\n"))
     }))
@@ -203,7 +226,9 @@ export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precis
       const program = yield* accumulate
       const cells = yield* allocated(program.state)
       const { run } = yield* (yield* compiled(program)).bind(cells)
-      const sum = yield* Program.make("sum", { inputs: {}, state: program.state }, (_, { w }) => ({ outputs: { total: T.sum(w, "i") } }))
+      const sum = yield* Program.make(
+        "sum", { inputs: {}, state: program.state }, (_, { w }) => ({ outputs: { total: T.sum(w, "i") } })
+      )
       const reader = yield* (yield* compiled(sum)).bind(cells)
       assert.deepStrictEqual(numbers((yield* run({ x: real(2, 3) })).y), [2, 3])
       assert.deepStrictEqual(numbers((yield* run({ x: real(10, 20) })).y), [30, 80])
@@ -232,7 +257,9 @@ export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precis
       const cells = yield* allocated(program.state)
       const executable = yield* compiled(program)
       const [one, other] = [yield* executable.bind(cells), yield* executable.bind(cells)]
-      yield* Effect.forEach(Array.from({ length: 40 }, (_, i) => i % 2 === 0 ? one : other), ({ run }) => run({ x: 1 }), {
+      yield* Effect.forEach(Array.from(
+        { length: 40 }, (_, i) => i % 2 === 0 ? one : other
+      ), ({ run }) => run({ x: 1 }), {
         concurrency: "unbounded"
       })
       assert.deepStrictEqual(numbers((yield* backend.read(cells)).w), [41, 41])
@@ -270,7 +297,9 @@ export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precis
       })
       assert.sameMembers([...Program.labels(program)], ["block.scores", "replay.square"])
       const plain = yield* (yield* compiled(program)).bind({})
-      const watching = yield* (yield* backend.compile(program, { precision, watch: ["block.scores", "replay.square"] })).bind({})
+      const watching = yield* (yield* backend.compile(
+        program, { precision, watch: ["block.scores", "replay.square"] }
+      )).bind({})
       const x = real(0.5, 2)
       const { outputs, watched } = yield* watching.watch({ x })
       close(numbers(outputs.y), numbers((yield* plain.run({ x })).y))
@@ -278,7 +307,8 @@ export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precis
       close(numbers(watched["replay.square"]!), [0.25, 4])
       assert.strictEqual(
         yield* failure(backend.compile(program, { precision, watch: ["scores"] })),
-        `${backend.name}, compile watched: there is no label "scores" to watch\n  Its labels are "block.scores", "replay.square".`
+        `${backend.name}, compile watched: there is no label "scores" to watch\n` +
+          "  Its labels are \"block.scores\", \"replay.square\"."
       )
     }))
 
@@ -313,7 +343,8 @@ export const contract = <E>(layer: Layer.Layer<Backend, E>, { operations, precis
       yield* Scope.close(scope, Exit.void)
       assert.strictEqual(
         yield* failure(run({ x: 1 })),
-        `${backend.name}, run accumulate: cell w has been freed\n  The Scope that allocated it has ended: run inside that Scope.`
+        `${backend.name}, run accumulate: cell w has been freed\n` +
+          "  The Scope that allocated it has ended: run inside that Scope."
       )
       assert.include(yield* failure(backend.read(cells)), "read: cell w has been freed")
     }))

@@ -10,14 +10,20 @@ import * as Specification from "../../src/tensor/Specification.ts"
 import { entries } from "../../src/tensor/Tree.ts"
 import { sizeOrZero } from "../../src/testing/Arbitrary.ts"
 
-const host: HostState.Host = { backend: "host", precisions: ["f32", "f64"], precision: "f32", memory: HostState.processMemory }
+const host: HostState.Host = {
+  backend: "host", precisions: ["f32", "f64"], precision: "f32", memory: HostState.processMemory
+}
 
-const leaf = fc.tuple(sizeOrZero, sizeOrZero, fc.constantFrom(Specification.real, Specification.ids, Specification.truths))
+const leaf = fc.tuple(
+  sizeOrZero, sizeOrZero, fc.constantFrom(Specification.real, Specification.ids, Specification.truths)
+)
   .map(([i, j, of]) => of({ i: 5 * i, j }))
 
 describe("an allocation", () => {
   it("has one arena for each storage, its cells in order, each at a multiple of 64 bytes, none over another", () =>
-    fc.assert(fc.asyncProperty(fc.array(leaf, { maxLength: 6 }), fc.constantFrom("f32" as const, "f64" as const), (specification, precision) =>
+    fc.assert(fc.asyncProperty(fc.array(leaf, { maxLength: 6 }), fc.constantFrom(
+      "f32" as const, "f64" as const
+    ), (specification, precision) =>
       Effect.runPromise(Effect.scoped(Effect.gen(function*() {
         const state = HostState.make(host)
         const cells = yield* state.allocate(specification, { precision })
@@ -53,12 +59,14 @@ describe("exclusively", () => {
       yield* Effect.yieldNow
       inside--
     })
-    yield* Effect.forEach([[one, other], [other, one], [one], [other, one]], (cells) => state.exclusively("test", cells)(work), {
+    yield* Effect.forEach([
+      [one, other], [other, one], [one], [other, one]
+    ], (cells) => state.exclusively("test", cells)(work), {
       concurrency: "unbounded"
     })
     assert.strictEqual(inside, 0)
   }))
-  it.effect("goes on to the end once it has begun, and does not begin when it is interrupted while it waits", () => Effect.gen(function*() {
+  it.effect("ends what it has begun, and never begins when it is interrupted before", () => Effect.gen(function*() {
     const { held: [one], state } = yield* two
     const done: Array<string> = []
     const slow = (name: string) =>

@@ -33,10 +33,16 @@ describe("tensors", () => {
       assert.isTrue(elements.every((x) => Math.abs(x) <= 2))
     })))
   it("of ids stay below their bound", () =>
-    fc.assert(fc.property(fc.integer({ min: 1, max: 5 }).chain((below) => fc.tuple(fc.constant(below), Arbitrary.ids("ids", sizes, below))),
-      ([below, { elements }]) => assert.isTrue(elements.length === 12 && elements.every((id) => id >= 0 && id < below)))))
+    fc.assert(fc.property(fc.integer({ min: 1, max: 5 }).chain(
+      (below) => fc.tuple(fc.constant(below), Arbitrary.ids("ids", sizes, below))
+    ),
+    ([below, { elements }]) => assert.isTrue(
+      elements.length === 12 && elements.every((id) => id >= 0 && id < below)
+    ))))
   it("of truths are 0 and 1", () => {
-    const drawn = fc.sample(Arbitrary.truth("seen", sizes), { numRuns: 20, seed: 1 }).flatMap(({ elements }) => [...elements])
+    const drawn = fc.sample(
+      Arbitrary.truth("seen", sizes), { numRuns: 20, seed: 1 }
+    ).flatMap(({ elements }) => [...elements])
     assert.deepStrictEqual([...new Set(drawn)].toSorted(), [0, 1])
   })
 })

@@ -16,11 +16,15 @@ const wrong: Service = {
   name: "wrong",
   compile: (program, options) => Effect.map(Reference.make().compile(program, options), (executable) => ({
     ...executable,
-    bind: (cells) => Effect.map(executable.bind(cells), ({ run, watch }): Bound<typeof program.inputs, typeof program.outputs> => ({
+    bind: (cells) => Effect.map(executable.bind(cells), (
+      { run, watch }
+    ): Bound<typeof program.inputs, typeof program.outputs> => ({
       watch,
       run: (inputs) => Effect.map(run(inputs), (outputs) =>
         mapAs<typeof outputs>()(outputs, (value): value is { readonly elements: Float64Array } =>
-          typeof value === "object" && value !== null && "elements" in value, (values) => ({ ...values, elements: values.elements.map((x) => x + 1) })))
+          typeof value === "object" && value !== null && "elements" in value, (values) => ({
+          ...values, elements: values.elements.map((x) => x + 1)
+        })))
     }))
   }))
 }
@@ -29,15 +33,21 @@ const options = { precision: "f64", tolerance: Tolerance.exact } as const
 
 describe("agreesWithReference", () => {
   it.effect("holds of the reference", () =>
-    forAll(programs({ zero: true }), (program) => agreesWithReference(Reference.make(), program, options), { numRuns: 50 }))
+    forAll(
+      programs({ zero: true }), (program) => agreesWithReference(Reference.make(), program, options), { numRuns: 50 }
+    ))
   it.effect("sees what is wrong, and shows the smallest program", () => Effect.gen(function*() {
-    const error = yield* Effect.flip(forAll(programs({ operations: ["sin"] }), (program) => agreesWithReference(wrong, program, options), { seed: 1 }))
+    const error = yield* Effect.flip(
+      forAll(programs({ operations: ["sin"] }), (program) => agreesWithReference(wrong, program, options), { seed: 1 })
+    )
     assert.strictEqual(error.law, "a law holds for every draw")
     assert.include(error.detail, "Property failed after 1 tests")
     assert.include(error.detail, "%1 = sin(x)  real []")
   }))
   it.effect("passes on why a backend cannot run it", () => Effect.gen(function*() {
-    const error = yield* Effect.flip(agreesWithReference(Reference.make(), { given: [], build: () => [] }, { ...options, precision: "f32" }))
+    const error = yield* Effect.flip(
+      agreesWithReference(Reference.make(), { given: [], build: () => [] }, { ...options, precision: "f32" })
+    )
     assert.strictEqual(error._tag, "BackendError")
   }))
 })

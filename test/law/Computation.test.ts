@@ -19,7 +19,10 @@ describe("a computation", () => {
     )
   })
   it("is shown with its operations and its numbers", () => {
-    assert.strictEqual(print({ given, build: ({ x }) => [T.exp(x!)] }), ["", "  %1 = exp(x)  real [i: 2]", `x: real {"i":2} 1 2`].join("\n"))
+    assert.strictEqual(
+      print({ given, build: ({ x }) => [T.exp(x!)] }),
+      ["", "  %1 = exp(x)  real [i: 2]", `x: real {"i":2} 1 2`].join("\n")
+    )
   })
 })
 

@@ -34,14 +34,17 @@ const only = (sizes: Sizes, axes: ReadonlyArray<string>): Sizes =>
   Object.fromEntries(axes.map((axis) => [axis, sizes[axis]!]))
 
 const unary: Record<string, (x: number) => number> = {
-  exp: Math.exp, log: Math.log, sqrt: Math.sqrt, rsqrt: (x) => x ** -0.5, reciprocal: (x) => 1 / x, sin: Math.sin, cos: Math.cos,
+  exp: Math.exp, log: Math.log, sqrt: Math.sqrt, rsqrt: (x) => x ** -0.5, reciprocal: (x) => 1 / x, sin: Math.sin,
+  cos: Math.cos,
   tanh: (x) => 1 - 2 / (Math.exp(2 * x) + 1), sigmoid: (x) => (1 + Math.tanh(x / 2)) / 2, abs: (x) => x < 0 ? -x : x,
   sign: (x) => x > 0 ? 1 : x < 0 ? -1 : 0, floor: Math.floor, negate: (x) => 0 - x, square: (x) => x ** 2
 }
 
 const binary: Record<string, (x: number, y: number) => number> = {
-  add: (x, y) => x + y, subtract: (x, y) => x - y, multiply: (x, y) => x * y, divide: (x, y) => x / y, power: (x, y) => Math.pow(x, y),
-  maximum: (x, y) => x > y ? x : y, minimum: (x, y) => x < y ? x : y, equal: (x, y) => x === y ? 1 : 0, less: (x, y) => x < y ? 1 : 0,
+  add: (x, y) => x + y, subtract: (x, y) => x - y, multiply: (x, y) => x * y, divide: (x, y) => x / y,
+  power: (x, y) => Math.pow(x, y),
+  maximum: (x, y) => x > y ? x : y, minimum: (x, y) => x < y ? x : y, equal: (x, y) => x === y ? 1 : 0,
+  less: (x, y) => x < y ? 1 : 0,
   lessEqual: (x, y) => x <= y ? 1 : 0, and: (x, y) => x * y, or: (x, y) => x + y > 0 ? 1 : 0
 }
 
@@ -164,5 +167,8 @@ export const meaning = (outputs: ReadonlyArray<Any>, leaves: ReadonlyMap<string,
 
 /** The elements of the outputs of a computation, each in the order of its sizes. */
 export const elementsOf = ({ build, given }: Computation): ReadonlyArray<ReadonlyArray<number>> =>
-  meaning(build(leavesOf(given)), new Map(given.map(({ elements, name, sizes }) => [name, { sizes, elements: [...elements] }])))
+  meaning(
+    build(leavesOf(given)),
+    new Map(given.map(({ elements, name, sizes }) => [name, { sizes, elements: [...elements] }]))
+  )
     .map(({ elements }) => elements)

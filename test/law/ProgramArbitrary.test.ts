@@ -25,14 +25,20 @@ describe("random programs", () => {
     sample.slice(0, 50).forEach((program) => assert.deepStrictEqual(evaluate(program), evaluate(program))))
   it("may be restricted", () => {
     const { operations } = fc.sample(programs({ operations: ["sin", "contract"] }), { numRuns: 50, seed: 1 })
-      .reduce((all, { operations }) => ({ operations: [...all.operations, ...operations] }), { operations: Array<string>() })
+      .reduce(
+        (all, { operations }) => ({ operations: [...all.operations, ...operations] }), { operations: Array<string>() }
+      )
     assert.sameMembers([...new Set(operations)], ["sin", "contract"])
     assert.notInclude(differentiable, "stopGradient")
   })
   it("shrink to the operation at fault, give or take one, on axes of size 1", () => {
     const hasFloor = ({ build, given }: ReturnType<typeof fc.sample<typeof sample[number]>>[number]): boolean =>
-      topological(build(leavesOf(given))).some(({ operation }) => operation._tag === "Unary" && operation.function === "floor")
-    const { counterexample } = fc.check(fc.property(programs(), (program) => !hasFloor(program)), { seed: 1, numRuns: 200 })
+      topological(build(leavesOf(given))).some(
+        ({ operation }) => operation._tag === "Unary" && operation.function === "floor"
+      )
+    const { counterexample } = fc.check(
+      fc.property(programs(), (program) => !hasFloor(program)), { seed: 1, numRuns: 200 }
+    )
     const [program] = counterexample!
     assert.include(program.operations, "floor")
     assert.isAtMost(program.operations.length, 2)

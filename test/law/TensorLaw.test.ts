@@ -28,10 +28,15 @@ const cube = (x: Untyped, isWrong: boolean): Untyped =>
 const fails = (law: () => void, message: string): void => assert.throws(law, message)
 
 describe("hasFiniteDifferenceGradient", () => {
-  const holds = (computation: Computation): void => TensorLaw.hasFiniteDifferenceGradient(computation, Tolerance.differences)
+  const holds = (computation: Computation): void => TensorLaw.hasFiniteDifferenceGradient(
+    computation, Tolerance.differences
+  )
   it("sees a wrong pullback", () => {
     holds(of(({ x }) => cube(x!, false)))
-    fails(() => holds(of(({ x }) => cube(x!, true))), "the gradient is that of finite differences: moving elements 0, 4 of x")
+    fails(
+      () => holds(of(({ x }) => cube(x!, true))),
+      "the gradient is that of finite differences: moving elements 0, 4 of x"
+    )
   })
   it("sees a gradient that is stopped", () =>
     fails(() => holds(of(({ x }) => T.multiply(x!, T.stopGradient(x!)))), "the gradient is that of finite differences"))
@@ -54,17 +59,23 @@ describe("ignoresAxisOrder", () => {
   const reversed = ({ sizes }: Computation["given"][number]) => Object.fromEntries(Object.entries(sizes).reverse())
   it("sees a function that looks at the order of declaration", () => {
     TensorLaw.ignoresAxisOrder(of(({ x }) => T.cumulativeSum(x!, "j")), reversed, Tolerance.exact)
-    fails(() => TensorLaw.ignoresAxisOrder(of(({ x }) => T.cumulativeSum(x!, Object.keys(x!.sizes)[0]!)), reversed, Tolerance.exact),
-      "the axis order of leaves changes no result: output 1 differs by")
+    fails(() => TensorLaw.ignoresAxisOrder(
+      of(({ x }) => T.cumulativeSum(x!, Object.keys(x!.sizes)[0]!)), reversed, Tolerance.exact
+    ),
+    "the axis order of leaves changes no result: output 1 differs by")
   })
 })
 
 describe("liftsOver", () => {
   it("holds of what does not name the axis", () =>
-    TensorLaw.liftsOver("i", of(({ x, y }) => T.contract(T.softmax("j")(x!), T.multiply(x!, y!), "j")), Tolerance.reordered))
+    TensorLaw.liftsOver(
+      "i", of(({ x, y }) => T.contract(T.softmax("j")(x!), T.multiply(x!, y!), "j")), Tolerance.reordered
+    ))
   it("sees a function that mixes along it", () =>
-    fails(() => TensorLaw.liftsOver("i", of(({ x }) => "i" in x!.sizes ? T.cumulativeSum(x!, "i") : x!), Tolerance.exact),
-      `a function lifts over "i"`))
+    fails(() => TensorLaw.liftsOver(
+      "i", of(({ x }) => "i" in x!.sizes ? T.cumulativeSum(x!, "i") : x!), Tolerance.exact
+    ),
+    `a function lifts over "i"`))
 })
 
 describe("pullsBackAsItsDecomposition", () => {
@@ -86,7 +97,9 @@ describe("arrange", () => {
 
 describe("weighted", () => {
   it("depends on every element of every real output", () => {
-    const [slope] = evaluate({ given, build: ({ x }) => [T.gradient(TensorLaw.weighted([x!, T.less(x!, 0), T.negate(x!)]), { x: x! }).x] })
+    const [slope] = evaluate(
+      { given, build: ({ x }) => [T.gradient(TensorLaw.weighted([x!, T.less(x!, 0), T.negate(x!)]), { x: x! }).x] }
+    )
     assert.isTrue(slope!.every((weight) => weight !== 0) && new Set(slope).size === slope!.length)
   })
 })

@@ -1,5 +1,5 @@
 /**
- * Gradients against differences in float64: every operation, whole programs, second derivatives, composites, replays.
+ * Gradients against differences in float64: every operation, composites, replays. Whole programs are in test/law.
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
@@ -10,7 +10,7 @@ import * as Arbitrary from "../../src/testing/Arbitrary.ts"
 import { evaluate, leavesOf, prepare } from "../../src/testing/Computation.ts"
 import { differentiable, programs } from "../../src/testing/ProgramArbitrary.ts"
 import {
-  gradients, hasFiniteDifferenceGradient, pullsBackAsItsDecomposition, requireEqual, weighted
+  hasFiniteDifferenceGradient, pullsBackAsItsDecomposition, requireEqual, weighted
 } from "../../src/testing/TensorLaw.ts"
 import * as Tolerance from "../law/Tolerance.ts"
 
@@ -23,17 +23,12 @@ const slopes = (elements: ReadonlyArray<number>, f: (x: T.Tensor<"i">) => T.Scal
 describe("the gradient is that of finite differences", () => {
   it.each(differentiable)("%s", (operation) =>
     fc.assert(fc.property(programs({ operations: [operation], zero: true }), (program) =>
-      hasFiniteDifferenceGradient(program, Tolerance.differences)), { numRuns: 12 }))
-  it("of whole programs", () =>
-    fc.assert(fc.property(programs({ operations: differentiable, zero: true }), (program) =>
-      hasFiniteDifferenceGradient(program, Tolerance.differences)), { numRuns: 100 }))
-  it("of gradients of whole programs", () =>
-    fc.assert(fc.property(programs({ operations: differentiable, zero: true }), (program) =>
-      hasFiniteDifferenceGradient(gradients(program), Tolerance.differences)), { numRuns: 100 }))
+      hasFiniteDifferenceGradient(program, Tolerance.differences)), { numRuns: 8 }))
 })
 
 describe("where there is no derivative", () => {
-  const cases: ReadonlyArray<readonly [string, ReadonlyArray<number>, (x: T.Tensor<"i">) => T.Tensor<"i">, ReadonlyArray<number>]> = [
+  type Row = (x: T.Tensor<"i">) => T.Tensor<"i">
+  const cases: ReadonlyArray<readonly [string, ReadonlyArray<number>, Row, ReadonlyArray<number>]> = [
     ["abs at 0", [0, -2], T.abs, [0, -1]],
     ["sign and floor are flat", [0.5, 1], (x) => T.add(T.sign(x), T.floor(x)), [0, 0]],
     ["at a tie the maximum goes to x", [1, 3], (x) => T.maximum(x, T.stopGradient(x)), [1, 1]],
@@ -59,7 +54,9 @@ describe("gradient", () => {
   it("is zero where the loss does not depend on a parameter", () => {
     const [x, y] = [T.values({ i: 2 }, [1, 2]), T.values({ i: 2 }, [3, 4])]
     const found = T.gradient(T.sum(x, "i"), { x, blocks: [{ y }] })
-    assert.deepStrictEqual(evaluate({ given: [], build: () => [found.x, found.blocks[0]!.y] }).map((g) => [...g]), [[1, 1], [0, 0]])
+    assert.deepStrictEqual(
+      evaluate({ given: [], build: () => [found.x, found.blocks[0]!.y] }).map((g) => [...g]), [[1, 1], [0, 0]]
+    )
   })
   it("lies as the parameter does", () => {
     const weight = T.values({ k: 3, n: 2 }, [1, 2, 3, 4, 5, 6])
@@ -72,7 +69,9 @@ describe("gradient", () => {
     const x = T.values({ i: 2 }, [1, 2])
     const y = T.square(x)
     const found = T.gradient(T.sum(T.multiply(x, y), "i"), { x, y })
-    assert.deepStrictEqual(evaluate({ given: [], build: () => [found.x, found.y] }).map((g) => [...g]), [[1, 4], [1, 2]])
+    assert.deepStrictEqual(
+      evaluate({ given: [], build: () => [found.x, found.y] }).map((g) => [...g]), [[1, 4], [1, 2]]
+    )
   })
 })
 
@@ -85,8 +84,12 @@ describe("composites", () => {
     ["recompute", (x) => T.recompute({ x }, ({ x }) => T.tanh(T.multiply(x, x)))]
   ]
   it.each(composites)("%s pulls back as its decomposition does", (_, f) =>
-    fc.assert(fc.property(sizes.chain((all) => fc.tuple(Arbitrary.real("x", all), Arbitrary.truth("seen", all))), (given) =>
-      pullsBackAsItsDecomposition({ given, build: ({ seen, x }) => [f(x!, seen!)] }, Tolerance.reordered)), { numRuns: 40 }))
+    fc.assert(fc.property(sizes.chain(
+      (all) => fc.tuple(Arbitrary.real("x", all), Arbitrary.truth("seen", all))
+    ), (given) =>
+      pullsBackAsItsDecomposition(
+        { given, build: ({ seen, x }) => [f(x!, seen!)] }, Tolerance.reordered
+      )), { numRuns: 40 }))
 })
 
 /** The graph with every recomputed region run in line. */
@@ -106,7 +109,9 @@ const inLine = (outputs: ReadonlyArray<Any>): ReadonlyArray<Any> => {
 
 describe("recompute", () => {
   it("gives the gradients of the region run once", () =>
-    fc.assert(fc.property(programs({ operations: [...differentiable, "recompute", "recompute", "recompute"] }), (program) => {
+    fc.assert(fc.property(programs(
+      { operations: [...differentiable, "recompute", "recompute", "recompute"] }
+    ), (program) => {
       const leaves = leavesOf(program.given)
       const outputs = program.build(leaves)
       const { w, x, y } = leaves
@@ -127,10 +132,14 @@ describe("deep graphs", () => {
   it("are built, differentiated twice and run without a deep stack", () => {
     const x = T.values({ i: 2 }, [0.3, 0.4])
     const chain = (start: T.Tensor<"i">): T.Tensor<"i"> =>
-      Array.from({ length: 2000 }).reduce((y: T.Tensor<"i">, _, k) => T.within(`step.${k}`, () => T.sin(T.add(y, 0.001))), start)
+      Array.from({ length: 2000 }).reduce(
+        (y: T.Tensor<"i">, _, k) => T.within(`step.${k}`, () => T.sin(T.add(y, 0.001))), start
+      )
     const first = T.gradient(T.sum(chain(x), "i"), { x })
     const second = T.gradient(T.sum(first.x, "i"), { x })
-    assert.isTrue(evaluate({ given: [], build: () => [first.x, second.x] }).flatMap((g) => [...g]).every(Number.isFinite))
+    assert.isTrue(
+      evaluate({ given: [], build: () => [first.x, second.x] }).flatMap((g) => [...g]).every(Number.isFinite)
+    )
   })
   it("of scaled products and spreads too", () => {
     const x = T.values({ i: 2, j: 2 }, [1, 2, 3, 4])

@@ -27,14 +27,20 @@ const lowered = (leaves: Leaves, outputs: ReadonlyArray<Any>): Lowered => {
 }
 
 const leaves = (all: Readonly<Record<string, Sizes>>, kind: Kind = "real"): Leaves =>
-  leavesOf(Object.entries(all).map(([name, sizes]) => ({ name, sizes, kind, elements: new Float64Array(count(sizes)) })))
+  leavesOf(
+    Object.entries(all).map(([name, sizes]) => ({ name, sizes, kind, elements: new Float64Array(count(sizes)) }))
+  )
 
-const instructions = (all: Readonly<Record<string, Sizes>>, build: (leaves: Leaves) => ReadonlyArray<Any>): ReadonlyArray<Instruction> => {
+const instructions = (
+  all: Readonly<Record<string, Sizes>>, build: (leaves: Leaves) => ReadonlyArray<Any>
+): ReadonlyArray<Instruction> => {
   const tensors = leaves(all)
   return lowered(tensors, build(tensors)).instructions
 }
 
-const tags = (all: ReadonlyArray<Instruction>): ReadonlyArray<Primitive["_tag"]> => all.map(({ primitive }) => primitive._tag)
+const tags = (all: ReadonlyArray<Instruction>): ReadonlyArray<Primitive["_tag"]> => all.map(
+  ({ primitive }) => primitive._tag
+)
 
 const functions = (all: ReadonlyArray<Instruction>, name: string): number =>
   all.filter(({ primitive }) => primitive._tag === "unary" && primitive.function === name).length
@@ -45,13 +51,17 @@ describe("the order of axes", () => {
       programs({ zero: true }).chain((program) =>
         fc.tuple(fc.constant(program), ...program.given.map(({ sizes }) => Arbitrary.reordered(sizes)))),
       ([program, ...orders]) =>
-        ignoresAxisOrder(program, ({ name }) => orders[program.given.findIndex((leaf) => leaf.name === name)]!, Tolerance.reordered)
+        ignoresAxisOrder(
+          program, ({ name }) => orders[program.given.findIndex((leaf) => leaf.name === name)]!, Tolerance.reordered
+        )
     ), { numRuns: 200 }))
   it("of a result is that of its sizes, whatever rewriting made of it", () => {
     const { b, s, y } = leaves({ b: { row: 2, vocab: 5 }, s: { row: 2 }, y: { vocab: 5, embed: 1 } })
     const written = T.contract(T.multiply(b!, s!), y!, "vocab")
     const { outputs, values } = lowered({ b: b!, s: s!, y: y! }, [written])
-    assert.deepStrictEqual(outputs.map(({ sizes, value }) => [sizes, values[value]!.shape]), [[written.sizes, Object.values(written.sizes)]])
+    assert.deepStrictEqual(
+      outputs.map(({ sizes, value }) => [sizes, values[value]!.shape]), [[written.sizes, Object.values(written.sizes)]]
+    )
   })
 })
 

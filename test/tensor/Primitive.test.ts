@@ -56,12 +56,18 @@ const cases: ReadonlyArray<readonly [text: string, expression: Any, expected: Re
   ["pad", T.pad(row(1, 2), "i", 1, 2), [0, 1, 2, 0, 0]],
   ["concat", T.concat("i", [row(1, 2), row(3)]), [1, 2, 3]],
   ["stack", T.stack("k", [row(1, 2), row(3, 4)]), [1, 3, 2, 4]],
-  ["split: the first axis changes slowest", T.at(T.split(row(1, 2, 3, 4, 5, 6), "i", { a: 2, b: 3 }), "a", 1), [4, 5, 6]],
+  [
+    "split: the first axis changes slowest", T.at(T.split(row(1, 2, 3, 4, 5, 6), "i", { a: 2, b: 3 }), "a", 1),
+    [4, 5, 6]
+  ],
   ["merge: the first axis changes slowest", T.merge(square, ["j", "i"], "k"), [1, 4, 2, 5, 3, 6]],
   ["take: other axes of the ids are outer", T.take(square, "j", T.ids({ k: 2 }, [2, 0])), [3, 1, 6, 4]],
   ["take: shared axes go together", T.take(square, "j", T.ids({ i: 2 }, [2, 0])), [3, 4]],
   ["pick", T.pick("j")(square, T.ids({ i: 2 }, [1, 1])), [2, 5]],
-  ["put adds repeated ids", T.put(row(1, 1, 1), "i", T.ids({ k: 3 }, [2, 0, 2]), T.values({ k: 3 }, [1, 2, 3]), "add"), [3, 1, 5]],
+  [
+    "put adds repeated ids", T.put(row(1, 1, 1), "i", T.ids({ k: 3 }, [2, 0, 2]), T.values({ k: 3 }, [1, 2, 3]), "add"),
+    [3, 1, 5]
+  ],
   ["put sets", T.put(row(1, 1, 1), "i", T.ids({ k: 2 }, [2, 0]), T.values({ k: 2 }, [7, 8]), "set"), [8, 1, 7]],
   ["one-hot", T.oneHot(T.ids({ k: 2 }, [1, 0]), "vocab", 3), [0, 1, 1, 0, 0, 0]],
   ["topK: of equal ones the first comes first", rankIds, [0, 2, 3]],

@@ -27,15 +27,21 @@ interface Rule {
   readonly holds: (nodes: ReadonlyArray<Any>) => boolean
 }
 
-const contractions = (nodes: ReadonlyArray<Any>): ReadonlyArray<Any> => nodes.filter(({ operation }) => operation._tag === "Contract")
+const contractions = (nodes: ReadonlyArray<Any>): ReadonlyArray<Any> => nodes.filter(
+  ({ operation }) => operation._tag === "Contract"
+)
 
 const multiplications = (nodes: ReadonlyArray<Any>): ReadonlyArray<Any> =>
   nodes.filter(({ operation }) => operation._tag === "Binary" && operation.function === "multiply")
 
-const none = (tag: string) => (nodes: ReadonlyArray<Any>): boolean => nodes.every(({ operation }) => operation._tag !== tag)
+const none = (tag: string) => (nodes: ReadonlyArray<Any>): boolean => nodes.every(
+  ({ operation }) => operation._tag !== tag
+)
 
 const logits = { row: 4, vocab: 50 }
-const lowRank = { x: { row: 3, width: 16 }, w: { width: 16, out: 5 }, d: { width: 16, rank: 2 }, u: { rank: 2, out: 5 } }
+const lowRank = {
+  x: { row: 3, width: 16 }, w: { width: 16, out: 5 }, d: { width: 16, rank: 2 }, u: { rank: 2, out: 5 }
+}
 
 const rules: ReadonlyArray<Rule> = [
   {
@@ -54,7 +60,9 @@ const rules: ReadonlyArray<Rule> = [
     name: "a number leaves the product",
     leaves: { b: logits, y: { vocab: 50 } },
     build: ({ b, y }) => T.contract(T.multiply(T.multiply(b!, 2), 0.25), y!, "vocab"),
-    holds: (nodes) => multiplications(nodes).length === 1 && multiplications(nodes).every(({ sizes }) => !("vocab" in sizes))
+    holds: (nodes) => multiplications(nodes).length === 1 && multiplications(nodes).every(
+      ({ sizes }) => !("vocab" in sizes)
+    )
   },
   {
     name: "a scale as large as what it scales stays",
@@ -107,7 +115,9 @@ const rules: ReadonlyArray<Rule> = [
   ...[["d", "u"], ["u", "d"]].map(([near, far]): Rule => ({
     name: `a low-rank correction is never multiplied out (${near} ${far})`,
     leaves: lowRank,
-    build: (leaves) => T.contract(leaves["x"]!, T.add(leaves["w"]!, T.contract(leaves[near!]!, leaves[far!]!, "rank")), "width"),
+    build: (leaves) => T.contract(
+      leaves["x"]!, T.add(leaves["w"]!, T.contract(leaves[near!]!, leaves[far!]!, "rank")), "width"
+    ),
     holds: (nodes) => contractions(nodes).length === 3 && contractions(nodes).every(({ sizes }) => "row" in sizes)
   })),
   {
@@ -174,6 +184,9 @@ describe("rewriting", () => {
     const x = T.fill({ i: 2, j: 3 }, 1)
     const product = T.within("block.3", () => T.contract(T.multiply(x, 2), x, "i"))
     const [rewritten] = rewrite([product], () => false)
-    assert.deepStrictEqual(topological([rewritten!]).filter(({ operation }) => operation._tag === "Contract").map(({ place }) => place), ["block.3"])
+    assert.deepStrictEqual(
+      topological([rewritten!]).filter(({ operation }) => operation._tag === "Contract").map(({ place }) => place),
+      ["block.3"]
+    )
   })
 })

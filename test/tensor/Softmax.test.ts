@@ -14,7 +14,9 @@ const sizes = Arbitrary.sizes(["batch", "source"])
 const scores = sizes.chain((all) => Arbitrary.real("x", all))
 const seenScores = sizes.chain((all) => fc.tuple(Arbitrary.real("x", all), Arbitrary.truth("seen", all)))
 
-const run = (given: ReadonlyArray<Given>, build: (x: Untyped, seen: Untyped) => ReadonlyArray<T.Any>): ReadonlyArray<ReadonlyArray<number>> =>
+const run = (
+  given: ReadonlyArray<Given>, build: (x: Untyped, seen: Untyped) => ReadonlyArray<T.Any>
+): ReadonlyArray<ReadonlyArray<number>> =>
   evaluate({ given, build: ({ seen, x }) => build(x!, seen!) }).map((elements) => [...elements])
 
 const ones = (count: number): ReadonlyArray<number> => Array.from({ length: count }, () => 1)
@@ -33,12 +35,17 @@ describe("softmax", () => {
     })))
   it("keeps the order of the scores", () =>
     fc.assert(fc.property(scores, (x) => {
-      const [most, best] = run([x], (x) => [T.topK(T.softmax("source")(x), "source", "rank", 1).ids, T.topK(x, "source", "rank", 1).ids])
+      const [most, best] = run(
+        [x], (x) => [T.topK(T.softmax("source")(x), "source", "rank", 1).ids, T.topK(x, "source", "rank", 1).ids]
+      )
       assert.deepStrictEqual(most, best)
     })))
   it("lifts over other axes", () =>
     fc.assert(fc.property(scores, (x) =>
-      liftsOver("batch", { given: [x], build: ({ x }) => [T.softmax("source")(x!), T.logSumExp(x!, "source")] }, Tolerance.reordered))))
+      liftsOver(
+        "batch", { given: [x], build: ({ x }) => [T.softmax("source")(x!), T.logSumExp(x!, "source")] },
+        Tolerance.reordered
+      ))))
   it("of scores without an overflow in sight", () => {
     const x = T.values({ source: 3 }, [1e4, 1e4, -1e4])
     assert.deepStrictEqual([...evaluate({ given: [], build: () => [T.softmax("source")(x)] })[0]!], [0.5, 0.5, 0])
@@ -62,7 +69,9 @@ describe("softmaxWhere", () => {
     })))
   it("sums to one where something is seen and to zero where nothing is", () =>
     fc.assert(fc.property(seenScores, (given) => {
-      const [sums, some] = run(given, (x, seen) => [T.sum(T.softmaxWhere(x, seen, "source"), "source"), T.max(T.real(seen), "source")])
+      const [sums, some] = run(
+        given, (x, seen) => [T.sum(T.softmaxWhere(x, seen, "source"), "source"), T.max(T.real(seen), "source")]
+      )
       requireEqual("sums", [some!], [sums!], Tolerance.reordered)
     })))
   it("gives a row that sees nothing zeros and no gradient, never NaN", () => {

@@ -17,7 +17,9 @@ const specification = {
 export const fits = Program.make("fits", specification, ({ ids, x }, { blocks, gain }) => {
   const scaled: Tensor<"batch" | "embed"> = T.multiply(x, gain)
   const chosen: Tensor<"batch" | "hidden"> = T.take(blocks[0]!.weight, "embed", ids)
-  return { outputs: { scaled, losses: [T.mean(chosen, ["batch", "hidden"])] }, state: { gain: T.mean(scaled, "batch") } }
+  return {
+    outputs: { scaled, losses: [T.mean(chosen, ["batch", "hidden"])] }, state: { gain: T.mean(scaled, "batch") }
+  }
 })
 Program.make("kinds", specification, ({ ids, x }) => ({
   // @ts-expect-error "id"
@@ -69,7 +71,9 @@ export const axes: Values<"batch"> = results.loss
 declare const backend: Backend["Service"]
 declare const cells: Cells<State>
 export const gain: Cell<"embed"> = cells.gain
-export const read = Effect.map(backend.read(cells), ({ blocks }): Values<"embed" | "hidden"> | undefined => blocks[0]?.weight)
+export const read = Effect.map(
+  backend.read(cells), ({ blocks }): Values<"embed" | "hidden"> | undefined => blocks[0]?.weight
+)
 export const bind = Effect.gen(function*() {
   const executable = yield* backend.compile(yield* fits)
   yield* executable.bind(cells)

@@ -41,11 +41,15 @@ export const run = (lowered: Lowered, inputs: Arrays, cells: Arrays): Computed |
   load(lowered.cells, cells)
   const lastUse = lastUses(lowered)
   for (const [index, instruction] of lowered.instructions.entries()) {
-    const operands = instruction.inputs.map((id): Operand => ({ ...valueOf(lowered, id), elements: elementsOf(arrays, id) }))
+    const operands = instruction.inputs.map(
+      (id): Operand => ({ ...valueOf(lowered, id), elements: elementsOf(arrays, id) })
+    )
     const results = evaluate(instruction, operands, instruction.outputs.map((id) => valueOf(lowered, id)))
     if (typeof results === "string") return faultOf(instruction, results)
     instruction.outputs.forEach((id, i) => arrays.set(id, found(results[i], instruction.primitive._tag)))
-    instruction.inputs.forEach((id) => lastUse.get(id) === index && arrays.delete(id)) // what nothing reads again is freed
+    instruction.inputs.forEach(
+      (id) => lastUse.get(id) === index && arrays.delete(id)
+    ) // what nothing reads again is freed
   }
   const collect = (ports: ReadonlyArray<Port>): Arrays =>
     new Map(ports.map(({ name, value }) => [name, elementsOf(arrays, value).slice()]))
@@ -86,7 +90,9 @@ const faultOf = ({ place, primitive }: Instruction, detail: string): Fault => ({
 /** Elements of the outputs, or what is wrong with the data. */
 type Results = ReadonlyArray<Elements> | string
 
-const evaluate = ({ primitive }: Instruction, operands: ReadonlyArray<Operand>, outputs: ReadonlyArray<Value>): Results => {
+const evaluate = (
+  { primitive }: Instruction, operands: ReadonlyArray<Operand>, outputs: ReadonlyArray<Value>
+): Results => {
   const operand = (index: number): Operand => found(operands[index], primitive._tag)
   const output = found(outputs[0], primitive._tag)
   switch (primitive._tag) {
@@ -225,7 +231,7 @@ const pick = (output: Value, { elements }: Operand, places: Int32Array): Element
   return picked
 }
 
-/** A function of one, two or three operands, element by element. Ids come as float64, to be checked before they are cut. */
+/** A function of one, two or three operands, element by element; ids come as float64, to be checked. */
 const zip = (
   output: Value, operands: ReadonlyArray<Operand>, f: (x: number, y: number, z: number) => number
 ): Elements => {
@@ -257,7 +263,9 @@ const reduce = (primitive: Of<"reduce">, x: Operand, output: Value): Elements =>
   return reduced
 }
 
-const matmul = ({ scale, transposeLeft, transposeRight }: Of<"matmul">, left: Operand, right: Operand, output: Value): Elements => {
+const matmul = (
+  { scale, transposeLeft, transposeRight }: Of<"matmul">, left: Operand, right: Operand, output: Value
+): Elements => {
   const [m = 1, n = 1] = output.shape.slice(-2)
   const k = left.shape.at(transposeLeft ? -2 : -1) ?? 1
   const [row, inner] = transposeLeft ? [1, m] : [k, 1]
@@ -298,7 +306,9 @@ const eachRow = (
 ): string | undefined => {
   const size = table.shape[axis] ?? 0
   const outside = ids.elements.findIndex((id) => id < 0 || id >= size)
-  if (outside >= 0) return `id ${ids.elements[outside]} (element ${outside}) is outside axis "${table.axes[axis]}" of size ${size}`
+  if (outside >= 0) {
+    return `id ${ids.elements[outside]} (element ${outside}) is outside axis "${table.axes[axis]}" of size ${size}`
+  }
   const batches = total(table.shape.slice(0, batch))
   const outer = total(table.shape.slice(batch, axis))
   const rest = total(table.shape.slice(axis + 1))

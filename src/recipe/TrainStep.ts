@@ -143,15 +143,25 @@ export const make = Effect.fnUntraced(function*<I, S, O>(
     for (const [i, given] of microBatches.entries()) {
       const share = yield* (i === 0 ? first : yield* later).run(given)
       const value = share.loss.elements[0] ?? NaN
-      if (!Number.isFinite(value)) return yield* locate(step, i, given, describe(i))
+      if (!Number.isFinite(value)) {
+        return yield* (yield* locate(step, i, given, describe(i))) ?? new NonFiniteError({
+          step, microBatch: i + 1, tensor: "the loss", element: 0, value: String(value), batch: describe(i)
+        })
+      }
       total += value
       outputs.push(share.outputs)
     }
     const gradientNorm = (yield* measure.run({})).norm.elements[0] ?? NaN
     if (!Number.isFinite(gradientNorm)) {
-      const last = microBatches.length - 1
-      const given = microBatches[last]
-      if (given !== undefined) return yield* locate(step, last, given, describe(last))
+      for (const [i, given] of microBatches.entries()) { // each by itself, so that the one at fault is named
+        const error = yield* locate(step, i, given, describe(i))
+        if (error !== undefined) return yield* error
+      }
+      const last = Math.max(0, microBatches.length - 1)
+      return yield* new NonFiniteError({
+        step, microBatch: last + 1, tensor: "the norm of the gradients", element: 0, value: String(gradientNorm),
+        batch: describe(last)
+      })
     }
     yield* change.run({ learningRate, count: step, gradientNorm })
     return { loss: total, gradientNorm, outputs }
@@ -166,7 +176,8 @@ const addTrees = <G>(left: unknown, right: G): G => {
 }
 
 /**
- * Finds the first tensor that is not finite: among the parameters, then the labelled inner values, then the gradients.
+ * Finds the first tensor that is not finite: among the parameters, then the labelled inner values, then the gradients
+ * of one micro-batch, whose gradient program is run once more; `undefined` where all are finite.
  */
 const locateNonFinite = <I, S, O>(
   backend: typeof Backend.Service,
@@ -186,7 +197,7 @@ const locateNonFinite = <I, S, O>(
         (error) => error !== undefined)
     })
     const parameter = yield* inCells("parameter", cells.parameters)
-    if (parameter !== undefined) return yield* parameter
+    if (parameter !== undefined) return parameter
     const watch = Program.labels(program)
     const watched = yield* Effect.scoped(
       Effect.gen(function*() {
@@ -197,12 +208,9 @@ const locateNonFinite = <I, S, O>(
     )
     for (const label of watch) {
       const error = fail(label, watched[label]?.elements ?? new Float32Array())
-      if (error !== undefined) return yield* error
+      if (error !== undefined) return error
     }
-    const gradient = yield* inCells("gradient", cells.gradients)
-    return yield* gradient ?? new NonFiniteError({
-      step, microBatch: microBatch + 1, tensor: "the norm of the gradients", element: 0, value: "Infinity", batch
-    })
+    return yield* inCells("gradient", cells.gradients)
   })
 
 const isValues = (value: unknown): value is { readonly elements: Elements } =>

@@ -124,4 +124,39 @@ layer(Reference.layer)("TrainStep", (it) => {
       }))
       assert.isTrue(error._tag === "NonFiniteError" && error.tensor === "gradient weight")
     }))
+
+  it.effect("names the micro-batch whose gradient is not finite, be it not the last", () =>
+    Effect.gen(function*() {
+      const train = yield* TrainStep.make({
+        name: "root",
+        inputs: { x: Specification.real({ batch: 1 }) },
+        parameters: { weight: Specification.real({ batch: 1 }) },
+        optimizer: adamW(),
+        loss: ({ weight }, { x }) => ({ loss: T.sum(T.sqrt(T.add(weight, x)), "batch"), outputs: {} }),
+        initial: () => undefined
+      })
+      const error = yield* Effect.flip(train.run({
+        step: 1, learningRate: 0.1, describe: describeBatch,
+        microBatches: [1, 0, 4].map((x) => ({ x: Float64Array.of(x) }))
+      }))
+      assert.isTrue(error._tag === "NonFiniteError" && error.tensor === "gradient weight")
+      assert.include(error.message, "in micro-batch 2: rows of part 1")
+    }))
+
+  it.effect("says so where every gradient is finite and their norm is not", () =>
+    Effect.gen(function*() {
+      const train = yield* TrainStep.make({
+        name: "steep",
+        inputs: { x: Specification.real({ batch: 1 }) },
+        parameters: { weight: Specification.real({ batch: 1 }) },
+        optimizer: adamW(),
+        loss: ({ weight }, { x }) => ({ loss: T.sum(T.multiply(weight, x), "batch"), outputs: {} }),
+        initial: () => undefined
+      })
+      const error = yield* Effect.flip(train.run({
+        step: 1, learningRate: 0.1, describe: describeBatch, microBatches: [{ x: Float64Array.of(1e200) }]
+      }))
+      assert.isTrue(error._tag === "NonFiniteError" && error.tensor === "the norm of the gradients")
+      assert.include(error.message, "the norm of the gradients is Infinity at element 0")
+    }))
 })

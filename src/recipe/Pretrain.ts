@@ -58,9 +58,9 @@ import * as TrainStep from "./TrainStep.ts"
 const Count = Schema.Int.check(Schema.isGreaterThan(0))
 const Fraction = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1 }))
 const Positive = Schema.Finite.check(Schema.isGreaterThan(0))
+const Beta = Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0), Schema.isLessThan(1))
 
-/** Everything that decides a run, besides its data. */
-export const Config = Schema.Struct({
+const Fields = Schema.Struct({
   model: Llama.Config,
   /** Tokens of a window. */
   sequenceLength: Count,
@@ -76,8 +76,8 @@ export const Config = Schema.Struct({
   learningRate: Positive,
   /** What the cosine ends at, as a fraction of the peak. */
   finalFraction: Fraction,
-  beta1: Fraction,
-  beta2: Fraction,
+  beta1: Beta,
+  beta2: Beta,
   epsilon: Positive,
   weightDecay: Schema.Finite,
   /** The greatest norm of a gradient that is not scaled down. */
@@ -91,7 +91,25 @@ export const Config = Schema.Struct({
 }).annotate({ identifier: "PretrainConfig" })
 
 /** Everything that decides a run, besides its data. */
-export interface Config extends Schema.Schema.Type<typeof Config> {}
+export interface Config extends Schema.Schema.Type<typeof Fields> {}
+/** Schema of everything that decides a run, besides its data; its numbers are checked together. */
+export const Config = Fields.check(Schema.makeFilter((config: Config) => faults(config)))
+
+/** What of a configuration does not go together. */
+const faults = ({ batchSize, microBatchCount, model, sequenceLength, stepCount, warmupSteps }: Config) => [
+  ...batchSize % microBatchCount === 0 ? [] : [{
+    path: ["microBatchCount"],
+    issue: `microBatchCount must divide batchSize, for its parts have one size: ${batchSize} / ${microBatchCount}`
+  }],
+  ...warmupSteps < stepCount ? [] : [{
+    path: ["warmupSteps"],
+    issue: `warmupSteps must be less than stepCount, ${stepCount}, got ${warmupSteps}: a short run needs a short warm-up`
+  }],
+  ...sequenceLength <= model.contextLength ? [] : [{
+    path: ["sequenceLength"],
+    issue: `sequenceLength must be at most the model's contextLength, ${model.contextLength}, got ${sequenceLength}`
+  }]
+]
 
 /** The paper's numbers where it gives them and a small run can keep them. */
 export const defaults = {
@@ -103,7 +121,7 @@ export interface Origin {
   readonly data: Record<Part, TokenStore.TokenStore>
   readonly tokenizerHash: string
   readonly environment: Manifest.Environment
-  /** Go on from the newest snapshot, from the newest intact one, or begin anew. */
+  /** Go on from the newest snapshot, from the newest intact one, or begin anew. A run without any begins anew. */
   readonly resume: "never" | "latest" | "latestIntact"
   /** Matrix products of this machine, in floating-point operations a second, for `mfu`. */
   readonly matmulRate?: number
@@ -162,7 +180,7 @@ type StoreError =
 /** Everything that can stop a run. */
 export type PretrainError =
   | BackendError | ShapeError | TrainStep.NonFiniteError | AllMaskedError | JournalError | EntryError | StoreError
-  | TensorMismatchError | ResumeError | RunExistsError
+  | TensorMismatchError | ResumeError | RunExistsError | Schema.SchemaError
 
 /** The services that a run asks for. */
 export type Services = Backend | Journal | SnapshotStore | Effect.Services<ReturnType<typeof Transformer.make>>
@@ -177,6 +195,8 @@ const inputsOf = (rows: number, length: number) => ({
 })
 
 const given = ({ ids, mask, targets }: Windows, tokenCount: number) => ({ ids, targets, mask, tokenCount })
+
+const encodeConfig = Schema.encodeEffect(Config, { errors: "all" })
 
 /** Runs the recipe. Nothing happens until the stream is run; its scope ends with a snapshot of the last step. */
 export const pretrain = (config: Config, origin: Origin): Stream.Stream<Event, PretrainError, Services> =>
@@ -205,6 +225,7 @@ const prepare = Effect.fnUntraced(
     const store = yield* SnapshotStore
     const context = yield* Effect.context<Backend>()
     const key = Key.make(config.seed)
+    const configuration = yield* encodeConfig(config)
 
     // 1. Data: shuffled windows, a function of the seed and the step
     const batches = Batches.make(origin.data.train, {
@@ -246,8 +267,7 @@ const prepare = Effect.fnUntraced(
     if (origin.resume === "never" && Option.isSome(newest)) {
       return yield* new RunExistsError({ folder: store.folder, newest: newest.value.path })
     }
-    const found = origin.resume === "latestIntact" ? (yield* store.latestIntact).snapshot : newest
-    const configuration = Schema.encodeSync(Config)(config)
+    const found = origin.resume === "latestIntact" ? yield* intact(store) : newest
     const progress = { step: 0, saved: -1, tokenCount: 0, metrics: {} as Record<string, number> }
     let differences: ReadonlyArray<Manifest.Difference> = []
     if (Option.isSome(found)) {
@@ -287,7 +307,7 @@ const prepare = Effect.fnUntraced(
 
     const advance = (step: number): Effect.Effect<ReadonlyArray<Event>, PretrainError> => Effect.gen(function*() {
       const events: Array<Event> = []
-      const began = yield* Clock.currentTimeNanos
+      const began = yield* Clock.monotonicTimeNanos
       const batch = Batches.at(batches, step - 1)
       const parts = Batches.microBatches(batch, config.microBatchCount)
       const tokenCount = yield* countVisible(`step ${step}`, parts.map(({ mask }) => mask))
@@ -299,7 +319,8 @@ const prepare = Effect.fnUntraced(
       })
       progress.step = step
       progress.tokenCount += tokenCount
-      const seconds = Number((yield* Clock.currentTimeNanos) - began) / 1e9
+      progress.metrics = {} // a snapshot says what was measured at its own step, and nothing older
+      const seconds = Number((yield* Clock.monotonicTimeNanos) - began) / 1e9
       const tokensPerSecond = tokenCount / seconds
       const flops = Llama.flopsPerToken(config.model, config.sequenceLength) * tokensPerSecond
       const values: Values = {
@@ -350,6 +371,12 @@ const evaluation = Effect.fnUntraced(function*(
     }
     return { loss: total / tokens, bitsPerByte: total / Math.LN2 / data.bytes }
   })
+})
+
+/** The newest intact snapshot; fails where there are snapshots and none of them is intact. */
+const intact = Effect.fnUntraced(function*(store: typeof SnapshotStore.Service) {
+  const { passedOver: [damaged], snapshot } = yield* store.latestIntact
+  return Option.isNone(snapshot) && damaged !== undefined ? yield* damaged : snapshot
 })
 
 /** Refuses to resume another run; names what may change the last bits of this one. */

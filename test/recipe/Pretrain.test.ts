@@ -7,6 +7,7 @@ import * as Config from "../../src/llama/Config.ts"
 import * as Transformer from "../../src/llama/Transformer.ts"
 import * as Pretrain from "../../src/recipe/Pretrain.ts"
 import * as Journal from "../../src/store/Journal.ts"
+import * as Snapshot from "../../src/store/Snapshot.ts"
 import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
 
 const encoder = {
@@ -155,5 +156,46 @@ describe("Pretrain", () => {
         _tag: "Started", step: 6, parameterCount: Config.parameterCount(config.model),
         differences: [{ field: "threads", saved: "1", here: "2" }]
       }])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+  it.live("says in a snapshot what was measured at its own step, and nothing older", () =>
+    Effect.gen(function*() {
+      const folder = yield* temporary
+      yield* run(folder)
+      const saved = yield* Snapshot.list(folder)
+      const metrics = yield* Effect.forEach(saved, ({ path }) => Effect.map(Snapshot.load(path, []), (loaded) =>
+        [loaded.step, Object.keys(loaded.manifest.metrics).sort()] as const))
+      assert.deepStrictEqual(metrics, [[3, ["num_tokens"]], [6, ["num_tokens", "val/bpb", "val/loss"]]])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+  it.live("touches nothing where every snapshot is damaged", () =>
+    Effect.gen(function*() {
+      const [files, path, folder] = [yield* FileSystem.FileSystem, yield* Path.Path, yield* temporary]
+      yield* run(folder)
+      const saved = yield* Snapshot.list(folder)
+      yield* Effect.forEach(saved, ({ path: snapshot }) => files.truncate(path.join(snapshot, "model.safetensors"), 9))
+      const journal = yield* files.readFile(path.join(folder, "journal.jsonl"))
+      const error = yield* Effect.flip(run(folder, { origin: { resume: "latestIntact" } }))
+      assert.isTrue(error !== "killed" && error._tag === "SnapshotDamagedError")
+      assert.deepStrictEqual(yield* files.readFile(path.join(folder, "journal.jsonl")), journal)
+      assert.deepStrictEqual(yield* Snapshot.list(folder), saved)
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+  it.live("refuses numbers that do not go together, all at once", () =>
+    Effect.gen(function*() {
+      const wrong = { microBatchCount: 3, warmupSteps: 6, sequenceLength: 9, beta2: 1 }
+      const { beta2: _, ...together } = wrong
+      for (const config of [wrong, together]) {
+        const error = yield* Effect.flip(run(yield* temporary, { config }))
+        if (error === "killed" || error._tag !== "SchemaError") return assert.fail(String(error))
+        const expected = config === together
+          ? [
+            "microBatchCount must divide batchSize, for its parts have one size: 4 / 3",
+            "warmupSteps must be less than stepCount, 6, got 6: a short run needs a short warm-up",
+            "sequenceLength must be at most the model's contextLength, 8, got 9"
+          ]
+          : ["beta2"]
+        for (const text of expected) assert.include(error.message, text)
+      }
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 })

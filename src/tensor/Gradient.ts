@@ -157,8 +157,10 @@ export const recompute = <P, R extends Any>(inputs: P, f: (inputs: P) => R): R =
       return pullback([rebuilt(behind)], [bar], behind)
     }
   }
-  const shape = rebuilt(leaves)
-  const inside = new Set(leaves)
+  // built once over stand-ins, so that what is closed over is told from what comes in, even where it is made of it
+  const standIns = leaves.map((leaf): Any => make({ _tag: "Label", name: "" }, [leaf], leaf.sizes, leaf.kind))
+  const shape = rebuilt(standIns)
+  const inside = new Set(standIns)
   const stray = topological([shape], (node) => inside.has(node) || carriesNoGradient(node))
     .find((node) => node.operation._tag === "Leaf" && node.kind === "real" && !inside.has(node))
   if (stray !== undefined) {

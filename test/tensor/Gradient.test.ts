@@ -126,6 +126,22 @@ describe("recompute", () => {
     assert.throws(build, "recompute: every tensor that a gradient could flow to must be one of its inputs")
     assert.doesNotThrow(() => T.recompute({ x: T.fill({ i: 2 }, 1) }, ({ x }) => T.multiply(x, T.stopGradient(gain))))
   })
+  it("sees what is closed over where it is made of an input, or is one", () => {
+    const [x] = Object.values(leavesOf([{ name: "x", sizes: { i: 2 }, kind: "real", elements: new Float64Array(2) }]))
+    const inner = T.square(x!)
+    const beside = T.sin(inner) // its gradient would be lost without a word
+    for (const outside of [beside, inner, x!]) {
+      assert.throws(() => T.recompute({ x: x!, inner }, (given) => T.multiply(given.inner, outside)),
+        "recompute: every tensor that a gradient could flow to must be one of its inputs")
+    }
+  })
+})
+
+describe("real", () => {
+  it("leaves a real, and its gradient, as they are", () => {
+    const x: T.Tensor<"i"> = T.values({ i: 2 }, [0.3, 0.4])
+    assert.strictEqual<unknown>(T.real(x), x)
+  })
 })
 
 describe("deep graphs", () => {

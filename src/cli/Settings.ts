@@ -186,7 +186,7 @@ export const complete = (source: string, { out: _, ...given }: Settings): Result
     sequenceLength,
     microBatches: given.microBatches ?? 1,
     learningRate: given.learningRate ?? defaults.learningRate,
-    warmup: given.warmup ?? Math.ceil(steps / 20),
+    warmup: given.warmup ?? Math.min(steps - 1, Math.ceil(steps / 20)),
     weightDecay: given.weightDecay ?? Pretrain.defaults.weightDecay,
     evaluateEvery: given.evaluateEvery ?? Math.ceil(steps / 8),
     snapshotEvery: given.snapshotEvery ?? Math.ceil(steps / 8),
@@ -206,6 +206,10 @@ export const complete = (source: string, { out: _, ...given }: Settings): Result
     ...batchSize % microBatches === 0 ? [] : [{
       key: "microBatches", value: shown(microBatches),
       expected: `expected a divisor of batchSize, which is ${batchSize}: all parts of a batch have one size`
+    }],
+    ...settings.warmup < steps ? [] : [{
+      key: "warmup", value: shown(settings.warmup),
+      expected: `expected fewer than steps, which is ${steps}: a short run needs a short warm-up`
     }]
   ]
   if (faults.length > 0) return Result.fail(new SettingsError({ source, faults }))

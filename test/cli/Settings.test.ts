@@ -13,7 +13,8 @@ const faults = (given: unknown): string => {
 
 const count = fc.integer({ min: 1, max: 64 })
 const given = fc.record({
-  preset: fc.constantFrom(...Settings.presetNames), steps: count, batchSize: count, learningRate: fc.constant(0.01),
+  preset: fc.constantFrom(...Settings.presetNames), steps: fc.integer({ min: 65, max: 500 }), // more than any warm-up
+  batchSize: count, learningRate: fc.constant(0.01),
   warmup: count, evaluateEvery: count, seed: fc.integer(), text: fc.array(fc.constantFrom("a.txt", "b")),
   layerCount: count, vocabSize: count, hiddenSize: count
 }, { requiredKeys: [] })
@@ -54,5 +55,7 @@ describe("Settings", () => {
     assert.match(faults({ headCount: 3 }), /headCount = 3: embedSize must be a multiple of headCount: 128 \/ 3 is not/)
     assert.match(faults({ batchSize: 6, microBatches: 4, sequenceLength: 300 }),
       /sequenceLength = 300: .*256[^]*microBatches = 4: expected a divisor of batchSize, which is 6/)
+    assert.match(faults({ steps: 5, warmup: 5 }), /warmup = 5: expected fewer than steps, which is 5/)
+    assert.isTrue(Result.isSuccess(Settings.complete("flags", { steps: 1 })))
   })
 })

@@ -29,7 +29,7 @@ export const draw = (
   curves: { readonly training: ReadonlyArray<Point>; readonly validation: ReadonlyArray<Point> },
   size: { readonly columns: number; readonly rows: number }
 ): string => {
-  const last = Math.max(0, ...[...curves.training, ...curves.validation].map(({ step }) => step))
+  const last = [...curves.training, ...curves.validation].reduce((most, { step }) => Math.max(most, step), 0)
   if (last === 0) return ""
   const margin = 7
   const width = Math.max(10, size.columns - margin)

@@ -173,8 +173,8 @@ const learn = Effect.fnUntraced(function*(screen: Screen.Screen, options: Option
   yield* screen.print(
     `engine     ${Host.named(environment.engine)}, ${environment.threadCount} threads, ${Screen.quantity(rate)}FLOP/s`
   )
-  const store = SnapshotStore.layer({ folder, keepLast: settings.keep })
-    .pipe(Layer.provideMerge(Journal.layer({ folder })))
+  const store = Journal.layer({ folder }) // the store is opened first, for it locks the folder
+    .pipe(Layer.provideMerge(SnapshotStore.layer({ folder, keepLast: settings.keep })))
   yield* Effect.gen(function*() {
     if (resume === "never") {
       yield* RunFolder.requireFree(folder) // once more, now that the folder is locked

@@ -36,9 +36,16 @@ export interface Options {
   readonly decays?: (path: string, axisCount: number) => boolean
 }
 
-/** AdamW with Llama 2's numbers. Memory: `first` and `second`, the scaled moments. */
+/**
+ * AdamW with Llama 2's numbers. Memory: `first` and `second`, the scaled moments. Throws a RangeError for numbers with
+ * which no update is one.
+ */
 export const adamW = (options: Options = {}): Optimizer => {
   const { beta1 = 0.9, beta2 = 0.95, decays = isMatrix, epsilon = 1e-5, weightDecay = 0.1 } = options
+  if (!([beta1, beta2].every((beta) => beta >= 0 && beta < 1) && epsilon > 0 && weightDecay >= 0)) {
+    throw new RangeError("adamW: 0 ≤ beta1 < 1, 0 ≤ beta2 < 1, epsilon > 0 and weightDecay ≥ 0, got " +
+      `beta1 ${beta1}, beta2 ${beta2}, epsilon ${epsilon} and weightDecay ${weightDecay}`)
+  }
   return perTensor(["first", "second"], (step) => {
     const { keep, rate, smallest } = scalars(step, { beta1, beta2, epsilon, weightDecay })
     return ({ gradient, memory, parameter, path }) => {

@@ -94,6 +94,12 @@ describe("adamW", () => {
     agree(flat(end), flat(start).map((w, i) => w - 0.01 * signs[i]!), 1e-8)
   })
 
+  it("refuses numbers with which no update is one", () => {
+    for (const options of [{ beta1: 1 }, { beta2: -0.1 }, { epsilon: 0 }, { weightDecay: NaN }]) {
+      assert.throws(() => adamW(options), /adamW: 0 ≤ beta1 < 1, 0 ≤ beta2 < 1, epsilon > 0 and weightDecay ≥ 0, got/)
+    }
+  })
+
   it("remembers, at first.path and second.path, tensors that begin at zero", () => {
     const drawn = Specification.real({ embed: 4 }, { _tag: "Normal", deviation: 1 })
     assert.deepStrictEqual(

@@ -79,7 +79,7 @@ const Fields = Schema.Struct({
   beta1: Beta,
   beta2: Beta,
   epsilon: Positive,
-  weightDecay: Schema.Finite,
+  weightDecay: Schema.Finite.check(Schema.isGreaterThanOrEqualTo(0)),
   /** The greatest norm of a gradient that is not scaled down. */
   clipNorm: Positive,
   /** Steps from one validation to the next. */

@@ -1,0 +1,157 @@
+/**
+ * Every kernel, in float32, against the decomposition of its composite on the float64 reference: what it computes, what
+ * its pullback makes of it, over random sizes and orders of axes; and that it is the kernel which is tried.
+ */
+import { assert, describe, it, layer } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as fc from "fast-check"
+import { Backend } from "../../../src/backend/Backend.ts"
+import { emit } from "../../../src/backend/onnx/Emit.ts"
+import { hasKernel, kernels } from "../../../src/backend/onnx/Kernel.ts"
+import { rmsNorm } from "../../../src/llama/RmsNorm.ts"
+import { rotate } from "../../../src/llama/Rope.ts"
+import { tokenCrossEntropy } from "../../../src/loss/CrossEntropy.ts"
+import { lower } from "../../../src/tensor/Lower.ts"
+import { type Any, count, type Sizes, type Untyped } from "../../../src/tensor/Node.ts"
+import { rewrite } from "../../../src/tensor/Rewrite.ts"
+import * as T from "../../../src/tensor/Tensor.ts"
+import * as Arbitrary from "../../../src/testing/Arbitrary.ts"
+import { agreesWithReference, forAll } from "../../../src/testing/BackendLaw.ts"
+import { type Computation, type Given, leavesOf } from "../../../src/testing/Computation.ts"
+import { gradients } from "../../../src/testing/TensorLaw.ts"
+import * as Tolerance from "../../law/Tolerance.ts"
+import { backends } from "./layers.ts"
+
+const all = { batch: 2, position: 3, kvHead: 2, group: 1, part: 2, plane: 4, embed: 5, vocab: 6 } as const
+
+type Axis = keyof typeof all
+
+/** Sizes of some axes, each as above or 1 where it may be. */
+const sizesOf = (required: ReadonlyArray<Axis>, optional: ReadonlyArray<Axis>): fc.Arbitrary<Sizes> =>
+  fc.tuple(fc.subarray([...optional]), fc.subarray([...required, ...optional])).map(([some, ones]) =>
+    Object.fromEntries([...required, ...some].map((axis) =>
+      [axis, ones.includes(axis) && axis !== "part" && axis !== "embed" ? 1 : all[axis]])))
+
+const computation = (given: ReadonlyArray<Given>, build: (...leaves: Array<Untyped>) => Untyped): Computation => ({
+  given, build: (leaves) => [build(...Object.values(leaves))]
+})
+
+const given = (name: string, sizes: Sizes, elements: Iterable<number>): Given =>
+  ({ name, kind: "real", sizes, elements: Float64Array.from(elements) })
+
+const without = (sizes: Sizes, ...axes: ReadonlyArray<string>): Sizes =>
+  Object.fromEntries(Object.entries(sizes).filter(([axis]) => !axes.includes(axis)))
+
+const turn = (...[heads, cos, sin]: ReadonlyArray<Untyped>): Untyped => rotate(heads!, { cos: cos!, sin: sin! })
+
+/** What each kernel is tried on: its operands in any order of axes. */
+const drawn: Readonly<Record<keyof typeof kernels, fc.Arbitrary<Computation>>> = {
+  softmax: sizesOf(["vocab"], ["batch", "position"]).chain((sizes) => Arbitrary.real("x", sizes))
+    .map((x) => computation([x], T.softmax("vocab"))),
+  softmaxWhere: sizesOf(["position"], ["batch", "kvHead", "group"]).chain((sizes) => {
+    const source = { ...sizes, source: 4 }
+    const seen = Arbitrary.part(sizes).chain((part) => Arbitrary.truth("seen", { ...part, source: 4 }))
+    return fc.tuple(Arbitrary.real("x", source), seen, fc.boolean())
+  }).map(([x, seen, everyRowSees]) => {
+    const axes = Object.keys(seen.sizes)
+    const inner = count(without(seen.sizes, ...axes.slice(0, axes.indexOf("source") + 1)))
+    const isFirst = (i: number): boolean => Math.floor(i / inner) % 4 === 0
+    const elements = seen.elements.map((truth, i) => everyRowSees && isFirst(i) ? 1 : truth)
+    return computation([x, { ...seen, elements }], (x, seen) => T.softmaxWhere(x, seen, "source", { everyRowSees }))
+  }),
+  silu: sizesOf([], ["batch", "embed"]).chain((sizes) => Arbitrary.real("x", sizes))
+    .map((x) => computation([x], T.silu)),
+  rmsNorm: sizesOf(["embed"], ["batch", "position"])
+    .chain((sizes) => fc.tuple(Arbitrary.real("x", sizes), Arbitrary.real("gain", { embed: all.embed })))
+    .map((given) => computation(given, (x, gain) => rmsNorm(x, gain, 1e-2))),
+  softmaxCrossEntropy: sizesOf(["vocab"], ["batch", "position"])
+    .chain((sizes) => fc.tuple(
+      Arbitrary.real("logits", sizes), Arbitrary.ids("targets", without(sizes, "vocab"), sizes["vocab"] ?? 1)
+    ))
+    .map((given) => computation(given, (logits, targets) => tokenCrossEntropy(logits, targets))),
+  rotate: sizesOf(["batch", "position", "part", "plane"], ["kvHead", "group"]).chain((sizes) => {
+    const table = fc.subarray(["batch"]).chain((some) => {
+      const { batch = 1, plane = 1, position = 1 } = sizes as Readonly<Record<string, number>>
+      return fc.tuple(...["cos", "sin"].map((name) =>
+        Arbitrary.real(name, { position, plane, ...(some.length > 0 ? { batch } : {}) })))
+    })
+    return fc.tuple(Arbitrary.real("heads", sizes), table).map(([heads, tables]) => [heads, ...tables])
+  }).map((given) => computation(given, turn))
+}
+
+/** The composites of a computation that run as a kernel, and the operators of the graph that it becomes. */
+const compiled = ({ build, given }: Computation) => {
+  const leaves = leavesOf(given)
+  const outputs = build(leaves)
+  const isKept = (node: Any): boolean =>
+    node.operation._tag === "Composite" && hasKernel(node.operation.composite, node.operands)
+  const nodes = rewrite(outputs, isKept).map((node, i) => ({ name: String(i), node, sizes: node.sizes }))
+  const lowered = lower({ inputs: Object.entries(leaves), cells: [], outputs: nodes, writes: [], watched: [] })
+  const { graph } = emit(lowered, "f32", new Map())
+  return {
+    composites: lowered.instructions.flatMap(({ primitive }) =>
+      primitive._tag === "composite" ? [primitive.composite.name] : []),
+    operators: graph.nodes.map(({ op }) => op)
+  }
+}
+
+describe("kernels", () => {
+  it.each(Object.keys(kernels))("%s is used", (name) =>
+    fc.assert(fc.property(drawn[name]!, (computation) => {
+      assert.deepStrictEqual(compiled(computation).composites, [name])
+    }), { numRuns: 20 }))
+  it("leave to the decomposition what their operators refuse", () => {
+    const norm = computation(
+      [given("x", { embed: 1 }, [0.5]), given("gain", { embed: 1 }, [2])], (x, gain) => rmsNorm(x, gain, 1e-5)
+    )
+    assert.deepStrictEqual(compiled(norm).composites, [])
+    const random = (name: string, sizes: Sizes): Given => given(name, sizes, Arbitrary.reals(1, count(sizes)))
+    const turned = (table: Sizes, sizes: Sizes) =>
+      computation([random("heads", sizes), random("cos", table), random("sin", table)], turn)
+    const heads = { batch: 1, position: 2, kvHead: 2, part: 2, plane: 2 }
+    assert.deepStrictEqual(compiled(turned({ position: 2, plane: 2 }, heads)).composites, ["rotate"])
+    assert.deepStrictEqual(compiled(turned({ position: 2, plane: 2 }, without(heads, "batch"))).composites, [])
+    assert.deepStrictEqual(compiled(turned({ position: 2, kvHead: 2, plane: 2 }, heads)).composites, [])
+  })
+})
+
+const targets: Given = { name: "targets", kind: "id", sizes: { batch: 2 }, elements: Int32Array.of(0, 2) }
+
+/** A cross-entropy whose targets are the first and the third of three. */
+const surprise = (...logits: ReadonlyArray<number>): Computation =>
+  computation([given("logits", { batch: 2, vocab: 3 }, logits), targets], (x, ids) => tokenCrossEntropy(x, ids))
+
+const surprises: Readonly<Record<string, Computation>> = {
+  "a target whose probability underflows": surprise(-200, 0, 1, 3, 2, 1),
+  "the same where the logits are a product": {
+    given: [
+      given("x", { batch: 2, embed: 2 }, [-100, 1, 1, 1]), given("w", { embed: 2, vocab: 3 }, [3, 0, 0, 1, 2, 3]),
+      targets
+    ],
+    build: ({ targets, w, x }) => [tokenCrossEntropy(T.contract(x!, w!, "embed"), targets!) as Untyped]
+  },
+  "huge logits": surprise(1e30, 1, -1e30, 5e4, -5e4, 0),
+  "a logit that is no number": surprise(NaN, 1, 2, 3, 2, 1)
+}
+
+for (const [engine, backend] of backends) {
+  describe(`over ${engine}`, () => {
+    layer(backend)((it) => {
+      const agrees = (computation: Computation, tolerance: number) => Effect.flatMap(Backend, (backend) =>
+        agreesWithReference(backend, computation, { precision: "f32", tolerance }))
+      it.effect.each(Object.keys(kernels))("%s computes what its decomposition does", (name) =>
+        forAll(drawn[name]!, (computation) => agrees(computation, Tolerance.single), { numRuns: 25 }))
+      it.effect.each(Object.keys(kernels))("the gradient through %s is that of the reference", (name) =>
+        forAll(drawn[name]!, (computation) => agrees(gradients(computation), Tolerance.composed), { numRuns: 15 }))
+      it.effect.each(Object.keys(surprises))("cross-entropy: %s", (name) => Effect.gen(function*() {
+        yield* agrees(surprises[name]!, Tolerance.single)
+        yield* agrees(gradients(surprises[name]!), Tolerance.composed)
+      }))
+      it.effect("in float64 the gradients of composites are those of the reference", () =>
+        Effect.flatMap(Backend, (backend) =>
+          forAll(fc.oneof(...Object.values(drawn)), (computation) => agreesWithReference(
+            backend, gradients(computation), { precision: "f64", tolerance: Tolerance.reordered }
+          ), { numRuns: 60 })))
+    })
+  })
+}

@@ -138,6 +138,9 @@ export const make = Effect.fnUntraced(function*<I, S, O>(
   const run = Effect.fnUntraced(function*(
     { describe, learningRate, microBatches, step }: Task<I>
   ): Effect.fn.Return<Report<O>, BackendError | NonFiniteError> {
+    if (microBatches.length === 0) { // else the gradients of the step before would be applied again
+      return yield* Effect.die(new RangeError(`${name}, step ${step}: a step needs at least one micro-batch`))
+    }
     const outputs: Array<Results<O>> = []
     let total = 0
     for (const [i, given] of microBatches.entries()) {
@@ -157,7 +160,7 @@ export const make = Effect.fnUntraced(function*<I, S, O>(
         const error = yield* locate(step, i, given, describe(i))
         if (error !== undefined) return yield* error
       }
-      const last = Math.max(0, microBatches.length - 1)
+      const last = microBatches.length - 1
       return yield* new NonFiniteError({
         step, microBatch: last + 1, tensor: "the norm of the gradients", element: 0, value: String(gradientNorm),
         batch: describe(last)

@@ -1,5 +1,5 @@
 import { assert, layer } from "@effect/vitest"
-import { Effect } from "effect"
+import { Cause, Effect } from "effect"
 import * as fc from "fast-check"
 import { Backend, type Elements } from "../../src/backend/Backend.ts"
 import * as Reference from "../../src/backend/Reference.ts"
@@ -141,6 +141,15 @@ layer(Reference.layer)("TrainStep", (it) => {
       }))
       assert.isTrue(error._tag === "NonFiniteError" && error.tensor === "gradient weight")
       assert.include(error.message, "in micro-batch 2: rows of part 1")
+    }))
+
+  it.effect("needs data", () =>
+    Effect.gen(function*() {
+      const train = yield* begin(total)
+      const cause = yield* Effect.flip(Effect.sandbox(train.run({
+        step: 3, learningRate: 0.1, describe: describeBatch, microBatches: []
+      })))
+      assert.include(String(Cause.squash(cause)), "regression, step 3: a step needs at least one micro-batch")
     }))
 
   it.effect("says so where every gradient is finite and their norm is not", () =>

@@ -251,6 +251,18 @@ export const contract = <E>(
       assert.deepStrictEqual([...copied, ...inPlace].toSorted(), ["a", "b"])
     }))
 
+    it.effect("writes a cell in its own order, whatever the order of its new value", () => Effect.gen(function*() {
+      const backend = yield* Backend
+      const program = yield* Program.make(
+        "outer", { inputs: { x: Specification.real({ j: 3 }) }, state: { w: Specification.real({ i: 2, j: 3 }) } },
+        ({ x }) => ({ outputs: {}, state: { w: T.multiply(x, T.values({ i: 2 }, [1, 10])) } })
+      )
+      const cells = yield* allocated(program.state)
+      const { run } = yield* (yield* compiled(program)).bind(cells)
+      yield* run({ x: real(1, 2, 3) })
+      assert.deepStrictEqual(numbers((yield* backend.read(cells)).w), [1, 2, 3, 10, 20, 30])
+    }))
+
     it.effect("serialises runs over the same cells", () => Effect.gen(function*() {
       const backend = yield* Backend
       const program = yield* accumulate

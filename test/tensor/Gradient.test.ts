@@ -3,14 +3,15 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
+import { composite } from "../../src/tensor/Composite.ts"
 import { topological } from "../../src/tensor/Gradient.ts"
 import { type Any, type Untyped, withOperands } from "../../src/tensor/Node.ts"
 import * as T from "../../src/tensor/Tensor.ts"
 import * as Arbitrary from "../../src/testing/Arbitrary.ts"
-import { evaluate, leavesOf, prepare } from "../../src/testing/Computation.ts"
+import { evaluate, type Leaves, leavesOf, prepare } from "../../src/testing/Computation.ts"
 import { differentiable, programs } from "../../src/testing/ProgramArbitrary.ts"
 import {
-  hasFiniteDifferenceGradient, pullsBackAsItsDecomposition, requireEqual, weighted
+  gradients, hasFiniteDifferenceGradient, pullsBackAsItsDecomposition, requireEqual, weighted
 } from "../../src/testing/TensorLaw.ts"
 import * as Tolerance from "../law/Tolerance.ts"
 
@@ -90,6 +91,35 @@ describe("composites", () => {
       pullsBackAsItsDecomposition(
         { given, build: ({ seen, x }) => [f(x!, seen!)] }, Tolerance.reordered
       )), { numRuns: 40 }))
+})
+
+describe("a residual", () => {
+  /** x / √(1 + x²), and what it divides by: of use to the pullback, which knows nothing of its own cotangent. */
+  const bounded = (x: Untyped): ReadonlyArray<Untyped> =>
+    composite({
+      name: "bounded",
+      attributes: {},
+      residuals: 1,
+      decompose: ([input]) => {
+        const root: Untyped = T.sqrt(T.add(T.square(input as Untyped), 1))
+        return [T.divide(input as Untyped, root), root]
+      },
+      pullback: (_, [, root], [bar]) => [T.divide(bar!, T.power(root!, 3))]
+    }, [x])
+  const holds = (build: (x: Untyped) => Any): void =>
+    fc.assert(fc.property(Arbitrary.sizes(["i"]).chain((sizes) => Arbitrary.real("x", sizes)), (x) => {
+      const computation = { given: [x], build: ({ x }: Leaves) => [build(x!)] }
+      hasFiniteDifferenceGradient(computation, Tolerance.differences)
+      hasFiniteDifferenceGradient(gradients(computation), Tolerance.differences)
+    }), { numRuns: 10 })
+  it("serves the pullback", () => holds((x) => bounded(x)[0]!))
+  it("that is differentiated falls back to the decomposition", () => {
+    holds((x) => bounded(x)[1]!)
+    holds((x) => {
+      const [y, root] = bounded(x)
+      return T.multiply(T.sin(y!), root!)
+    })
+  })
 })
 
 /** The graph with every recomputed region run in line. */

@@ -65,6 +65,12 @@ const rules: ReadonlyArray<Rule> = [
     )
   },
   {
+    name: "a scale stays where the result is larger than what it scales",
+    leaves: { b: { row: 4, vocab: 2 }, s: { row: 4 }, y: { vocab: 2, embed: 50 } },
+    build: ({ b, s, y }) => T.contract(T.multiply(b!, s!), y!, "vocab"),
+    holds: (nodes) => multiplications(nodes).every(({ sizes }) => !("embed" in sizes))
+  },
+  {
     name: "a scale as large as what it scales stays",
     leaves: { b: logits, s: logits, y: { vocab: 50 } },
     build: ({ b, s, y }) => T.contract(T.multiply(b!, s!), y!, "vocab"),
@@ -105,6 +111,12 @@ const rules: ReadonlyArray<Rule> = [
     leaves: { d: logits, v: { row: 4, k: 2 } },
     build: ({ d, v }) => T.add(T.put(T.fill(logits, 0), "vocab", T.ids({ k: 2 }, [7, 7]), v!, "add"), d!),
     holds: (nodes) => nodes.every(({ operation }) => operation._tag !== "Binary")
+  },
+  {
+    name: "put(0, v) keeps to itself where d has more axes",
+    leaves: { d: { row: 4, vocab: 50, embed: 2 }, v: { row: 4, k: 2 } },
+    build: ({ d, v }) => T.add(T.put(T.fill(logits, 0), "vocab", T.ids({ k: 2 }, [7, 7]), v!, "add"), d!),
+    holds: (nodes) => nodes.some(({ operation }) => operation._tag === "Binary")
   },
   {
     name: "put(0, v) keeps to itself where d lacks its axes",

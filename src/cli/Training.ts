@@ -99,14 +99,14 @@ export const tokensOf = Effect.fnUntraced(function*(
 })
 
 /** Shows the events of a run. */
-const shower = Effect.fnUntraced(function*(screen: Screen.Screen, { config }: Options) {
-  const began = yield* Clock.monotonicTimeNanos
-  const state = { first: 0, validation: "" }
+const shower = (screen: Screen.Screen, { config }: Options) => {
+  const state = { first: 0, began: 0n, validation: "" }
   const every = Math.max(1, Math.round(config.stepCount / 20))
   return Effect.fnUntraced(function*(event: Pretrain.Event) {
     switch (event._tag) {
       case "Started": {
         state.first = event.step
+        state.began = yield* Clock.monotonicTimeNanos
         const from = event.step === 0 ? "" : `, from step ${event.step}`
         yield* screen.print(
           `training   ${Screen.quantity(event.parameterCount)} parameters, ${config.stepCount} steps of ` +
@@ -119,7 +119,7 @@ const shower = Effect.fnUntraced(function*(screen: Screen.Screen, { config }: Op
       }
       case "Stepped": {
         const { loss, step, tokensPerSecond } = event
-        const elapsed = Number((yield* Clock.monotonicTimeNanos) - began) / 1e9
+        const elapsed = Number((yield* Clock.monotonicTimeNanos) - state.began) / 1e9
         const left = elapsed / (step - state.first) * (config.stepCount - step)
         const line = (validation: string) =>
           `step ${String(step).padStart(String(config.stepCount).length)}/${config.stepCount}  loss ` +
@@ -137,7 +137,7 @@ const shower = Effect.fnUntraced(function*(screen: Screen.Screen, { config }: Op
         return yield* screen.print(`step ${event.step}: saved ${event.path} (${Screen.quantity(event.bytes)}B)`)
     }
   })
-})
+}
 
 /** Draws the losses of a run. */
 export const drawCurve = Effect.fnUntraced(function*(screen: Screen.Screen, folder: string) {
@@ -181,9 +181,8 @@ const learn = Effect.fnUntraced(function*(screen: Screen.Screen, options: Option
       yield* RunFolder.write(folder, settings, model)
     }
     yield* screen.print(`folder     ${folder}`)
-    const show = yield* shower(screen, options)
     const origin = { data, tokenizerHash: hashOf(model), environment, resume, matmulRate: rate }
-    yield* Stream.runForEach(Pretrain.pretrain(config, origin), show)
+    yield* Stream.runForEach(Pretrain.pretrain(config, origin), shower(screen, options))
   }).pipe(Effect.provide(store))
   return model
 })

@@ -14,6 +14,12 @@ export interface Outcome {
   readonly errors: string
 }
 
+/** A machine on which no other process lives: whoever locked a run is dead. */
+export const alone = Layer.succeed(Lock.Processes, {
+  self: Effect.succeed({ host: "here", process: 1, started: "life 1" }),
+  exists: () => Effect.succeed(false), started: () => Effect.succeed(null)
+})
+
 /** Runs `cria` on a disk in memory; nothing of the world but its clock is used. */
 export const cria = (
   disk: MemoryDisk, args: ReadonlyArray<string>,
@@ -41,10 +47,7 @@ export const cria = (
         readInput: Effect.die("unused"), readLine: Effect.die("unused"), display
       })),
       Layer.succeed(ChildProcessSpawner.ChildProcessSpawner, ChildProcessSpawner.make(() => Effect.die("unused"))),
-      Layer.succeed(Lock.Processes, {
-        self: Effect.succeed({ host: "here", process: 1, started: "life 1" }),
-        exists: () => Effect.succeed(false), started: () => Effect.succeed(null)
-      })
+      alone
     )
     const exit = yield* CommandLine.run("0.0.0", args).pipe(
       Effect.provideService(Console.Console, console), Effect.provide(layers), Effect.exit

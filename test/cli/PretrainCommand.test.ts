@@ -1,8 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit } from "effect"
+import { Effect, Exit, FileSystem, Path } from "effect"
 import { createHash } from "node:crypto"
+import * as Snapshot from "../../src/store/Snapshot.ts"
+import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
 import * as MemoryDisk from "../store/MemoryDisk.ts"
-import { bytes, cria, rows, tiny, withFiles } from "./Cria.ts"
+import { alone, bytes, cria, rows, tiny, withFiles } from "./Cria.ts"
 
 const machine = (files: Readonly<Record<string, string | Uint8Array>> = {}) =>
   Effect.gen(function*() {
@@ -32,6 +34,22 @@ const trained = Effect.fnUntraced(function*(changed: Readonly<Record<string, str
   assert.isTrue(Exit.isSuccess(outcome.exit))
   return { ...outcome, disk }
 })
+
+/** Puts a NaN into a parameter of a snapshot, whose checksums are right all the same. */
+const spoil = (disk: MemoryDisk.MemoryDisk, step: number, parameter: string) =>
+  Effect.gen(function*() {
+    const folder = `/runs/a/${Snapshot.nameOf(step)}`
+    const { manifest, tensors } = yield* Snapshot.load(folder)
+    const model = (tensors["model"] ?? []).map((tensor) => {
+      const bytes = tensor.bytes.slice()
+      if (tensor.name === parameter) new Float64Array(bytes.buffer)[1] = NaN
+      return { ...tensor, bytes }
+    })
+    yield* disk.fileSystem.remove(folder, { recursive: true })
+    const spoiled = { ...manifest, tensors: { ...tensors, model } }
+    yield* Effect.flatMap(SnapshotStore.SnapshotStore, ({ save }) => save(spoiled))
+      .pipe(Effect.provide(SnapshotStore.layer({ folder: "/runs/a", keepLast: 9 })))
+  }).pipe(Effect.provideService(FileSystem.FileSystem, disk.fileSystem), Effect.provide([Path.layer, alone]))
 
 /** Runs and fails: what is said. */
 const refused = (disk: MemoryDisk.MemoryDisk, args: ReadonlyArray<string>) =>
@@ -204,6 +222,18 @@ describe("what cria pretrain refuses", () => {
       assert.match(message, /^error: step 2: every number must be finite, and \S+ is \S+ at element \d+\n/)
       assert.include(message, "in micro-batch 1: windows of step 2 beginning")
       assert.isTrue(disk.files().has("/runs/a/snapshot-00000001/manifest.json"))
+    }))
+
+  it.live("weights that are not finite, of whatever origin, and names the parameter", () =>
+    Effect.gen(function*() {
+      const disk = yield* machine()
+      disk.killAfter(Math.round((yield* trained()).disk.operations() * 0.75))
+      yield* cria(disk, pretrain())
+      disk.revive()
+      yield* spoil(disk, 2, "block.0.feedForward.gate")
+      assert.match(yield* refused(disk, ["pretrain", "--resume", "--out", "/runs/a"]),
+        /^error: step 3: every number must be finite, and parameter block\.0\.feedForward\.gate is NaN at element 1\n/)
+      assert.match(yield* refused(disk, ["generate", "a", "--run", "/runs/a"]), /logits must be finite.* has NaN/)
     }))
 
   it.live("a full disk, and keeps the snapshots", () =>

@@ -181,7 +181,7 @@ export class Journal extends Context.Service<Journal, {
   readonly offsets: Effect.Effect<Offsets, JournalError>
   /** Goes back to the offsets of the snapshot from which the run resumes. A new run goes back to zero. */
   readonly truncate: (offsets: Offsets) => Effect.Effect<void, JournalError>
-}>()("cria/Journal") {}
+}>()("cria/store/Journal") {}
 
 const make = Effect.fnUntraced(function*(options: {
   readonly folder: string

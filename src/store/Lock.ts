@@ -89,7 +89,7 @@ const exists = (number: number): Effect.Effect<boolean> =>
   }).pipe(Effect.catch(Effect.succeed))
 
 /** The processes of this machine; tests put others in their place. */
-export const Processes = Context.Reference<Processes>("cria/Lock/Processes", {
+export const Processes = Context.Reference<Processes>("cria/store/Lock/Processes", {
   defaultValue: () => ({
     self: Effect.map(started(process.pid), (started) => ({ host: Os.hostname(), process: process.pid, started })),
     exists,

@@ -99,7 +99,7 @@ export class SnapshotStore extends Context.Service<SnapshotStore, {
     step: number,
     files?: ReadonlyArray<string>
   ) => Effect.Effect<Snapshot.Loaded, Snapshot.LoadError | PlatformError>
-}>()("cria/SnapshotStore") {}
+}>()("cria/store/SnapshotStore") {}
 
 const [partialPrefix, removedPrefix] = [".partial-", ".removed-"]
 

@@ -18,7 +18,7 @@ export {
 } from "./Elementwise.ts"
 export { at, ids, oneHot, pick, positions, put, take, topK, values } from "./Indexing.ts"
 export {
-  type Any, describe, isTensor, type Kind, type Scalar, size, type Sizes, type Tensor, within
+  type Any, describe, isTensor, type Kind, type Scalar, size, type Sizes, type Tensor, within, type Untyped
 } from "./Node.ts"
 export { gradient, recompute } from "./Gradient.ts"
 export { contract, cumulativeSum, logSumExp, max, mean, type Reduction, sum } from "./Reduction.ts"

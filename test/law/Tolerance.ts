@@ -10,6 +10,9 @@ export const exact = 0
 /** The same sums in another order, in float64. */
 export const reordered = 1e-12
 
+/** The same differences of numbers a million apart, in float64. */
+export const shifted = 1e-9
+
 /** A gradient against differences, in float64. */
 export const differences = 1e-6
 

@@ -5,7 +5,7 @@
  * reshape copies them. What no result needs is left out.
  *
  * From     Cria's own.
- * Checked  test/backend/onnx/Emit; test/backend/Backend on this layer.
+ * Checked  test/backend/onnx/Emit; test/backend/onnx/Primitive.
  *
  * @module
  */

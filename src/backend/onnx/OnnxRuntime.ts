@@ -6,7 +6,7 @@
  * Scope that asked for it.
  *
  * From     Cria's own.
- * Checked  test/backend/Backend and test/backend/Primitive on this layer, against the float64 reference.
+ * Checked  test/backend/onnx/OnnxRuntime (the contract), test/backend/onnx/Execution.
  *
  * @module
  */

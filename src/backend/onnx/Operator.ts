@@ -5,7 +5,7 @@
  * empty operand (a sum, a product, a join) is written without it.
  *
  * From     the operator definitions of ONNX opset 23 and of com.microsoft 1.
- * Checked  test/backend/onnx/Emit; test/backend/Primitive on this layer, against the float64 reference.
+ * Checked  test/backend/onnx/Emit; test/backend/onnx/Primitive (against the float64 reference).
  * Departs  scatter uses ScatterElements: ScatterND with a reduction races on several threads. A negative id counts from
  *          the end, as ONNX has it; one outside its axis fails the run.
  *
@@ -173,17 +173,25 @@ const writeReduction = (writer: Writer, primitive: Of<"reduce">, x: number, outp
   node("Where", [isRight, largest, sum], [name(output)])
 }
 
+const rowSize = 65_536
+
+/** Into how many equal rows of about `rowSize` elements, at most, so many elements can be cut. */
+const rowCount = (total: number): number | undefined => {
+  const least = Math.ceil(total / rowSize)
+  for (let count = least; count < 16 * least; count++) if (total % count === 0) return count
+  return undefined
+}
+
 /** Σ x²: of big arrays as many dot products of rows, which run on all threads and sum in parts. */
 const writeSumOfSquares = (writer: Writer, x: number, output: string): void => {
   const { longs, name, node, one, precision, reshape, value } = writer
   const { shape } = value(x)
   const total = elementCount(shape)
-  let columns = 1
-  for (let axis = shape.length - 1; axis >= 0 && columns < 4096; axis--) columns *= shape[axis] ?? 1
-  if (precision === "f64" || total < 65_536 || total === columns) {
+  const count = precision === "f32" && total > rowSize ? rowCount(total) : undefined
+  if (count === undefined) {
     return node("ReduceSumSquare", [reshape(name(x), shape, [total])], [output], { keepdims: { int: 0 } })
   }
-  const rows = reshape(name(x), shape, [total / columns, 1, columns])
+  const rows = reshape(name(x), shape, [count, 1, total / count])
   const dots = one("FusedMatMul", [rows, rows], { transB: { int: 1 } }, microsoft)
   node("ReduceSum", [dots, longs([0, 1, 2])], [output], { keepdims: { int: 0 } })
 }

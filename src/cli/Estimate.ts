@@ -3,13 +3,17 @@
  *
  *     seconds = steps · batch · length · FLOPs of a token / (matmul rate · share)
  *
- * share the part of the matmul rate that training reaches, assumed 0.5
+ *     bytes inside a step = overhead · tokens of a micro-batch · values that their gradient needs · bytes of a number
+ *
+ * share the part of the matmul rate that training reaches, assumed 0.5 · overhead what the engine holds besides:
+ * measured 1.2 (24M, vocabulary 8 000) to 1.5 (1M), taken as 1.4
  *
  * Checked  test/cli/Estimate.test.ts.
  *
  * @module
  */
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import { Backend } from "../backend/Backend.ts"
 import { matmulRate } from "../backend/MatmulRate.ts"
 import * as Corpus from "../data/Corpus.ts"
@@ -24,6 +28,25 @@ export const assumedShare = 0.5
 
 /** The bytes of text that a token is assumed to stand for. */
 export const assumedBytesPerToken = 3
+
+const overhead = 1.4
+
+/** A run that this machine's memory cannot hold. */
+export class MemoryError extends Schema.TaggedError<MemoryError>()("MemoryError", {
+  stateBytes: Schema.Number,
+  activationBytes: Schema.Number,
+  memoryBytes: Schema.Number
+}) {
+  override get message() {
+    const size = (bytes: number): string => `${Screen.quantity(bytes)}B`
+    const remedy = this.stateBytes > this.memoryBytes
+      ? "Take a smaller preset or smaller sizes, or a machine with more memory."
+      : "Cut the batch into more parts (--micro-batches), take fewer or shorter sequences, or a smaller model."
+    return `this run needs about ${size(this.stateBytes + this.activationBytes)} of memory, and there are ` +
+      `${size(this.memoryBytes)}\n  ${size(this.stateBytes)} of parameters, gradients and moments, and about ` +
+      `${size(this.activationBytes)} inside a step\n  ${remedy}`
+  }
+}
 
 /** What a run takes. */
 export interface Estimate {
@@ -48,10 +71,21 @@ export const estimate = (config: Pretrain.Config, bytesPerNumber: number): Estim
   return {
     parameterCount: Llama.parameterCount(model),
     stateBytes: parameters + gradients + moments,
-    activationBytes: bytesPerNumber * perToken * sequenceLength * batchSize / microBatchCount,
+    activationBytes: overhead * bytesPerNumber * perToken * sequenceLength * batchSize / microBatchCount,
     tokenCount,
     flops: Llama.flopsPerToken(model, sequenceLength) * tokenCount
   }
+}
+
+const bytesPerNumber = (settings: Complete["settings"]): number => settings.backend === "onnx" ? 4 : 8
+
+/** Fails if a run cannot fit into the memory of this machine. */
+export const requireMemory = (
+  { config, settings }: Complete, memoryBytes: number
+): Effect.Effect<void, MemoryError> => {
+  const { activationBytes, stateBytes } = estimate(config, bytesPerNumber(settings))
+  return stateBytes + activationBytes <= memoryBytes ? Effect.void
+    : Effect.fail(new MemoryError({ stateBytes, activationBytes, memoryBytes }))
 }
 
 /** Prints the estimate of a run; reads no text and writes nothing. */
@@ -60,7 +94,7 @@ export const show = Effect.fnUntraced(function*(screen: Screen.Screen, { config,
   const corpus = yield* Corpus.Corpus
   const isFast = settings.backend === "onnx"
   const rate = yield* matmulRate(isFast ? { size: 1024, seconds: 1 } : { size: 64, seconds: 0.1 })
-  const { activationBytes, flops, parameterCount, stateBytes, tokenCount } = estimate(config, isFast ? 4 : 8)
+  const { activationBytes, flops, parameterCount, stateBytes, tokenCount } = estimate(config, bytesPerNumber(settings))
   const epochs = corpus.bytes === undefined ? "" : `, about ${
     (tokenCount * assumedBytesPerToken / (corpus.bytes * (1 - settings.validationShare))).toFixed(1)
   } times the text at ${assumedBytesPerToken} bytes a token`

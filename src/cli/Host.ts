@@ -68,5 +68,8 @@ export const versionOf = (name: (typeof packages)[number] | "cria"): string => {
   }
 }
 
-/** Bytes of memory that this machine has. */
-export const memory = (): number => Os.totalmem()
+/** Bytes of memory that this machine has, or the part of them that this process may use. */
+export const memory = (): number => {
+  const limit = process.constrainedMemory() ?? 0 // 0, or beyond all memory, where there is no limit
+  return limit > 0 ? Math.min(limit, Os.totalmem()) : Os.totalmem()
+}

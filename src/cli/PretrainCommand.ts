@@ -107,6 +107,7 @@ export const command = Command.make("pretrain", flags, Effect.fnUntraced(functio
   const corpus = Training.corpusLayer(complete.settings.text)
   const backend = Host.backendLayer(complete.settings.backend, complete.settings.threads)
   if (dryRun) return yield* Estimate.show(screen, complete).pipe(Effect.provide([corpus, backend]))
+  yield* Estimate.requireMemory(complete, Host.memory())
   const from = resume ? "latest" : resumeIntact ? "latestIntact" : "never"
   const options = { ...complete, folder, resume: from } as const
   if (verifyResume) return yield* Verification.show(screen, options).pipe(Effect.provide([corpus, backend]))

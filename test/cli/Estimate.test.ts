@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Result } from "effect"
+import { Effect, Result } from "effect"
 import * as Estimate from "../../src/cli/Estimate.ts"
 import * as Settings from "../../src/cli/Settings.ts"
 
@@ -16,13 +16,27 @@ describe("Estimate", () => {
     assert.strictEqual(small.stateBytes, 4 * 4 * small.parameterCount)
     assert.strictEqual(small.tokenCount, 24)
     assert.strictEqual(small.flops, 24 * (6 * (256 + 192 + 256) + 12 * 8 * 4))
-    assert.strictEqual(small.activationBytes, 4 * 8 * ((32 + 32 + 32 + 8) + 64 + 8))
+    assert.strictEqual(small.activationBytes, 1.4 * 4 * 8 * ((32 + 32 + 32 + 8) + 64 + 8))
   })
   it("knows the sizes of the paper without allocating them", () => {
     const big = estimate({ preset: "70B", steps: 500_000, batchSize: 1000 })
     assert.strictEqual(big.parameterCount, 68_976_648_192)
     assert.strictEqual(big.stateBytes, 16 * 68_976_648_192)
   })
+  it.effect("refuses what the memory cannot hold, and says what would fit", () =>
+    Effect.gen(function*() {
+      const refused = (settings: Settings.Settings, bytes: number) => {
+        const complete = Result.getOrThrow(Settings.complete("settings", settings))
+        return Effect.map(Effect.flip(Estimate.requireMemory(complete, bytes)), ({ message }) => message)
+      }
+      assert.strictEqual(yield* refused({ preset: "7B", batchSize: 1 }, 16e9),
+        "this run needs about 112 GB of memory, and there are 16.0 GB\n  108 GB of parameters, gradients and " +
+          "moments, and about 4.00 GB inside a step\n  Take a smaller preset or smaller sizes, or a machine with " +
+          "more memory.")
+      assert.match(yield* refused({ batchSize: 1000 }, 16e9), /Cut the batch into more parts \(--micro-batches\), take/)
+      const enough = Result.getOrThrow(Settings.complete("settings", { batchSize: 1000, microBatches: 10 }))
+      yield* Estimate.requireMemory(enough, 16e9)
+    }))
   it("needs a part of the memory inside a step where the batch is cut", () => {
     assert.strictEqual(estimate({ microBatches: 4 }).activationBytes, estimate({}).activationBytes / 4)
     assert.strictEqual(estimate({ microBatches: 4 }).flops, estimate({}).flops)

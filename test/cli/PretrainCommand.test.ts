@@ -189,6 +189,7 @@ describe("what cria pretrain refuses", () => {
       /^error: tokenizer training: a vocabulary of 9000 pieces cannot be met\n.*\n {2}set vocabSize between \d+ and /],
     ["sizes that do not go together", {}, ["--embed-size", "100", "--head-count", "3"],
       /^error: settings: these settings cannot be used\n {2}headCount = 3: embedSize must be a multiple of headCount/],
+    ["a model that no memory holds", {}, ["--preset", "70B"], /^error: this run needs about \d+ GB of memory, and the/],
     ["a batch that cannot be cut", {}, ["--batch-size", "6", "--micro-batches", "4"],
       /^error: settings: these settings cannot be used\n {2}microBatches = 4: expected a divisor of batchSize, which/],
     ["sequences beyond the context", {}, ["--sequence-length", "512"],

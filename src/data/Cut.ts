@@ -50,8 +50,8 @@ const borders = ["\n\n", "\n\r\n", "\n", " "]
 const cutAfter = (text: string, from: number, limit: number): number => {
   const most = from + limit
   for (const border of borders) {
-    const at = text.lastIndexOf(border, most - border.length)
-    if (at >= 0 && at + border.length > from + limit / 2) return at + border.length
+    const at = most - border.length < from ? -1 : text.lastIndexOf(border, most - border.length)
+    if (at >= from && at + border.length > from + limit / 2) return at + border.length
   }
   const isPairSplit = (text.charCodeAt(most) & 0xfc00) === 0xdc00 && (text.charCodeAt(most - 1) & 0xfc00) === 0xd800
   return isPairSplit ? most - 1 : most

@@ -212,7 +212,7 @@ const mergesOf = (pieces: ReadonlyArray<SentencePiece.Piece>): ReadonlyArray<rea
     if (type !== "normal") continue
     const characters = [...text]
     const splits: Array<Split> = []
-    for (let at = characters[0]!.length, count = 1; count < characters.length; at += characters[count++]!.length) {
+    for (let at = characters[0]?.length ?? 0, count = 1; count < characters.length; at += characters[count++]!.length) {
       const left = text.slice(0, at)
       const right = text.slice(at)
       if (idOf.has(left) && idOf.has(right)) {

@@ -27,6 +27,10 @@ describe("Cut", () => {
     }))
   })
 
+  it("looks for a border only in the document it cuts (was found with seed 234651417)", () => {
+    assert.deepStrictEqual(cut(["word\n", "\r\n\r\n"], 2), cut(["word\n\r\n\r\n"], 2))
+  })
+
   it("splits no character and keeps a text that fits whole", () => {
     fc.assert(fc.property(pieces, limit, (text, most) => {
       for (const document of cut(text, most)) assert.notMatch(document, /\p{Surrogate}/u)

@@ -15,6 +15,7 @@ if (unknown.length > 0) {
 }
 for (const name of wanted.length > 0 ? wanted : all) {
   console.log(`\n${name}`)
-  const { status } = spawnSync(process.execPath, [fileURLToPath(new URL(`${name}.mjs`, import.meta.url))], { stdio: "inherit" })
+  const script = fileURLToPath(new URL(`${name}.mjs`, import.meta.url))
+  const { status } = spawnSync(process.execPath, [script], { stdio: "inherit" })
   if (status !== 0) process.exitCode = 1
 }

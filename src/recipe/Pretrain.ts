@@ -103,7 +103,7 @@ const faults = ({ batchSize, microBatchCount, model, sequenceLength, stepCount, 
   }],
   ...warmupSteps < stepCount ? [] : [{
     path: ["warmupSteps"],
-    issue: `warmupSteps must be less than stepCount, ${stepCount}, got ${warmupSteps}: a short run needs a short warm-up`
+    issue: `warmupSteps must be less than stepCount, ${stepCount}, got ${warmupSteps}: a short run needs a short one`
   }],
   ...sequenceLength <= model.contextLength ? [] : [{
     path: ["sequenceLength"],

@@ -99,7 +99,7 @@ const close = <I, S, O>(
     throw new ShapeError({
       operation: `program ${name}`, place: "", invariant: "every leaf must be an input or a cell of this program",
       values: [["leaf", show(stray)]],
-      remedy: "It was made for another program: build the expression inside this one, from the tensors that it is given."
+      remedy: "It was made for another program: build the expression inside this one, from the tensors it is given."
     })
   }
   return { name, inputs: specification.inputs, state: specification.state, outputs: parts.outputs, leaves: leafTensors,

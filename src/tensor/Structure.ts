@@ -70,7 +70,9 @@ export const concat = <const X extends string, A extends string, K extends Kind>
   axis: X, parts: ReadonlyArray<Tensor<A | X, K>>
 ): Tensor<NoInfer<A> | NoInfer<X>, K> => {
   const [first] = parts
-  if (first === undefined) return fail("concat", "needs at least one part", [["axis", axis]], "The list of parts is empty.")
+  if (first === undefined) {
+    return fail("concat", "needs at least one part", [["axis", axis]], "The list of parts is empty.")
+  }
   for (const part of parts) requireAxes("concat", part, [axis])
   if (parts.length === 1) return first as Untyped
   requireKind("concat", parts, [first.kind])

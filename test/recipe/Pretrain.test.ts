@@ -191,7 +191,7 @@ describe("Pretrain", () => {
         const expected = config === together
           ? [
             "microBatchCount must divide batchSize, for its parts have one size: 4 / 3",
-            "warmupSteps must be less than stepCount, 6, got 6: a short run needs a short warm-up",
+            "warmupSteps must be less than stepCount, 6, got 6: a short run needs a short one",
             "sequenceLength must be at most the model's contextLength, 8, got 9"
           ]
           : ["beta2"]

@@ -53,7 +53,7 @@ describe("make", () => {
     assert.strictEqual(error.message, [
       "program step: every leaf must be an input or a cell of this program",
       "  leaf  [i: 2]  input x",
-      "  It was made for another program: build the expression inside this one, from the tensors that it is given."
+      "  It was made for another program: build the expression inside this one, from the tensors it is given."
     ].join("\n"))
   }))
   it.effect("refuses a write that fits no cell", () => Effect.gen(function*() {

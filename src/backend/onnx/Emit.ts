@@ -2,7 +2,8 @@
  * Writes a positional program as an ONNX graph.
  *
  * Leaves and results that are only reshaped are declared in the shape in which they are used and computed, so that no
- * reshape copies them. What no result needs is left out.
+ * reshape copies them. A cell that becomes zeros with something put in is itself the zeros: whoever runs the graph
+ * clears it first, which is quicker than copying zeros. What no result needs is left out.
  *
  * From     Cria's own.
  * Checked  test/backend/onnx/Emit; test/backend/onnx/Primitive.
@@ -20,6 +21,8 @@ export interface Emitted {
   readonly graph: Graph
   /** The shape in which each input, cell and result is declared, by graph name. */
   readonly shapes: ReadonlyMap<string, ReadonlyArray<number>>
+  /** Cells that must be all zeros when a run begins. */
+  readonly cleared: ReadonlyArray<string>
   /** The instruction that each node belongs to, as text, by the name of the node's first output. */
   readonly places: ReadonlyMap<string, string>
 }
@@ -46,10 +49,12 @@ export const emit = (
     ...lowered.watched.map((port) => [port, watchName(port)] as const)
   ]
   const leaves = declareLeaves(lowered, writer, new Set(ends.map(([{ value }]) => value)))
+  const cleared = declareCleared(lowered, writer)
+  const given = new Set([...leaves.reshaped, ...cleared.map(({ zeros }) => zeros)])
   const results = ends.map(([port, name]) => nameResult(writer, port, name))
   const places = new Map<string, string>()
   for (const instruction of lowered.instructions) {
-    if (instruction.outputs.every((id) => leaves.reshaped.has(id))) continue
+    if (instruction.outputs.every((id) => given.has(id))) continue
     const before = writer.nodes.length
     writeInstruction(writer, instruction)
     const { place, primitive } = instruction
@@ -66,13 +71,14 @@ export const emit = (
     return bytes === undefined ? [] : [{ ...value, bytes }]
   })
   const cells = leaves.cells.filter(({ port }) => !constants.has(port.name))
-  const inputs = [...leaves.inputs, ...cells].map(({ value }) => value)
+  const inputs = [...leaves.inputs, ...cells, ...cleared].map(({ value }) => value)
   return {
     graph: {
       nodes: needed(writer.nodes, outputs.map(({ name }) => name)), inputs, outputs,
       initializers: [...frozen, ...writer.initializers]
     },
     shapes: new Map([...inputs, ...frozen, ...outputs].map(({ name, sizes }) => [name, sizes])),
+    cleared: cleared.map(({ port }) => port.name),
     places
   }
 }
@@ -114,6 +120,29 @@ const declareLeaves = ({ cells, inputs, instructions }: Lowered, writer: Writer,
     reshaped
   }
 }
+
+interface Cleared extends Leaf {
+  /** The value that the cell stands for. */
+  readonly zeros: number
+}
+
+/** Declares the cells that nothing reads and whose new value is zeros with something put in, as those zeros. */
+const declareCleared = ({ cells, writes }: Lowered, writer: Writer): ReadonlyArray<Cleared> =>
+  writes.flatMap(({ name, value: result }): ReadonlyArray<Cleared> => {
+    const { producer, uses, value } = writer
+    const made = producer(result)
+    const [zeros = -1] = made?.primitive._tag === "scatter" ? made.inputs : []
+    const spread = producer(zeros)
+    const [number = -1] = spread?.primitive._tag === "expand" ? spread.inputs : []
+    const zero = producer(number)?.primitive
+    const port = cells.find((cell) => cell.name === name)
+    const { kind, shape } = value(zeros)
+    const isZeros = zero?._tag === "constant" && Object.is(zero.elements, 0) && uses(zeros) === 1
+    if (port === undefined || !isZeros || uses(port.value) > 0) return []
+    if (value(port.value).shape.join() !== shape.join()) return []
+    writer.call(zeros, cellName(port))
+    return [{ port, zeros, value: { name: cellName(port), type: elementType(kind, writer.precision), sizes: shape } }]
+  })
 
 /** A result of the graph; `copyOf` where its value has another name and must be copied. */
 interface Result extends Value {

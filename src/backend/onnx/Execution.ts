@@ -72,7 +72,7 @@ const whole = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Compiled, EngineError, Scope.Scope> {
   const count = lowered.outputs.length + lowered.writes.length + lowered.watched.length
   if (count === 0) return nothing(engine, lowered, precision)
-  const { graph, places, session, shapes } = yield* load(engine, lowered, precision, constants)
+  const { cleared, graph, places, session, shapes } = yield* load(engine, lowered, precision, constants)
   const { copied, inPlace } = placement(graph, lowered.writes)
   const shapeOf = ({ value }: Port, name: string) => shapes.get(name) ?? lowered.values[value]?.shape ?? []
   const makeBuffers = (ports: ReadonlyArray<Port>, nameOf: (port: Port) => string) =>
@@ -100,8 +100,11 @@ const whole = Effect.fnUntraced(function*(
       buffers.set(writeName(port), target)
     }
     const { run } = yield* bindSession(session, buffers)
+    const zeros = lowered.cells.flatMap((port) => cleared.includes(port.name) ? buffers.get(cellName(port)) ?? [] : [])
+    const clear = Effect.sync(() => zeros.forEach(({ bytes }) => bytes.fill(0)))
     const copyBack = Effect.sync(() => copies.forEach(([from, to]) => to.bytes.set(from.bytes)))
-    return { inputs: given, outputs: results, watched, run: copies.length === 0 ? run : Effect.andThen(run, copyBack) }
+    const all = Effect.andThen(Effect.andThen(clear, run), copyBack)
+    return { inputs: given, outputs: results, watched, run: zeros.length + copies.length === 0 ? run : all }
   })
   return { inPlace, copied, places, bind }
 })

@@ -99,7 +99,8 @@ const writeOperator = (writer: Writer, instruction: Instruction): void => {
         : node("Mul", [x, x], out)
     }
     case "binary":
-      return node(binaryOperators[primitive.function], names, out)
+      if (!writesSumWithProduct(writer, instruction)) node(binaryOperators[primitive.function], names, out)
+      return
     case "compare":
       return node(relations[primitive.relation], names, out)
     case "logic":
@@ -115,7 +116,7 @@ const writeOperator = (writer: Writer, instruction: Instruction): void => {
     case "transpose":
       return node("Transpose", [x], out, { perm: { ints: primitive.permutation } })
     case "reshape":
-      return node("Reshape", [x, longs(shape)], out)
+      return writeReshape(writer, xId, outId)
     case "expand":
       return node("Expand", [x, longs(shape)], out)
     case "slice":
@@ -208,6 +209,54 @@ const writeProduct = (writer: Writer, primitive: Of<"matmul">, x: number, y: num
   ]
   if (scale === 1) node("MatMul", product, [name(output)])
   else node("Mul", [one("MatMul", product), scalar(scale)], [name(output)])
+}
+
+/** Reshapes what was not itself a reshape; nothing where that has the shape already. */
+const writeReshape = (writer: Writer, x: number, output: number): void => {
+  const { call, isCalled, longs, name, node, producer, value } = writer
+  const { shape } = value(output)
+  let source = x
+  for (let made = producer(source); !isCalled(source) && made?.primitive._tag === "reshape"; made = producer(source)) {
+    source = made.inputs[0] ?? -1
+  }
+  const isSame = value(source).shape.join() === shape.join()
+  if (isSame && !isCalled(output)) call(output, name(source))
+  else node(isSame ? "Identity" : "Reshape", isSame ? [name(source)] : [name(source), longs(shape)], [name(output)])
+}
+
+/** If it is the sum of something and a product of two matrices that nothing else uses: writes that as one operator. */
+const writesSumWithProduct = (writer: Writer, { inputs, outputs, primitive }: Instruction): boolean => {
+  const { isCalled, longs, name, node, one, precision, reshape, value } = writer
+  const [output = -1] = outputs
+  const { shape } = value(output)
+  const isSum = primitive._tag === "binary" && primitive.function === "add" && value(output).kind === "real"
+  if (!isSum || precision !== "f32") return false
+  for (const [summand = -1, other = -1] of [inputs, inputs.toReversed()]) {
+    const made = productOf(writer, summand)
+    const product = made?.outputs[0] ?? -1
+    const matrix = value(product).shape
+    const fits = [other, product].every((id) => elementCount(value(id).shape) === elementCount(shape))
+    if (made?.primitive._tag !== "matmul" || matrix.length !== 2 || !fits) continue
+    const isWhole = matrix.join() === shape.join()
+    if (isCalled(output) && !isWhole) continue // a result is not to be copied
+    const { scale, transposeLeft, transposeRight } = made.primitive
+    const operands = [...made.inputs.map(name), reshape(name(other), value(other).shape, matrix)]
+    const attributes = {
+      transA: { int: transposeLeft ? 1 : 0 }, transB: { int: transposeRight ? 1 : 0 }, alpha: { float: scale }
+    }
+    if (isWhole) node("Gemm", operands, [name(output)], attributes)
+    else node("Reshape", [one("Gemm", operands, attributes), longs(shape)], [name(output)])
+    return true
+  }
+  return false
+}
+
+/** The instruction behind a value that is used once, if it is a product, reshaped or not. */
+const productOf = (writer: Writer, id: number): Instruction | undefined => {
+  const made = writer.producer(id)
+  if (writer.uses(id) !== 1 || writer.isCalled(id) || made === undefined) return undefined
+  const { _tag } = made.primitive
+  return _tag === "reshape" ? productOf(writer, made.inputs[0] ?? -1) : _tag === "matmul" ? made : undefined
 }
 
 /** The shape of a table with so many rows in place of its indexed axis. */

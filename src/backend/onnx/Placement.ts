@@ -3,7 +3,7 @@
  *
  * A cell's new value may be written over the old one only where every other reader of the old value is an ancestor of
  * the writer: then no order in which the engine may run the graph reads what is already overwritten. The writer itself
- * may read the old value element by element, or scatter into it.
+ * may read the old value element by element, scatter into it, or add a product to it.
  *
  * The engine also fuses neighbours (a product and a sum, x and its logistic function), and a fused operator may read an
  * operand again after it began to write. So of the old value at most one reader may stand near the writer, and from
@@ -52,7 +52,7 @@ export const placement = (graph: Graph, writes: ReadonlyArray<Port>): Placement 
     if (![...readers].every((reader) => upstream.has(reader))) return false
     const near = [...readers].filter((reader) =>
       !renaming.has(reader.op) && (upstream.get(reader) ?? 0) <= reachOf(reader))
-    return near.length <= 1 && near.every((reader) => scattersInto(reader, writer, names) ||
+    return near.length <= 1 && near.every((reader) => reader === writer && addsTo(writer, names) ||
       [...between(links, reader, upstream)].every(({ op }) => elementwise.has(op) || renaming.has(op)))
   }
   const decided = writes.map((port) => [port.name, isSafe(port)] as const)
@@ -77,9 +77,12 @@ const linksOf = ({ nodes }: Graph): Links => {
   return { producers: new Map(nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const))), readers }
 }
 
-/** The writer is a scatter whose base, and nothing else, is the old value. */
-const scattersInto = (reader: Node, writer: Node, names: ReadonlySet<string>): boolean =>
-  reader === writer && reader.op === "ScatterElements" && reader.inputs.slice(1).every((input) => !names.has(input))
+/** The operand that an operator overwrites where its result lies there. */
+const bases: Readonly<Record<string, number>> = { ScatterElements: 0, Gemm: 2 }
+
+/** The writer is a scatter into the old value or a product added to it, and reads it for nothing else. */
+const addsTo = ({ inputs, op }: Node, names: ReadonlySet<string>): boolean =>
+  inputs.every((input, i) => names.has(input) === (i === bases[op]))
 
 /** The names under which the old value of a cell goes, as far as the writer. */
 const namesOf = ({ readers }: Links, cell: string, writer: Node): ReadonlySet<string> => {

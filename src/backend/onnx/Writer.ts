@@ -22,6 +22,8 @@ export interface Writer {
   readonly value: (id: number) => Value
   /** The instruction that computes a value. */
   readonly producer: (id: number) => Instruction | undefined
+  /** How many operands and results of the program a value is. */
+  readonly uses: (id: number) => number
   /** The name of a value in the graph. */
   readonly name: (id: number) => string
   /** Decides the name of a value, which has none yet. */
@@ -79,6 +81,12 @@ export const makeWriter = (lowered: Lowered, precision: Precision): Writer => {
   const producers = new Map(lowered.instructions.flatMap((instruction) =>
     instruction.outputs.map((output) => [output, instruction] as const)))
 
+  const uses = new Map<number, number>()
+  const ends = [...lowered.outputs, ...lowered.writes, ...lowered.watched].map(({ value }) => value)
+  for (const id of [...lowered.instructions.flatMap(({ inputs }) => inputs), ...ends]) {
+    uses.set(id, (uses.get(id) ?? 0) + 1)
+  }
+
   let count = 0
   const fresh = (): string => `t${count++}`
   const node: Writer["node"] = (op, inputs, outputs, attributes, domain) => {
@@ -111,6 +119,7 @@ export const makeWriter = (lowered: Lowered, precision: Precision): Writer => {
     precision, nodes, initializers, fresh, node, one, literal, longs, filled,
     value: (id) => lowered.values[id] ?? { shape: [], axes: [], kind: "real" },
     producer: (id) => producers.get(id),
+    uses: (id) => uses.get(id) ?? 0,
     name: (id) => names.get(id) ?? `v${id}`,
     call: (id, name) => void names.set(id, name),
     isCalled: (id) => names.has(id),

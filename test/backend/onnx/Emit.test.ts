@@ -92,6 +92,37 @@ describe("operators", () => {
     const scatter = graph.nodes.find(({ op }) => op === "ScatterElements")
     assert.deepStrictEqual([scatter?.inputs[0], scatter?.outputs[0]], ["cell:w", "write:w"])
   })
+  it("scatter into a cell that is cleared before, where they would into zeros", () => {
+    const rows = (x: Untyped): Untyped => T.rename(T.slice(x, "i", 0, 2), "i", "p")
+    const zeros: Untyped = T.fill({ i: 4, j: 3 }, 0)
+    const put = (x: Untyped): Untyped => T.put(zeros, "i", T.ids({ p: 2 }, [3, 1]), rows(x) as never, "add")
+    const unread = graphOf({ i: 4, j: 3 }, (x) => ({ writes: { w: put(x) } }))
+    assert.deepStrictEqual(unread.cleared, ["w"])
+    assert.deepStrictEqual(ends(unread.graph.inputs), ["input:x [4,3]", "cell:w [4,3]"])
+    assert.notInclude(operators(unread), "Identity")
+    assert.deepStrictEqual(graphOf({ i: 4, j: 3 }, (x, w) => ({ outputs: { w }, writes: { w: put(x) } })).cleared, [])
+    assert.deepStrictEqual(graphOf({ i: 4, j: 3 }, (x) => ({ outputs: { zeros }, writes: { w: put(x) } })).cleared, [])
+    assert.deepStrictEqual(graphOf({ i: 4, j: 3 }, (x) => ({ outputs: { y: put(x) } })).cleared, [])
+  })
+  it("add a product as part of the product", () => {
+    const sum = (f: (x: Untyped, w: Untyped) => Untyped) =>
+      operators(graphOf({ i: 4, j: 4 }, (x, w) => ({ outputs: { y: f(x, w) } })))
+    const product = (x: Untyped, y: Untyped): Untyped => T.contract(T.rename(x, "j", "k"), T.rename(y, "i", "k"), "k")
+    assert.deepStrictEqual(sum((x, w) => T.add(product(x, w), x)), ["Gemm"])
+    assert.deepStrictEqual(sum((x, w) => T.add(x, T.multiply(product(x, w), 0.5))), ["Gemm"])
+    assert.deepStrictEqual(sum((x, w) => T.add(product(x, w), product(w, x))), ["MatMul", "Gemm"])
+    assert.deepStrictEqual(sum((x, w) => T.add(product(x, w), T.sum(x, "i"))), ["MatMul", "ReduceSum", "Add"])
+    const twice = sum((x, w) => T.multiply(T.add(product(x, w), x), product(x, w)))
+    assert.deepStrictEqual(twice, ["MatMul", "Add", "Mul"])
+  })
+  it("reshape nothing twice, nor back", () => {
+    const emitted = graphOf({ i: 2, j: 6 }, (x) => {
+      const cut = T.split(T.exp(x), "j", { a: 2, b: 3 })
+      const back = T.merge(cut, ["a", "b"], "j")
+      return { outputs: { y: T.negate(T.merge(cut, ["i", "a"], "k")), z: T.negate(back) } }
+    })
+    assert.deepStrictEqual(operators(emitted), ["Exp", "Reshape", "Neg", "Neg"])
+  })
   it("sum many squares as products of rows, few at once", () => {
     const sum = (sizes: Sizes) =>
       graphOf(sizes, (x) => ({ outputs: { y: T.sum(T.square(x), Object.keys(sizes)) } })).graph.nodes

@@ -53,6 +53,15 @@ const decisions: Readonly<Record<string, readonly [copied: ReadonlyArray<string>
     ({ a: T.put(a, "i", row, rowOf(a), "add") }))],
   "a row put into it while another reads it": [["a"], update(3, ({ a, b }) =>
     [{ a: T.put(a, "i", row, rowOf(b), "set") }, { y: T.sum(a, "i") }])],
+  "a row put into zeros": [[], update(3, ({ a, b }) =>
+    ({ a: T.put(T.fill(a.sizes, 0), "i", row, rowOf(b), "add"), b: T.multiply(b, 2) }))],
+  "a row put into zeros that something else reads": [[], update(3, ({ a, b }) => {
+    const zeros: Untyped = T.fill(a.sizes, 0)
+    return [{ a: T.put(zeros, "i", row, rowOf(b), "add") }, { y: T.cumulativeSum(zeros, "i") }]
+  })],
+  "a row put into zeros, from its old value": [["a"], update(3, ({ a }) =>
+    ({ a: T.put(T.fill(a.sizes, 0), "i", row, rowOf(a), "set") }))],
+  "a product added to it": [[], update(3, ({ a, b, c }) => ({ a: T.add(a, product(b, c)) }))],
   "its transpose": [["a"], update(3, ({ a }) => ({ a: turned(a) }))],
   "what remains of it above its largest": [["a"], update(3, ({ a }) => ({ a: T.subtract(a, T.max(a, "i")) }))],
   "two that change places": [["a", "b"], update(3, ({ a, b }) => ({ a: b, b: a }))],

@@ -91,24 +91,30 @@ const main = Effect.gen(function*() {
     rates.push(yield* rate)
   }
   const flops = Config.flopsPerToken(config, length) * rows * length
+  /** @param {number} time @param {number} rate */
+  const share = (time, rate) => (flops / time / 1e6 / rate * 100).toFixed(0)
   const report = (/** @type {string} */ name, /** @type {ReadonlyArray<number>} */ times,
     /** @type {number} */ memory) =>
-    console.log(`${name.padEnd(40)} ${median(times).toFixed(0).padStart(5)} ms (min ${Math.min(...times).toFixed(
-      0)})  ${(rows * length / median(times) * 1e3).toFixed(0).padStart(5)} tokens/s  ` +
-      `${(flops / median(times) / 1e6 / median(rates) * 100).toFixed(0)} % of the matmul rate (best step ${(
-        flops / Math.min(...times) / 1e6 / Math.max(...rates) * 100).toFixed(0)} %)  ${memory.toFixed(0)} MB at most`)
-  console.log(`training step, ${(Config.parameterCount(config) / 1e6).toFixed(
-    1)} M parameters, ${rows} x ${length} tokens,
-      ${(flops / 1e9).toFixed(1)} GFLOP; matmul 2048: ${median(rates).toFixed(0)} GF/s (
-        max ${Math.max(...rates).toFixed(0)})`)
+    console.log([
+      name.padEnd(38),
+      `${median(times).toFixed(0).padStart(5)} ms (best ${Math.min(...times).toFixed(0)})`,
+      `${(rows * length / median(times) * 1e3).toFixed(0).padStart(5)} tokens/s`,
+      `${share(median(times), median(rates))} % of the matmul rate`,
+      `(best ${share(Math.min(...times), Math.max(...rates))} %)`,
+      `${memory.toFixed(0)} MB at most`
+    ].join("  "))
+  const millions = (Config.parameterCount(config) / 1e6).toFixed(1)
+  console.log(`training step, ${millions} M parameters, ${rows} x ${length} tokens, ${(flops / 1e9).toFixed(1)} GFLOP`)
+  console.log(`matmul 2048: ${median(rates).toFixed(0)} GF/s (best ${Math.max(...rates).toFixed(0)})`)
   const backend = yield* Backend.Backend
   report(`Cria, ${backend.version}`, mine, process.resourceUsage().maxRSS / 1024)
   if (peer === undefined) console.log("the peer was skipped: set CRIA_PEER_PYTHON to a Python with PyTorch")
   else {
     report(peer.name.split(",")[0] ?? "", theirs, yield* Effect.promise(() => peer.rss()))
     peer.stop()
-    console.log(`ratio ${median(mine.map((time, i) => (theirs[i] ?? NaN) / time)).toFixed(
-      2)} x (median of ${rounds} pairs), ${(Math.min(...theirs) / Math.min(...mine)).toFixed(2)} x (best steps)`)
+    const pairs = median(mine.map((time, i) => (theirs[i] ?? NaN) / time)).toFixed(2)
+    const best = (Math.min(...theirs) / Math.min(...mine)).toFixed(2)
+    console.log(`ratio ${pairs} x (median of ${rounds} pairs), ${best} x (best steps)`)
   }
 })
 

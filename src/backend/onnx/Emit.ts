@@ -13,7 +13,7 @@
 import type { Lowered, Port } from "../../tensor/Instruction.ts"
 import type { Precision } from "../Backend.ts"
 import type { Graph, Node, Value } from "./ModelProto.ts"
-import { writeInstruction } from "./Operator.ts"
+import { productSum, writeInstruction } from "./Operator.ts"
 import { elementType, makeWriter, type Writer } from "./Writer.ts"
 
 /** An ONNX graph, and what is known of its names. */
@@ -149,7 +149,7 @@ interface Result extends Value {
   readonly copyOf: number | undefined
 }
 
-/** Has a result computed under its own name, before a last reshape where there is one. */
+/** Has a result computed under its own name, before a last reshape, and in the shape of a product that ends it. */
 const nameResult = (writer: Writer, port: Port, name: string): Result => {
   const canCall = (id: number): boolean => writer.producer(id) !== undefined && !writer.isCalled(id)
   const last = writer.producer(port.value)
@@ -157,9 +157,11 @@ const nameResult = (writer: Writer, port: Port, name: string): Result => {
   const isBefore = canCall(inner) && canCall(port.value) && writer.producer(inner)?.primitive._tag !== "reshape"
   const target = isBefore ? inner : port.value
   const copyOf = canCall(target) ? undefined : target
-  if (copyOf === undefined) writer.call(target, name)
+  const isOnlyResult = writer.uses(target) === 1 && writer.uses(port.value) === 1
   const { kind, shape } = writer.value(target)
-  return { name, type: elementType(kind, writer.precision), sizes: shape, copyOf }
+  const sizes = (copyOf === undefined && isOnlyResult ? productSum(writer, target)?.shape : undefined) ?? shape
+  if (copyOf === undefined) writer.call(target, name, sizes)
+  return { name, type: elementType(kind, writer.precision), sizes, copyOf }
 }
 
 /** All names that a node reads, its subgraphs' too. */

@@ -99,8 +99,9 @@ const writeOperator = (writer: Writer, instruction: Instruction): void => {
         : node("Mul", [x, x], out)
     }
     case "binary":
-      if (!writesSumWithProduct(writer, instruction)) node(binaryOperators[primitive.function], names, out)
-      return
+      return primitive.function === "add"
+        ? writeSum(writer, instruction)
+        : node(binaryOperators[primitive.function], names, out)
     case "compare":
       return node(relations[primitive.relation], names, out)
     case "logic":
@@ -224,39 +225,55 @@ const writeReshape = (writer: Writer, x: number, output: number): void => {
   else node(isSame ? "Identity" : "Reshape", isSame ? [name(source)] : [name(source), longs(shape)], [name(output)])
 }
 
-/** If it is the sum of something and a product of two matrices that nothing else uses: writes that as one operator. */
-const writesSumWithProduct = (writer: Writer, { inputs, outputs, primitive }: Instruction): boolean => {
-  const { isCalled, longs, name, node, one, precision, reshape, value } = writer
-  const [output = -1] = outputs
-  const { shape } = value(output)
-  const isSum = primitive._tag === "binary" && primitive.function === "add" && value(output).kind === "real"
-  if (!isSum || precision !== "f32") return false
-  for (const [summand = -1, other = -1] of [inputs, inputs.toReversed()]) {
-    const made = productOf(writer, summand)
-    const product = made?.outputs[0] ?? -1
-    const matrix = value(product).shape
-    const fits = [other, product].every((id) => elementCount(value(id).shape) === elementCount(shape))
-    if (made?.primitive._tag !== "matmul" || matrix.length !== 2 || !fits) continue
-    const isWhole = matrix.join() === shape.join()
-    if (isCalled(output) && !isWhole) continue // a result is not to be copied
-    const { scale, transposeLeft, transposeRight } = made.primitive
-    const operands = [...made.inputs.map(name), reshape(name(other), value(other).shape, matrix)]
-    const attributes = {
-      transA: { int: transposeLeft ? 1 : 0 }, transB: { int: transposeRight ? 1 : 0 }, alpha: { float: scale }
-    }
-    if (isWhole) node("Gemm", operands, [name(output)], attributes)
-    else node("Reshape", [one("Gemm", operands, attributes), longs(shape)], [name(output)])
-    return true
-  }
-  return false
+/** The sum of something and of a product of two matrices that nothing else uses: one operator, a pass less. */
+interface ProductSum {
+  readonly product: Instruction & { readonly primitive: Of<"matmul"> }
+  readonly other: number
+  /** The shape of the product: that of the sum, or one of as many elements. */
+  readonly shape: ReadonlyArray<number>
 }
 
-/** The instruction behind a value that is used once, if it is a product, reshaped or not. */
-const productOf = (writer: Writer, id: number): Instruction | undefined => {
+/** A value as a product and a sum in one, if it is that. */
+export const productSum = (writer: Writer, id: number): ProductSum | undefined => {
+  const { precision, producer, value } = writer
+  const made = producer(id)
+  if (precision !== "f32" || made?.primitive._tag !== "binary" || made.primitive.function !== "add") return undefined
+  for (const [summand = -1, other = -1] of [made.inputs, made.inputs.toReversed()]) {
+    const product = productOf(writer, summand)
+    const { shape } = value(product?.outputs[0] ?? -1)
+    const isOfOneSize = [id, other].every((each) => elementCount(value(each).shape) === elementCount(shape))
+    if (product !== undefined && shape.length === 2 && isOfOneSize) return { product, other, shape }
+  }
+  return undefined
+}
+
+/** The product behind a value that is used once, reshaped or not. */
+const productOf = (writer: Writer, id: number): ProductSum["product"] | undefined => {
   const made = writer.producer(id)
-  if (writer.uses(id) !== 1 || writer.isCalled(id) || made === undefined) return undefined
-  const { _tag } = made.primitive
-  return _tag === "reshape" ? productOf(writer, made.inputs[0] ?? -1) : _tag === "matmul" ? made : undefined
+  if (writer.uses(id) !== 1 || made === undefined) return undefined
+  const { primitive } = made
+  return primitive._tag === "reshape"
+    ? productOf(writer, made.inputs[0] ?? -1)
+    : primitive._tag === "matmul" ? { ...made, primitive } : undefined
+}
+
+const writeSum = (writer: Writer, { inputs, outputs }: Instruction): void => {
+  const { declared, longs, name, node, one, reshape, value } = writer
+  const [output = -1] = outputs
+  const sum = productSum(writer, output)
+  const wanted = declared(output) ?? value(output).shape
+  const isWhole = sum?.shape.join() === wanted.join()
+  if (sum === undefined || !isWhole && declared(output) !== undefined) { // a result is not to be copied
+    return node("Add", inputs.map(name), [name(output)])
+  }
+  const { other, product, shape } = sum
+  const { scale, transposeLeft, transposeRight } = product.primitive
+  const operands = [...product.inputs.map(name), reshape(name(other), value(other).shape, shape)]
+  const attributes = {
+    transA: { int: transposeLeft ? 1 : 0 }, transB: { int: transposeRight ? 1 : 0 }, alpha: { float: scale }
+  }
+  if (isWhole) node("Gemm", operands, [name(output)], attributes)
+  else node("Reshape", [one("Gemm", operands, attributes), longs(wanted)], [name(output)])
 }
 
 /** The shape of a table with so many rows in place of its indexed axis. */

@@ -26,10 +26,12 @@ export interface Writer {
   readonly uses: (id: number) => number
   /** The name of a value in the graph. */
   readonly name: (id: number) => string
-  /** Decides the name of a value, which has none yet. */
-  readonly call: (id: number, name: string) => void
+  /** Decides the name of a value, which has none yet; and of an end of the graph the shape in which it is declared. */
+  readonly call: (id: number, name: string, shape?: ReadonlyArray<number>) => void
   /** Whether the name of a value has been decided. */
   readonly isCalled: (id: number) => boolean
+  /** The shape in which a value is declared, if it is an end of the graph. */
+  readonly declared: (id: number) => ReadonlyArray<number> | undefined
   /** A name that nothing has. */
   readonly fresh: () => string
   readonly node: (
@@ -77,6 +79,7 @@ export const makeWriter = (lowered: Lowered, precision: Precision): Writer => {
   const nodes: Array<Node> = []
   const initializers: Array<Initializer> = []
   const names = new Map<number, string>()
+  const shapes = new Map<number, ReadonlyArray<number>>()
   const literals = new Map<string, string>()
   const producers = new Map(lowered.instructions.flatMap((instruction) =>
     instruction.outputs.map((output) => [output, instruction] as const)))
@@ -121,8 +124,12 @@ export const makeWriter = (lowered: Lowered, precision: Precision): Writer => {
     producer: (id) => producers.get(id),
     uses: (id) => uses.get(id) ?? 0,
     name: (id) => names.get(id) ?? `v${id}`,
-    call: (id, name) => void names.set(id, name),
+    call: (id, name, shape) => {
+      names.set(id, name)
+      if (shape !== undefined) shapes.set(id, shape)
+    },
     isCalled: (id) => names.has(id),
+    declared: (id) => shapes.get(id),
     scalar: (value, kind = "real") => filled(value, kind, []),
     reshape: (name, from, to) => from.join() === to.join() ? name : one("Reshape", [name, longs(to)])
   }

@@ -5,6 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
 import { emit, type Emitted, readsOf } from "../../../src/backend/onnx/Emit.ts"
 import { hasKernel } from "../../../src/backend/onnx/Kernel.ts"
+import { placement } from "../../../src/backend/onnx/Placement.ts"
 import { elementCount } from "../../../src/backend/onnx/ModelProto.ts"
 import { barrier } from "../../../src/tensor/Composite.ts"
 import type { Lowered } from "../../../src/tensor/Instruction.ts"
@@ -114,6 +115,24 @@ describe("operators", () => {
     assert.deepStrictEqual(sum((x, w) => T.add(product(x, w), T.sum(x, "i"))), ["MatMul", "ReduceSum", "Add"])
     const twice = sum((x, w) => T.multiply(T.add(product(x, w), x), product(x, w)))
     assert.deepStrictEqual(twice, ["MatMul", "Add", "Mul"])
+  })
+  it("add a product to a cell of another shape where the cell lies", () => {
+    const sizes = { i: 4, a: 2, b: 2 }
+    const lying = (x: Untyped): Untyped => {
+      const matrix = T.merge(x, ["a", "b"], "j")
+      const square = T.contract(T.rename(matrix, "j", "k"), T.rename(matrix, "i", "k"), "k")
+      return T.split(square, "j", { a: 2, b: 2 })
+    }
+    const emitted = graphOf(sizes, (x, w) => ({ writes: { w: T.add(w, lying(x)) } }))
+    assert.deepStrictEqual(ends(emitted.graph.outputs), ["write:w [4,4]"])
+    assert.deepStrictEqual(operators(emitted), ["Reshape", "Gemm"])
+    assert.deepStrictEqual(placement(emitted.graph, [{ name: "w", value: 0, sizes }]).inPlace, ["w"])
+    const also = graphOf(sizes, (x, w) => {
+      const next = T.add(w, lying(x))
+      return { outputs: { y: T.exp(next) }, writes: { w: next } }
+    })
+    assert.deepStrictEqual(ends(also.graph.outputs), ["write:w [4,2,2]", "output:y [4,2,2]"])
+    assert.deepStrictEqual(operators(also), ["MatMul", "Reshape", "Add", "Exp"])
   })
   it("reshape nothing twice, nor back", () => {
     const emitted = graphOf({ i: 2, j: 6 }, (x) => {

@@ -50,8 +50,8 @@ const settingFlags = {
     `${Settings.defaults.learningRate} by default`),
   warmup: count("warmup", "Steps of rising learning rate before the cosine; steps / 20 by default"),
   weightDecay: given(Flag.Finite("weight-decay"), "SHARE", "Decay of the matrices; 0.1 by default"),
-  evaluateEvery: count("evaluate-every", "Steps between validations; steps / 8 by default"),
-  snapshotEvery: count("snapshot-every", "Steps between snapshots; steps / 8 by default"),
+  evaluateEvery: count("evaluate-every", "Steps between validations; steps / 6 by default"),
+  snapshotEvery: count("snapshot-every", "Steps between snapshots; steps / 6 by default"),
   keep: count("keep", "How many of the last snapshots are kept, besides the best; 3 by default"),
   validationShare: given(Flag.Finite("validation-share"), "SHARE", "The share of the text that only measures; 0.1 by " +
     "default"),

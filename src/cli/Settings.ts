@@ -6,7 +6,7 @@
  *
  * Keys of the file and names of the flags are the same words: `batchSize` and `--batch-size`.
  *
- * From     Llama 2 §2.2 for the proportions; sizes and rates were tried out on two cores (docs/decision).
+ * From     Llama 2 §2.2 for the proportions; sizes and rates were tried out: docs/decision/0015.
  * Checked  test/cli/Settings.test.ts (every fault named at once with key, value and what was expected).
  *
  * @module
@@ -31,7 +31,7 @@ export const presetNames = [
 /** How a run on the stories is asked to go on at its end. */
 const storyBeginning = "Once there was a girl named Maya."
 
-/** What is tried out: see docs/decision. */
+/** What fits two minutes on two cores: see docs/decision/0015. */
 export const defaults = { steps: 300, batchSize: 16, learningRate: 6e-3 } as const
 
 /** The engines that can compute. */
@@ -188,8 +188,8 @@ export const complete = (source: string, { out: _, ...given }: Settings): Result
     learningRate: given.learningRate ?? defaults.learningRate,
     warmup: given.warmup ?? Math.min(steps - 1, Math.ceil(steps / 20)),
     weightDecay: given.weightDecay ?? Pretrain.defaults.weightDecay,
-    evaluateEvery: given.evaluateEvery ?? Math.ceil(steps / 8),
-    snapshotEvery: given.snapshotEvery ?? Math.ceil(steps / 8),
+    evaluateEvery: given.evaluateEvery ?? Math.ceil(steps / 6),
+    snapshotEvery: given.snapshotEvery ?? Math.ceil(steps / 6),
     keep: given.keep ?? 3,
     validationShare: given.validationShare ?? 0.1,
     seed: given.seed ?? 0,

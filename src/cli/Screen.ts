@@ -32,7 +32,8 @@ export const make = Effect.gen(function*() {
   const stdio = yield* Stdio.Stdio
   const terminal = yield* Terminal.Terminal
   const isTerminal = yield* stdio.stdoutIsTerminal
-  const columns = isTerminal ? yield* terminal.columns : 80
+  const width = isTerminal ? yield* terminal.columns : 0
+  const columns = width > 0 ? width : 80 // some terminals do not know theirs
   let moving = false
   const display = (text: string) => Effect.ignore(terminal.display(text)) // main.ts sees a reader that left
   const settle = Effect.suspend(() => {

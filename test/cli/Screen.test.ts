@@ -3,7 +3,7 @@ import { Console, Effect, Stdio, Terminal } from "effect"
 import * as Screen from "../../src/cli/Screen.ts"
 
 /** What a screen shows for a script, on a terminal 12 columns wide or elsewhere. */
-const shown = (isTerminal: boolean, script: (screen: Screen.Screen) => Effect.Effect<void>) =>
+const shown = (isTerminal: boolean, script: (screen: Screen.Screen) => Effect.Effect<void>, columns = 12) =>
   Effect.gen(function*() {
     let output = ""
     const log = (text: string) => { output += `${text}\n` }
@@ -12,7 +12,7 @@ const shown = (isTerminal: boolean, script: (screen: Screen.Screen) => Effect.Ef
       Effect.provideService(Console.Console, console),
       Effect.provide(Stdio.layerTest({ stdoutIsTerminal: Effect.succeed(isTerminal) })),
       Effect.provideService(Terminal.Terminal, Terminal.make({
-        columns: Effect.succeed(12), rows: Effect.succeed(5), size: Effect.die("unused"),
+        columns: Effect.succeed(columns), rows: Effect.succeed(5), size: Effect.die("unused"),
         readInput: Effect.die("unused"), readLine: Effect.die("unused"),
         display: (text) => Effect.sync(() => { output += text })
       }))
@@ -42,6 +42,11 @@ describe("Screen", () => {
   it.effect("shows only what stays elsewhere", () =>
     Effect.gen(function*() {
       assert.strictEqual(yield* shown(false, script), "kept\nalso\nte␛xt\n")
+    }))
+  it.effect("takes 80 columns where a terminal does not know", () =>
+    Effect.gen(function*() {
+      const long = yield* shown(true, ({ status }) => status("x".repeat(100)), 0)
+      assert.strictEqual(long.split("x").length - 1, 79)
     }))
   it("tells shares, times and quantities", () => {
     const bars = [0, 0.5, 1, 2, -1].map((share) => Screen.bar(share, 4))

@@ -55,13 +55,13 @@ const silu: Kernel = {
 
 const rmsNorm: Kernel = {
   applies: ([x]) => (x?.sizes["embed"] ?? 0) > 1, // the operator refuses a single element
-  write: ({ fresh, longs, name, node, value }, { inputs, outputs }, { attributes }) => {
+  write: ({ fresh, give, name, node, value }, { inputs, outputs }, { attributes }) => {
     const [y = -1, inverse = -1] = outputs
     const column = fresh()
     node("SimplifiedLayerNormalization", inputs.map(name), [name(y), column], {
       ...lastAxis, epsilon: { float: Number(attributes["epsilon"]) }
     })
-    node("Reshape", [column, longs(value(inverse).shape)], [name(inverse)])
+    give(inverse, column, [...value(inverse).shape, 1])
   }
 }
 
@@ -75,7 +75,7 @@ const smallestProbability = 1e-30 // float32 loses digits below 1e-38
  */
 const softmaxCrossEntropy: Kernel = {
   write: (writer, { inputs, outputs }) => {
-    const { longs, name, node, one, reshape, scalar, value } = writer
+    const { give, name, one, reshape, scalar, value } = writer
     const [logits = -1, targets = -1] = inputs
     const [loss = -1, difference = -1] = outputs
     const { shape } = value(logits)
@@ -85,8 +85,8 @@ const softmaxCrossEntropy: Kernel = {
     const index = reshape(name(targets), value(targets).shape, [rows, 1])
     const hit = one("GatherElements", [probabilities, index], { axis: { int: 1 } })
     const written = one("ScatterElements", [probabilities, index, one("Sub", [hit, scalar(1)])], { axis: { int: 1 } })
-    node("Reshape", [written, longs(shape)], [name(difference)])
-    node("Reshape", [surprise(writer, logits, [rows, vocabSize], index, hit), longs(value(loss).shape)], [name(loss)])
+    give(difference, written, [rows, vocabSize])
+    give(loss, surprise(writer, logits, [rows, vocabSize], index, hit), [rows, 1])
   }
 }
 
@@ -145,7 +145,7 @@ const rotate: Kernel = {
     return batch > 0 && position > 0 && part === 2 && plane > 0 && isTable(cos) && isTable(sin) &&
       ("batch" in cos.sizes) === ("batch" in sin.sizes)
   },
-  write: ({ longs, name, node, one, reshape, value }, { inputs, outputs }, _, [, angles = []]) => {
+  write: ({ give, longs, name, one, reshape, value }, { inputs, outputs }, _, [, angles = []]) => {
     const [x = -1, cos = -1, sin = -1] = inputs
     const [out = -1] = outputs
     const { shape } = value(x)
@@ -156,11 +156,11 @@ const rotate: Kernel = {
     const places = angles.includes("batch")
       ? []
       : [one("Expand", [reshape(numbers, [position], [1, position]), longs([batch, position])])]
-    const flat = reshape(name(x), shape, [batch, position, headCount * headSize])
-    const rotated = one("RotaryEmbedding", [flat, name(cos), name(sin), ...places], {
+    const flat = [batch, position, headCount * headSize]
+    const rotated = one("RotaryEmbedding", [reshape(name(x), shape, flat), name(cos), name(sin), ...places], {
       num_heads: { int: headCount }, interleaved: { int: 0 }
     })
-    node("Reshape", [rotated, longs(shape)], [name(out)])
+    give(out, rotated, flat)
   }
 }
 

@@ -117,7 +117,7 @@ const writeOperator = (writer: Writer, instruction: Instruction): void => {
     case "transpose":
       return node("Transpose", [x], out, { perm: { ints: primitive.permutation } })
     case "reshape":
-      return writeReshape(writer, xId, outId)
+      return writer.give(outId, x, value(xId).shape)
     case "expand":
       return node("Expand", [x, longs(shape)], out)
     case "slice":
@@ -212,19 +212,6 @@ const writeProduct = (writer: Writer, primitive: Of<"matmul">, x: number, y: num
   else node("Mul", [one("MatMul", product), scalar(scale)], [name(output)])
 }
 
-/** Reshapes what was not itself a reshape; nothing where that has the shape already. */
-const writeReshape = (writer: Writer, x: number, output: number): void => {
-  const { call, isCalled, longs, name, node, producer, value } = writer
-  const { shape } = value(output)
-  let source = x
-  for (let made = producer(source); !isCalled(source) && made?.primitive._tag === "reshape"; made = producer(source)) {
-    source = made.inputs[0] ?? -1
-  }
-  const isSame = value(source).shape.join() === shape.join()
-  if (isSame && !isCalled(output)) call(output, name(source))
-  else node(isSame ? "Identity" : "Reshape", isSame ? [name(source)] : [name(source), longs(shape)], [name(output)])
-}
-
 /** The sum of something and of a product of two matrices that nothing else uses: one operator, a pass less. */
 interface ProductSum {
   readonly product: Instruction & { readonly primitive: Of<"matmul"> }
@@ -258,7 +245,7 @@ const productOf = (writer: Writer, id: number): ProductSum["product"] | undefine
 }
 
 const writeSum = (writer: Writer, { inputs, outputs }: Instruction): void => {
-  const { declared, longs, name, node, one, reshape, value } = writer
+  const { declared, give, name, node, one, reshape, value } = writer
   const [output = -1] = outputs
   const sum = productSum(writer, output)
   const wanted = declared(output) ?? value(output).shape
@@ -273,7 +260,7 @@ const writeSum = (writer: Writer, { inputs, outputs }: Instruction): void => {
     transA: { int: transposeLeft ? 1 : 0 }, transB: { int: transposeRight ? 1 : 0 }, alpha: { float: scale }
   }
   if (isWhole) node("Gemm", operands, [name(output)], attributes)
-  else node("Reshape", [one("Gemm", operands, attributes), longs(wanted)], [name(output)])
+  else give(output, one("Gemm", operands, attributes), shape)
 }
 
 /** The shape of a table with so many rows in place of its indexed axis. */
@@ -290,14 +277,13 @@ const indexOver = (
 }
 
 const writeGather = (writer: Writer, { axis, batch }: Of<"gather">, x: number, ids: number, output: number): void => {
-  const { fresh, longs, name, node, value } = writer
+  const { give, name, node, one, value } = writer
   if (batch === 0) return node("Gather", [name(x), name(ids)], [name(output)], { axis: { int: axis } })
   const rows = rowsShape(value(x).shape, axis, elementCount(value(ids).shape.slice(batch)))
-  const { shape } = value(output)
-  const isWhole = rows.join() === shape.join()
-  const picked = isWhole ? name(output) : fresh()
-  node("GatherElements", [name(x), indexOver(writer, ids, batch, axis, rows)], [picked], { axis: { int: axis } })
-  if (!isWhole) node("Reshape", [picked, longs(shape)], [name(output)])
+  const operands = [name(x), indexOver(writer, ids, batch, axis, rows)]
+  const attributes = { axis: { int: axis } }
+  if (rows.join() === value(output).shape.join()) node("GatherElements", operands, [name(output)], attributes)
+  else give(output, one("GatherElements", operands, attributes), rows)
 }
 
 /** The base is written in the shape it has, so that a base that nothing else reads is written where it lies. */

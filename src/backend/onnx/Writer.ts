@@ -44,8 +44,10 @@ export interface Writer {
   readonly longs: (values: ReadonlyArray<number>) => string
   readonly scalar: (value: number, kind?: Kind) => string
   readonly filled: (value: number, kind: Kind, shape: ReadonlyArray<number>) => string
-  /** A tensor in another shape: the same name where that is the shape it has. */
+  /** A tensor in another shape, by a node only where there is not one already; never a reshape of a reshape. */
   readonly reshape: (name: string, from: ReadonlyArray<number>, to: ReadonlyArray<number>) => string
+  /** Says that a value is what `name` holds, in whatever shape. */
+  readonly give: (id: number, name: string, from: ReadonlyArray<number>) => void
 }
 
 /** ONNX Runtime's own operators. */
@@ -118,19 +120,38 @@ export const makeWriter = (lowered: Lowered, precision: Precision): Writer => {
   const filled: Writer["filled"] = (value, kind, shape) =>
     literal(`${kind} ${Object.is(value, -0) ? "-0" : value} ${shape.join()}`, elementType(kind, precision), shape,
       () => bytesOf(new Float64Array(elementCount(shape)).fill(value), kind, precision))
+  const value: Writer["value"] = (id) => lowered.values[id] ?? { shape: [], axes: [], kind: "real" }
+  const call: Writer["call"] = (id, name, shape) => {
+    names.set(id, name)
+    if (shape !== undefined) shapes.set(id, shape)
+  }
+  const origins = new Map<string, { readonly name: string; readonly shape: ReadonlyArray<number> }>()
+  const reshapes = new Map<string, string>()
+  const reshape: Writer["reshape"] = (name, from, to) => {
+    const origin = origins.get(name) ?? { name, shape: from }
+    if (origin.shape.join() === to.join()) return origin.name
+    const key = `${origin.name} ${to.join()}`
+    const known = reshapes.get(key)
+    if (known !== undefined) return known
+    const output = one("Reshape", [origin.name, longs(to)])
+    origins.set(output, origin)
+    reshapes.set(key, output)
+    return output
+  }
+  const give: Writer["give"] = (id, given, from) => {
+    const shape = shapes.get(id) ?? value(id).shape
+    const name = names.get(id)
+    if (name === undefined) call(id, reshape(given, from, shape))
+    else if (from.join() === shape.join()) node("Identity", [given], [name])
+    else node("Reshape", [origins.get(given)?.name ?? given, longs(shape)], [name])
+  }
   return {
-    precision, nodes, initializers, fresh, node, one, literal, longs, filled,
-    value: (id) => lowered.values[id] ?? { shape: [], axes: [], kind: "real" },
+    precision, nodes, initializers, fresh, node, one, literal, longs, filled, value, call, reshape, give,
     producer: (id) => producers.get(id),
     uses: (id) => uses.get(id) ?? 0,
     name: (id) => names.get(id) ?? `v${id}`,
-    call: (id, name, shape) => {
-      names.set(id, name)
-      if (shape !== undefined) shapes.set(id, shape)
-    },
     isCalled: (id) => names.has(id),
     declared: (id) => shapes.get(id),
-    scalar: (value, kind = "real") => filled(value, kind, []),
-    reshape: (name, from, to) => from.join() === to.join() ? name : one("Reshape", [name, longs(to)])
+    scalar: (value, kind = "real") => filled(value, kind, [])
   }
 }

@@ -109,8 +109,8 @@ const declareLeaves = ({ cells, inputs, instructions }: Lowered, writer: Writer,
       ? reader.outputs[0] ?? port.value
       : port.value
     if (target !== port.value) reshaped.add(target)
-    writer.call(target, name)
     const { kind, shape } = writer.value(target)
+    writer.give(target, { name, shape })
     return { port, value: { name, type: elementType(kind, writer.precision), sizes: shape } }
   }
   const isUsed = ({ value }: Port): boolean => readers.has(value) || ends.has(value)
@@ -140,7 +140,7 @@ const declareCleared = ({ cells, writes }: Lowered, writer: Writer): ReadonlyArr
     const isZeros = zero?._tag === "constant" && Object.is(zero.elements, 0) && uses(zeros) === 1
     if (port === undefined || !isZeros || uses(port.value) > 0) return []
     if (value(port.value).shape.join() !== shape.join()) return []
-    writer.call(zeros, cellName(port))
+    writer.give(zeros, { name: cellName(port), shape })
     return [{ port, zeros, value: { name: cellName(port), type: elementType(kind, writer.precision), sizes: shape } }]
   })
 
@@ -151,16 +151,16 @@ interface Result extends Value {
 
 /** Has a result computed under its own name, before a last reshape, and in the shape of a product that ends it. */
 const nameResult = (writer: Writer, port: Port, name: string): Result => {
-  const canCall = (id: number): boolean => writer.producer(id) !== undefined && !writer.isCalled(id)
+  const isFree = (id: number): boolean => writer.producer(id) !== undefined && !writer.isPlaced(id)
   const last = writer.producer(port.value)
   const [inner = port.value] = last?.primitive._tag === "reshape" ? last.inputs : []
-  const isBefore = canCall(inner) && canCall(port.value) && writer.producer(inner)?.primitive._tag !== "reshape"
+  const isBefore = isFree(inner) && isFree(port.value) && writer.producer(inner)?.primitive._tag !== "reshape"
   const target = isBefore ? inner : port.value
-  const copyOf = canCall(target) ? undefined : target
+  const copyOf = isFree(target) ? undefined : target
   const isOnlyResult = writer.uses(target) === 1 && writer.uses(port.value) === 1
   const { kind, shape } = writer.value(target)
   const sizes = (copyOf === undefined && isOnlyResult ? productSum(writer, target)?.shape : undefined) ?? shape
-  if (copyOf === undefined) writer.call(target, name, sizes)
+  if (copyOf === undefined) writer.declare(target, { name, shape: sizes })
   return { name, type: elementType(kind, writer.precision), sizes, copyOf }
 }
 

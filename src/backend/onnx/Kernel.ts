@@ -14,7 +14,7 @@ import type { Composite } from "../../tensor/Composite.ts"
 import type { Instruction } from "../../tensor/Instruction.ts"
 import type { Any } from "../../tensor/Node.ts"
 import { type Attribute, elementCount, type Node } from "./ModelProto.ts"
-import { microsoft, productNode, type Writer } from "./Writer.ts"
+import { type Lying, microsoft, productNode, writeElementwise, type Writer } from "./Writer.ts"
 
 type Orders = ReadonlyArray<ReadonlyArray<string>>
 
@@ -27,41 +27,55 @@ export interface Kernel {
 
 const lastAxis = { axis: { int: -1 } }
 
+/** An operand as it lies, if its last axis is whole there and the result may lie so too; else in its own shape. */
+const rowsOf = ({ isDeclared, lying, name, value }: Writer, id: number, result: number): Lying => {
+  const { shape } = value(id)
+  return !isDeclared(result) && lying(id).shape.at(-1) === shape.at(-1) ? lying(id) : { name: name(id), shape }
+}
+
 const softmax: Kernel = {
-  write: ({ name, node }, { inputs, outputs }) => node("Softmax", inputs.map(name), outputs.map(name), lastAxis)
+  write: (writer, { inputs, outputs }) => {
+    const [x = -1] = inputs
+    const [out = -1] = outputs
+    const { name, shape } = rowsOf(writer, x, out)
+    writer.node("Softmax", [name], [writer.target(out, shape).name], lastAxis)
+  }
 }
 
 const softmaxWhere: Kernel = {
   write: (writer, { inputs, outputs }, composite, [order = [], own = []]) => {
-    const { name, node, one, reshape, scalar, value } = writer
+    const { lying, name, node, one, reshape, scalar, target, value } = writer
     const [x = -1, visible = -1] = inputs
-    const [out = -1] = outputs
+    const result = target(outputs[0] ?? -1).name
     const first = order.findIndex((axis) => own.includes(axis))
     const aligned = value(x).shape.map((size, i) => own.includes(order[i] ?? "") ? size : 1).slice(Math.max(0, first))
-    const sees = reshape(name(visible), value(visible).shape, aligned)
+    const sees = reshape(lying(visible), aligned)
     if (composite.attributes["everyRowSees"] === "yes") { // a sum is far quicker than a choice
       const bias = one("Where", [sees, scalar(0), scalar(-1e30)])
-      return node("Softmax", [one("Add", [name(x), bias])], [name(out)], lastAxis)
+      return node("Softmax", [one("Add", [name(x), bias])], [result], lastAxis)
     }
     const masked = one("Where", [sees, name(x), scalar(-3.4e38)])
-    node("Where", [sees, one("Softmax", [masked], lastAxis), scalar(0)], [name(out)])
+    node("Where", [sees, one("Softmax", [masked], lastAxis), scalar(0)], [result])
   }
 }
 
 const silu: Kernel = {
-  write: ({ name, node }, { inputs, outputs }) =>
-    node("QuickGelu", inputs.map(name), outputs.map(name), { alpha: { float: 1 } }, microsoft)
+  write: (writer, instruction) =>
+    writeElementwise(writer, "QuickGelu", instruction, { attributes: { alpha: { float: 1 } }, domain: microsoft })
 }
 
 const rmsNorm: Kernel = {
   applies: ([x]) => (x?.sizes["embed"] ?? 0) > 1, // the operator refuses a single element
-  write: ({ fresh, give, name, node, value }, { inputs, outputs }, { attributes }) => {
+  write: (writer, { inputs, outputs }, { attributes }) => {
+    const { fresh, give, name, node, target } = writer
+    const [x = -1, gain = -1] = inputs
     const [y = -1, inverse = -1] = outputs
+    const { name: rows, shape } = rowsOf(writer, x, y)
     const column = fresh()
-    node("SimplifiedLayerNormalization", inputs.map(name), [name(y), column], {
+    node("SimplifiedLayerNormalization", [rows, name(gain)], [target(y, shape).name, column], {
       ...lastAxis, epsilon: { float: Number(attributes["epsilon"]) }
     })
-    give(inverse, column, [...value(inverse).shape, 1])
+    give(inverse, { name: column, shape: [...shape.slice(0, -1), 1] })
   }
 }
 
@@ -75,18 +89,18 @@ const smallestProbability = 1e-30 // float32 loses digits below 1e-38
  */
 const softmaxCrossEntropy: Kernel = {
   write: (writer, { inputs, outputs }) => {
-    const { give, name, one, reshape, scalar, value } = writer
+    const { give, lying, one, reshape, scalar, value } = writer
     const [logits = -1, targets = -1] = inputs
     const [loss = -1, difference = -1] = outputs
     const { shape } = value(logits)
     const vocabSize = shape.at(-1) ?? 1
     const rows = elementCount(shape) / vocabSize
-    const probabilities = one("Softmax", [reshape(name(logits), shape, [rows, vocabSize])], lastAxis)
-    const index = reshape(name(targets), value(targets).shape, [rows, 1])
+    const probabilities = one("Softmax", [reshape(lying(logits), [rows, vocabSize])], lastAxis)
+    const index = reshape(lying(targets), [rows, 1])
     const hit = one("GatherElements", [probabilities, index], { axis: { int: 1 } })
     const written = one("ScatterElements", [probabilities, index, one("Sub", [hit, scalar(1)])], { axis: { int: 1 } })
-    give(difference, written, [rows, vocabSize])
-    give(loss, surprise(writer, logits, [rows, vocabSize], index, hit), [rows, 1])
+    give(difference, { name: written, shape: [rows, vocabSize] })
+    give(loss, { name: surprise(writer, logits, [rows, vocabSize], index, hit), shape: [rows, 1] })
   }
 }
 
@@ -145,7 +159,7 @@ const rotate: Kernel = {
     return batch > 0 && position > 0 && part === 2 && plane > 0 && isTable(cos) && isTable(sin) &&
       ("batch" in cos.sizes) === ("batch" in sin.sizes)
   },
-  write: ({ give, longs, name, one, reshape, value }, { inputs, outputs }, _, [, angles = []]) => {
+  write: ({ give, longs, lying, name, one, reshape, value }, { inputs, outputs }, _, [, angles = []]) => {
     const [x = -1, cos = -1, sin = -1] = inputs
     const [out = -1] = outputs
     const { shape } = value(x)
@@ -155,12 +169,12 @@ const rotate: Kernel = {
     const numbers = longs(Array.from({ length: position }, (_position, i) => i))
     const places = angles.includes("batch")
       ? []
-      : [one("Expand", [reshape(numbers, [position], [1, position]), longs([batch, position])])]
+      : [one("Expand", [reshape({ name: numbers, shape: [position] }, [1, position]), longs([batch, position])])]
     const flat = [batch, position, headCount * headSize]
-    const rotated = one("RotaryEmbedding", [reshape(name(x), shape, flat), name(cos), name(sin), ...places], {
+    const rotated = one("RotaryEmbedding", [reshape(lying(x), flat), name(cos), name(sin), ...places], {
       num_heads: { int: headCount }, interleaved: { int: 0 }
     })
-    give(out, rotated, flat)
+    give(out, { name: rotated, shape: flat })
   }
 }
 

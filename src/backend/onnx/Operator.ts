@@ -16,11 +16,11 @@ import type { BinaryFunction, Kind, Relation, UnaryFunction } from "../../tensor
 import type { Precision } from "../Backend.ts"
 import { kernels } from "./Kernel.ts"
 import { elementCount, elements } from "./ModelProto.ts"
-import { bytesOf, elementType, microsoft, productNode, type Writer } from "./Writer.ts"
+import { bytesOf, elementType, type Lying, microsoft, productNode, writeElementwise, type Writer } from "./Writer.ts"
 
 type Of<Tag extends Primitive["_tag"]> = Extract<Primitive, { readonly _tag: Tag }>
 
-const unaryOperators: Partial<Record<UnaryFunction, string>> = {
+const unaryOperators: Record<Exclude<UnaryFunction, "rsqrt" | "square">, string> = {
   exp: "Exp", log: "Log", sqrt: "Sqrt", reciprocal: "Reciprocal", sin: "Sin", cos: "Cos", tanh: "Tanh",
   sigmoid: "Sigmoid", abs: "Abs", sign: "Sign", floor: "Floor", negate: "Neg"
 }
@@ -39,17 +39,14 @@ const castTo = (kind: Kind, precision: Precision) => ({ to: { int: elements[elem
 export const writeInstruction = (writer: Writer, instruction: Instruction): void => {
   const isEmpty = (id: number): boolean => elementCount(writer.value(id).shape) === 0
   if (instruction.outputs.every(isEmpty)) {
-    for (const id of instruction.outputs) writeConstant(writer, id, emptyLiteral(writer, id))
+    for (const id of instruction.outputs) writer.give(id, emptyLiteral(writer, id))
   } else if (instruction.inputs.some(isEmpty)) writeOverNothing(writer, instruction, isEmpty)
   else writeOperator(writer, instruction)
 }
 
-const emptyLiteral = ({ filled, value }: Writer, id: number): string => filled(0, value(id).kind, value(id).shape)
-
-/** A value that is a constant: its name is that of the literal, unless it has one already. */
-export const writeConstant = (writer: Writer, id: number, literal: string): void => {
-  if (writer.isCalled(id)) writer.node("Identity", [literal], [writer.name(id)])
-  else writer.call(id, literal)
+const emptyLiteral = ({ filled, value }: Writer, id: number): Lying => {
+  const { kind, shape } = value(id)
+  return { name: filled(0, kind, shape), shape }
 }
 
 /** An instruction some of whose operands are empty, but not its result. */
@@ -62,16 +59,16 @@ const writeOverNothing = (writer: Writer, instruction: Instruction, isEmpty: (id
     case "reduce": // only sums: of nothing there is no largest
     case "matmul":
     case "pad":
-      return writeConstant(writer, output, writer.filled(0, kind, shape))
+      return writer.give(output, { name: writer.filled(0, kind, shape), shape })
     case "concat": {
-      const [first, ...rest] = inputs.filter((id) => !isEmpty(id)).map(writer.name)
+      const [first, ...rest] = inputs.filter((id) => !isEmpty(id))
       return rest.length === 0 && first !== undefined
-        ? writer.node("Identity", [first], [writer.name(output)])
+        ? writer.give(output, writer.lying(first))
         : writeOperator(writer, { ...instruction, inputs: inputs.filter((id) => !isEmpty(id)) })
     }
     case "scatter":
     case "barrier":
-      return writer.node("Identity", [writer.name(x)], [writer.name(output)])
+      return writer.give(output, writer.lying(x))
     default:
       return writeOperator(writer, instruction)
   }
@@ -79,69 +76,46 @@ const writeOverNothing = (writer: Writer, instruction: Instruction, isEmpty: (id
 
 const writeOperator = (writer: Writer, instruction: Instruction): void => {
   const { inputs, outputs, primitive } = instruction
-  const { longs, name, node, one, precision, value } = writer
-  const names = inputs.map(name)
-  const [x = ""] = names
-  const [xId = -1, yId = -1] = inputs
-  const out = outputs.map(name)
-  const [outId = -1] = outputs
-  const { shape } = value(outId)
+  const [x = -1, y = -1] = inputs
+  const [output = -1] = outputs
   switch (primitive._tag) {
-    case "constant": {
-      const { kind } = value(outId)
-      return writeConstant(writer, outId, literalOf(writer, primitive, outId, kind))
-    }
-    case "unary": {
-      const operator = unaryOperators[primitive.function]
-      if (operator !== undefined) return node(operator, [x], out)
-      return primitive.function === "rsqrt"
-        ? node("Reciprocal", [one("Sqrt", [x])], out)
-        : node("Mul", [x, x], out)
-    }
+    case "constant":
+      return writer.give(output, literalOf(writer, primitive, output))
+    case "unary":
+      return writeUnary(writer, primitive.function, instruction)
     case "binary":
       return primitive.function === "add"
         ? writeSum(writer, instruction)
-        : node(binaryOperators[primitive.function], names, out)
+        : writeElementwise(writer, binaryOperators[primitive.function], instruction)
     case "compare":
-      return node(relations[primitive.relation], names, out)
+      return writeElementwise(writer, relations[primitive.relation], instruction)
     case "logic":
-      return node(logic[primitive.function], names, out)
+      return writeElementwise(writer, logic[primitive.function], instruction)
     case "select":
-      return node("Where", names, out)
+      return writeElementwise(writer, "Where", instruction)
     case "convert":
-      return node("Cast", [x], out, castTo(primitive.to, precision))
+      return writeElementwise(writer, "Cast", instruction, { attributes: castTo(primitive.to, writer.precision) })
     case "reduce":
-      return writeReduction(writer, primitive, xId, outId)
+      return writeReduction(writer, primitive, x, output)
     case "matmul":
-      return writeProduct(writer, primitive, xId, yId, outId)
-    case "transpose":
-      return node("Transpose", [x], out, { perm: { ints: primitive.permutation } })
+      return writeProduct(writer, primitive, x, y, output)
     case "reshape":
-      return writer.give(outId, x, value(xId).shape)
-    case "expand":
-      return node("Expand", [x, longs(shape)], out)
-    case "slice":
-      return node("Slice", [x, longs([primitive.start]), longs([primitive.end]), longs([primitive.axis])], out)
-    case "pad": {
-      const at = (size: number): ReadonlyArray<number> => shape.map((_, i) => i === primitive.axis ? size : 0)
-      return node("Pad", [x, longs([...at(primitive.before), ...at(primitive.after)])], out)
-    }
-    case "concat":
-      return node("Concat", names, out, { axis: { int: primitive.axis } })
+      return writer.give(output, writer.lying(x))
     case "gather":
-      return writeGather(writer, primitive, xId, yId, outId)
+      return writeGather(writer, primitive, x, y, output)
     case "scatter":
-      return writeScatter(writer, primitive, inputs, outId)
-    case "topK": {
-      const [values = "", ids = ""] = out
-      const found = writer.fresh()
-      node("TopK", [x, longs([primitive.count])], [values, found], { axis: { int: shape.length - 1 } })
-      return node("Cast", [found], [ids], castTo("id", precision))
-    }
-    case "cumulativeSum":
-      return node("CumSum", [x, longs([primitive.axis])], out, { reverse: { int: primitive.reverse ? 1 : 0 } })
+      return writeScatter(writer, primitive, inputs, output)
+    case "topK":
+      return writeTopK(writer, primitive, x, outputs)
     case "barrier":
-      return writeBarrier(writer, xId, yId, outId)
+      return writeBarrier(writer, x, y, output)
+    case "transpose":
+    case "expand":
+    case "slice":
+    case "pad":
+    case "concat":
+    case "cumulativeSum":
+      return writePlain(writer, primitive, inputs, output)
     case "composite": {
       const kernel = kernels[primitive.composite.name]
       if (kernel === undefined) throw new TypeError(`no kernel for composite ${primitive.composite.name}`)
@@ -150,11 +124,45 @@ const writeOperator = (writer: Writer, instruction: Instruction): void => {
   }
 }
 
-const literalOf = (writer: Writer, { elements }: Of<"constant">, id: number, kind: Kind): string => {
-  const { precision, value } = writer
-  const { shape } = value(id)
-  if (typeof elements === "number") return writer.filled(elements, kind, shape)
-  return writer.literal(`v${id}`, elementType(kind, precision), shape, () => bytesOf(elements, kind, precision))
+const writeUnary = (writer: Writer, name: UnaryFunction, instruction: Instruction): void =>
+  name === "rsqrt"
+    ? writeElementwise(writer, "Reciprocal", instruction, { before: "Sqrt" })
+    : name === "square"
+      ? writeElementwise(writer, "Mul", { ...instruction, inputs: [...instruction.inputs, ...instruction.inputs] })
+      : writeElementwise(writer, unaryOperators[name], instruction)
+
+/** Primitives that are one operator over whole shapes. */
+const writePlain = (
+  writer: Writer, primitive: Of<"transpose" | "expand" | "slice" | "pad" | "concat" | "cumulativeSum">,
+  inputs: ReadonlyArray<number>, output: number
+): void => {
+  const { longs, node } = writer
+  const [x = "", ...rest] = inputs.map(writer.name)
+  const { name, shape } = writer.target(output)
+  switch (primitive._tag) {
+    case "transpose":
+      return node("Transpose", [x], [name], { perm: { ints: primitive.permutation } })
+    case "expand":
+      return node("Expand", [x, longs(shape)], [name])
+    case "slice":
+      return node("Slice", [x, longs([primitive.start]), longs([primitive.end]), longs([primitive.axis])], [name])
+    case "pad": {
+      const at = (size: number): ReadonlyArray<number> => shape.map((_, i) => i === primitive.axis ? size : 0)
+      return node("Pad", [x, longs([...at(primitive.before), ...at(primitive.after)])], [name])
+    }
+    case "concat":
+      return node("Concat", [x, ...rest], [name], { axis: { int: primitive.axis } })
+    case "cumulativeSum":
+      return node("CumSum", [x, longs([primitive.axis])], [name], { reverse: { int: primitive.reverse ? 1 : 0 } })
+  }
+}
+
+const literalOf = ({ filled, literal, precision, value }: Writer, { elements }: Of<"constant">, id: number): Lying => {
+  const { kind, shape } = value(id)
+  const name = typeof elements === "number"
+    ? filled(elements, kind, shape)
+    : literal(`v${id}`, elementType(kind, precision), shape, () => bytesOf(elements, kind, precision))
+  return { name, shape }
 }
 
 const writeReduction = (writer: Writer, primitive: Of<"reduce">, x: number, output: number): void => {
@@ -162,17 +170,18 @@ const writeReduction = (writer: Writer, primitive: Of<"reduce">, x: number, outp
   const [squared] = from?.primitive._tag === "unary" && from.primitive.function === "square" ? from.inputs : []
   const isOfAll = primitive.axes.length === writer.value(x).shape.length
   if (primitive.function === "sum" && isOfAll && squared !== undefined) {
-    return writeSumOfSquares(writer, squared, writer.name(output))
+    return writeSumOfSquares(writer, squared, writer.target(output).name)
   }
-  const { longs, name, node, one, scalar } = writer
+  const { longs, name, node, one, scalar, target } = writer
   const operands = [name(x), longs(primitive.axes)]
   const attributes = { keepdims: { int: 0 } }
-  if (primitive.function === "sum") return node("ReduceSum", operands, [name(output)], attributes)
+  const result = [target(output).name]
+  if (primitive.function === "sum") return node("ReduceSum", operands, result, attributes)
   // ReduceMax overlooks a NaN, a sum does not; where ∞ is the largest, ∞ − ∞ could be all that the sum shows
   const largest = one("ReduceMax", operands, attributes)
   const sum = one("ReduceSum", operands, attributes)
   const isRight = one("Or", [one("Equal", [sum, sum]), one("Equal", [largest, scalar(Infinity)])])
-  node("Where", [isRight, largest, sum], [name(output)])
+  node("Where", [isRight, largest, sum], result)
 }
 
 const rowSize = 65_536
@@ -186,14 +195,13 @@ const rowCount = (total: number): number | undefined => {
 
 /** Σ x²: of big arrays as many dot products of rows, which run on all threads and sum in parts. */
 const writeSumOfSquares = (writer: Writer, x: number, output: string): void => {
-  const { longs, name, node, one, precision, reshape, value } = writer
-  const { shape } = value(x)
-  const total = elementCount(shape)
+  const { longs, lying, node, one, precision, reshape, value } = writer
+  const total = elementCount(value(x).shape)
   const count = precision === "f32" && total > rowSize ? rowCount(total) : undefined
   if (count === undefined) {
-    return node("ReduceSumSquare", [reshape(name(x), shape, [total])], [output], { keepdims: { int: 0 } })
+    return node("ReduceSumSquare", [reshape(lying(x), [total])], [output], { keepdims: { int: 0 } })
   }
-  const rows = reshape(name(x), shape, [count, 1, total / count])
+  const rows = reshape(lying(x), [count, 1, total / count])
   const dots = one("FusedMatMul", [rows, rows], { transB: { int: 1 } }, microsoft)
   node("ReduceSum", [dots, longs([0, 1, 2])], [output], { keepdims: { int: 0 } })
 }
@@ -201,15 +209,16 @@ const writeSumOfSquares = (writer: Writer, x: number, output: string): void => {
 /** In float32 transposed operands and the scale are part of the operator, which float64 does not have. */
 const writeProduct = (writer: Writer, primitive: Of<"matmul">, x: number, y: number, output: number): void => {
   const { name, node, nodes, one, precision, scalar, value } = writer
-  if (precision === "f32") return void nodes.push(productNode(primitive, [name(x), name(y)], name(output)))
+  const result = writer.target(output).name
+  if (precision === "f32") return void nodes.push(productNode(primitive, [name(x), name(y)], result))
   const { scale, transposeLeft, transposeRight } = primitive
   const swapped = { perm: { ints: value(x).shape.length === 3 ? [0, 2, 1] : [1, 0] } }
   const product = [
     transposeLeft ? one("Transpose", [name(x)], swapped) : name(x),
     transposeRight ? one("Transpose", [name(y)], swapped) : name(y)
   ]
-  if (scale === 1) node("MatMul", product, [name(output)])
-  else node("Mul", [one("MatMul", product), scalar(scale)], [name(output)])
+  if (scale === 1) node("MatMul", product, [result])
+  else node("Mul", [one("MatMul", product), scalar(scale)], [result])
 }
 
 /** The sum of something and of a product of two matrices that nothing else uses: one operator, a pass less. */
@@ -244,23 +253,18 @@ const productOf = (writer: Writer, id: number): ProductSum["product"] | undefine
     : primitive._tag === "matmul" ? { ...made, primitive } : undefined
 }
 
-const writeSum = (writer: Writer, { inputs, outputs }: Instruction): void => {
-  const { declared, give, name, node, one, reshape, value } = writer
-  const [output = -1] = outputs
+const writeSum = (writer: Writer, instruction: Instruction): void => {
+  const { isDeclared, lying, name, node, reshape, target } = writer
+  const [output = -1] = instruction.outputs
   const sum = productSum(writer, output)
-  const wanted = declared(output) ?? value(output).shape
-  const isWhole = sum?.shape.join() === wanted.join()
-  if (sum === undefined || !isWhole && declared(output) !== undefined) { // a result is not to be copied
-    return node("Add", inputs.map(name), [name(output)])
-  }
+  const isInShape = sum !== undefined && (!isDeclared(output) || lying(output).shape.join() === sum.shape.join())
+  if (!isInShape) return writeElementwise(writer, "Add", instruction) // a result is not to be copied
   const { other, product, shape } = sum
   const { scale, transposeLeft, transposeRight } = product.primitive
-  const operands = [...product.inputs.map(name), reshape(name(other), value(other).shape, shape)]
-  const attributes = {
+  const operands = [...product.inputs.map(name), reshape(lying(other), shape)]
+  node("Gemm", operands, [target(output, shape).name], {
     transA: { int: transposeLeft ? 1 : 0 }, transB: { int: transposeRight ? 1 : 0 }, alpha: { float: scale }
-  }
-  if (isWhole) node("Gemm", operands, [name(output)], attributes)
-  else give(output, one("Gemm", operands, attributes), shape)
+  })
 }
 
 /** The shape of a table with so many rows in place of its indexed axis. */
@@ -269,44 +273,56 @@ const rowsShape = (table: ReadonlyArray<number>, axis: number, count: number): R
 
 /** An id for every element of the rows: ids [batch…, i…] stretched over the other axes. */
 const indexOver = (
-  { longs, name, one, reshape, value }: Writer, ids: number, batch: number, axis: number, rows: ReadonlyArray<number>
+  { longs, lying, one, reshape }: Writer, ids: number, batch: number, axis: number, rows: ReadonlyArray<number>
 ): string => {
   const flat = rows.map((size, i) => i < batch || i === axis ? size : 1)
-  const index = reshape(name(ids), value(ids).shape, flat)
+  const index = reshape(lying(ids), flat)
   return flat.join() === rows.join() ? index : one("Expand", [index, longs(rows)])
 }
 
 const writeGather = (writer: Writer, { axis, batch }: Of<"gather">, x: number, ids: number, output: number): void => {
-  const { give, name, node, one, value } = writer
-  if (batch === 0) return node("Gather", [name(x), name(ids)], [name(output)], { axis: { int: axis } })
+  const { give, isDeclared, name, node, one, target, value } = writer
+  const attributes = { axis: { int: axis } }
+  if (batch === 0) return node("Gather", [name(x), name(ids)], [target(output).name], attributes)
   const rows = rowsShape(value(x).shape, axis, elementCount(value(ids).shape.slice(batch)))
   const operands = [name(x), indexOver(writer, ids, batch, axis, rows)]
-  const attributes = { axis: { int: axis } }
-  if (rows.join() === value(output).shape.join()) node("GatherElements", operands, [name(output)], attributes)
-  else give(output, one("GatherElements", operands, attributes), rows)
+  if (isDeclared(output) && rows.join() !== value(output).shape.join()) {
+    return give(output, { name: one("GatherElements", operands, attributes), shape: rows })
+  }
+  node("GatherElements", operands, [target(output, rows).name], attributes)
 }
 
 /** The base is written in the shape it has, so that a base that nothing else reads is written where it lies. */
 const writeScatter = (
   writer: Writer, { axis, batch, mode }: Of<"scatter">, inputs: ReadonlyArray<number>, output: number
 ): void => {
-  const { name, node, reshape, value } = writer
+  const { lying, name, node, reshape, target, value } = writer
   const [base = -1, ids = -1, values = -1] = inputs
   const rows = rowsShape(value(base).shape, axis, elementCount(value(ids).shape.slice(batch)))
   node("ScatterElements", [
-    name(base), indexOver(writer, ids, batch, axis, rows), reshape(name(values), value(values).shape, rows)
-  ], [name(output)], { axis: { int: axis }, reduction: { string: mode === "add" ? "add" : "none" } })
+    name(base), indexOver(writer, ids, batch, axis, rows), reshape(lying(values), rows)
+  ], [target(output).name], { axis: { int: axis }, reduction: { string: mode === "add" ? "add" : "none" } })
+}
+
+const writeTopK = (writer: Writer, { count }: Of<"topK">, x: number, outputs: ReadonlyArray<number>): void => {
+  const { fresh, longs, name, node, precision, target } = writer
+  const [values = -1, ids = -1] = outputs
+  const found = fresh()
+  const { name: largest, shape } = target(values)
+  node("TopK", [name(x), longs([count])], [largest, found], { axis: { int: shape.length - 1 } })
+  node("Cast", [found], [target(ids).name], castTo("id", precision))
 }
 
 /** x where a truth holds that always does, which the engine can only know once `after` is computed. */
 const writeBarrier = (writer: Writer, x: number, after: number, output: number): void => {
-  const { name, node, one, reshape, scalar, value } = writer
+  const { lying, name, node, one, reshape, scalar, value } = writer
   const { kind, shape } = value(after)
+  const result = [writer.target(output).name]
   const first = shape.length === 0
     ? name(after)
-    : one("Gather", [reshape(name(after), shape, [elementCount(shape)]), scalar(0, "id")])
+    : one("Gather", [reshape(lying(after), [elementCount(shape)]), scalar(0, "id")])
   const is = kind === "truth" ? first : one("Equal", [first, first]) // not so of a NaN
   const always = one("Or", [is, one("Not", [is])])
-  if (value(x).kind === "truth") node("And", [name(x), always], [name(output)])
-  else node("Where", [always, name(x), scalar(0, value(x).kind)], [name(output)])
+  if (value(x).kind === "truth") node("And", [name(x), always], result)
+  else node("Where", [always, name(x), scalar(0, value(x).kind)], result)
 }

@@ -14,7 +14,18 @@ import { type Attribute, elementCount, type ElementType, type Initializer, type 
 /** Settings of an operator. */
 export type Attributes = Readonly<Record<string, Attribute>>
 
-/** Writes nodes of one graph. Values are indices into the lowered program, everything else goes by graph names. */
+/** A tensor of the graph. */
+export interface Lying {
+  readonly name: string
+  readonly shape: ReadonlyArray<number>
+}
+
+/**
+ * Writes nodes of one graph. Values are indices into the lowered program, everything else goes by graph names.
+ *
+ * A value may lie in another shape than its own (the same elements in the same order): who needs that asks for `lying`,
+ * who needs its own shape for `name`, which reshapes.
+ */
 export interface Writer {
   readonly precision: Precision
   readonly nodes: Array<Node>
@@ -24,14 +35,19 @@ export interface Writer {
   readonly producer: (id: number) => Instruction | undefined
   /** How many operands and results of the program a value is. */
   readonly uses: (id: number) => number
-  /** The name of a value in the graph. */
+  /** A value as it lies. */
+  readonly lying: (id: number) => Lying
+  /** The name of a value in its own shape. */
   readonly name: (id: number) => string
-  /** Decides the name of a value, which has none yet; and of an end of the graph the shape in which it is declared. */
-  readonly call: (id: number, name: string, shape?: ReadonlyArray<number>) => void
-  /** Whether the name of a value has been decided. */
-  readonly isCalled: (id: number) => boolean
-  /** The shape in which a value is declared, if it is an end of the graph. */
-  readonly declared: (id: number) => ReadonlyArray<number> | undefined
+  /** Declares a value as a result of the graph. */
+  readonly declare: (id: number, result: Lying) => void
+  /** Where a value is to be computed: as it is declared, else in the given shape, or its own. */
+  readonly target: (id: number, shape?: ReadonlyArray<number>) => Lying
+  /** Says where a value lies that is there already; a declared one is copied. */
+  readonly give: (id: number, given: Lying) => void
+  /** Whether it is decided where a value lies. */
+  readonly isPlaced: (id: number) => boolean
+  readonly isDeclared: (id: number) => boolean
   /** A name that nothing has. */
   readonly fresh: () => string
   readonly node: (
@@ -45,9 +61,7 @@ export interface Writer {
   readonly scalar: (value: number, kind?: Kind) => string
   readonly filled: (value: number, kind: Kind, shape: ReadonlyArray<number>) => string
   /** A tensor in another shape, by a node only where there is not one already; never a reshape of a reshape. */
-  readonly reshape: (name: string, from: ReadonlyArray<number>, to: ReadonlyArray<number>) => string
-  /** Says that a value is what `name` holds, in whatever shape. */
-  readonly give: (id: number, name: string, from: ReadonlyArray<number>) => void
+  readonly reshape: (tensor: Lying, shape: ReadonlyArray<number>) => string
 }
 
 /** ONNX Runtime's own operators. */
@@ -80,8 +94,8 @@ export const productNode = (
 export const makeWriter = (lowered: Lowered, precision: Precision): Writer => {
   const nodes: Array<Node> = []
   const initializers: Array<Initializer> = []
-  const names = new Map<number, string>()
-  const shapes = new Map<number, ReadonlyArray<number>>()
+  const places = new Map<number, Lying>()
+  const declared = new Set<number>()
   const literals = new Map<string, string>()
   const producers = new Map(lowered.instructions.flatMap((instruction) =>
     instruction.outputs.map((output) => [output, instruction] as const)))
@@ -121,37 +135,61 @@ export const makeWriter = (lowered: Lowered, precision: Precision): Writer => {
     literal(`${kind} ${Object.is(value, -0) ? "-0" : value} ${shape.join()}`, elementType(kind, precision), shape,
       () => bytesOf(new Float64Array(elementCount(shape)).fill(value), kind, precision))
   const value: Writer["value"] = (id) => lowered.values[id] ?? { shape: [], axes: [], kind: "real" }
-  const call: Writer["call"] = (id, name, shape) => {
-    names.set(id, name)
-    if (shape !== undefined) shapes.set(id, shape)
-  }
-  const origins = new Map<string, { readonly name: string; readonly shape: ReadonlyArray<number> }>()
+  const origins = new Map<string, Lying>()
   const reshapes = new Map<string, string>()
-  const reshape: Writer["reshape"] = (name, from, to) => {
-    const origin = origins.get(name) ?? { name, shape: from }
-    if (origin.shape.join() === to.join()) return origin.name
-    const key = `${origin.name} ${to.join()}`
+  const reshape: Writer["reshape"] = (tensor, shape) => {
+    const origin = origins.get(tensor.name) ?? tensor
+    if (origin.shape.join() === shape.join()) return origin.name
+    const key = `${origin.name} ${shape.join()}`
     const known = reshapes.get(key)
     if (known !== undefined) return known
-    const output = one("Reshape", [origin.name, longs(to)])
+    const output = one("Reshape", [origin.name, longs(shape)])
     origins.set(output, origin)
     reshapes.set(key, output)
     return output
   }
-  const give: Writer["give"] = (id, given, from) => {
-    const shape = shapes.get(id) ?? value(id).shape
-    const name = names.get(id)
-    if (name === undefined) call(id, reshape(given, from, shape))
-    else if (from.join() === shape.join()) node("Identity", [given], [name])
-    else node("Reshape", [origins.get(given)?.name ?? given, longs(shape)], [name])
+  const lying: Writer["lying"] = (id) => places.get(id) ?? { name: `v${id}`, shape: value(id).shape }
+  const target: Writer["target"] = (id, shape) => {
+    const place = declared.has(id) ? lying(id) : { name: `v${id}`, shape: shape ?? value(id).shape }
+    places.set(id, place)
+    return place
+  }
+  const give: Writer["give"] = (id, given) => {
+    if (!declared.has(id)) return void places.set(id, given)
+    const { name, shape } = lying(id)
+    const isSame = given.shape.join() === shape.join()
+    node(isSame ? "Identity" : "Reshape", isSame ? [given.name] : [given.name, longs(shape)], [name])
   }
   return {
-    precision, nodes, initializers, fresh, node, one, literal, longs, filled, value, call, reshape, give,
+    precision, nodes, initializers, fresh, node, one, literal, longs, filled, value, lying, reshape, target, give,
     producer: (id) => producers.get(id),
     uses: (id) => uses.get(id) ?? 0,
-    name: (id) => names.get(id) ?? `v${id}`,
-    isCalled: (id) => names.has(id),
-    declared: (id) => shapes.get(id),
+    name: (id) => reshape(lying(id), value(id).shape),
+    declare: (id, result) => {
+      declared.add(id)
+      places.set(id, result)
+    },
+    isPlaced: (id) => places.has(id),
+    isDeclared: (id) => declared.has(id),
     scalar: (value, kind = "real") => filled(value, kind, [])
   }
+}
+
+/** An elementwise operator. Where each operand has as many elements as the result, or is a number, as they lie. */
+export const writeElementwise = (
+  writer: Writer, op: string, { inputs, outputs }: Instruction,
+  options: { readonly attributes?: Attributes; readonly domain?: string; readonly before?: string } = {}
+): void => {
+  const { lying, name, node, one, reshape, target, value } = writer
+  const [output = -1] = outputs
+  const count = elementCount(value(output).shape)
+  const isNumber = (id: number): boolean => value(id).shape.length === 0
+  const isInStep = inputs.every((id) => isNumber(id) || elementCount(value(id).shape) === count)
+  const first = isInStep ? inputs.find((id) => !isNumber(id)) : undefined
+  const result = target(output, first === undefined ? undefined : lying(first).shape)
+  const operands = inputs.map((id) =>
+    first === undefined || isNumber(id) ? name(id) : reshape(lying(id), result.shape))
+  const { attributes, before, domain } = options
+  const prepared = before === undefined ? operands : operands.map((operand) => one(before, [operand]))
+  node(op, prepared, [result.name], attributes, domain)
 }

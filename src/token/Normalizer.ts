@@ -14,7 +14,7 @@ import * as Result from "effect/Result"
 import type { NormalizerSpecification, Piece } from "./SentencePiece.ts"
 import * as Utf8 from "./Utf8.ts"
 
-/** From text, or from bytes that may not be valid UTF-8, to the text that {@link BytePair} encodes. */
+/** From text, or from bytes that may not be valid UTF-8, to the text that `BytePair` encodes. */
 export interface Normalize {
   readonly text: (text: string) => string
   readonly bytes: (bytes: Uint8Array) => string

@@ -7,7 +7,7 @@
  *          pieces.
  * Checked  test/token/Tokenizer.test.ts (llama.cpp's 47 cases and the edge cases of real Llama 2; laws on generated
  *          text), parity/tokenizer (the SentencePiece library, id for id).
- * Departs  text never becomes a control id: beginning and end of sequence enter by {@link Codec.encodeSegments} alone.
+ * Departs  text never becomes a control id: beginning and end of sequence enter by `Codec.encodeSegments` alone.
  *
  * @module
  */
@@ -28,7 +28,7 @@ import * as Utf8 from "./Utf8.ts"
 import * as Vocabulary from "./Vocabulary.ts"
 
 /**
- * The beginning or the end of a sequence, as a part of {@link Codec.encodeSegments}: see {@link bos} and {@link eos}.
+ * The beginning or the end of a sequence, as a part of `Codec.encodeSegments`: see {@link bos} and {@link eos}.
  */
 export interface Special {
   readonly special: "bos" | "eos"
@@ -210,7 +210,7 @@ export const layerLlama2c = (
 ): Layer.Layer<Tokenizer, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
   layerFile(path, TokenizerBin.parse)
 
-/** The tokenizer of a model at hand, as {@link Trainer.train} makes it. */
+/** The tokenizer of a model at hand, as `Trainer.train` makes it. */
 export const layerModel = (model: SentencePiece.Model): Layer.Layer<Tokenizer, UnsupportedModelError> =>
   Layer.effect(Tokenizer, Effect.fromResult(fromModel(model)))
 

@@ -78,7 +78,7 @@ const linksOf = ({ nodes }: Graph): Links => {
 }
 
 /** The operand that an operator overwrites where its result lies there. */
-const bases: Readonly<Record<string, number>> = { ScatterElements: 0, Gemm: 2 }
+const bases: Readonly<Record<string, number>> = { ScatterElements: 0, ScatterND: 0, Gemm: 2 }
 
 /** The writer is a scatter into the old value or a product added to it, and reads it for nothing else. */
 const addsTo = ({ inputs, op }: Node, names: ReadonlySet<string>): boolean =>

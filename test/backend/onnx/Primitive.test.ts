@@ -107,6 +107,13 @@ const cases: Readonly<Record<string, Computation>> = {
     ({ x, y, z }) => [x, y, z].map((leaf) => T.sum(T.square(leaf), Object.keys(leaf.sizes)))
   ),
   "a square that is also wanted itself": of([random("x", { i: 4 })], ({ x }) => [T.sum(T.square(x), "i"), T.square(x)]),
+  "a scaled product with a vector": of(
+    [random("x", { b: 3, i: 1, k: 4 }), random("y", { b: 3, k: 4, j: 6 }, 2)],
+    ({ x, y }) => [
+      T.multiply(T.contract(x, y, "k"), 0.25), T.multiply(T.contract(y, x, "k"), 0.25),
+      T.multiply(T.contract(T.at(y, "j", 0), T.at(y, "j", 0), ["b", "k"]), -2)
+    ]
+  ),
   "products of every orientation": of(
     [random("x", { b: 3, i: 5, k: 4 }), random("y", { b: 3, k: 4, j: 6 }, 2)],
     ({ x, y }) => {
@@ -143,7 +150,7 @@ const cases: Readonly<Record<string, Computation>> = {
   })
 }
 
-const axes = { a: 2, b: 3, c: 1, d: 2 } as const
+const axes = { a: 2, b: 3, c: 1, d: 8 } as const // rows of 8 elements and more are written as rows
 
 /** Tables, ids and rows whose axes lie in any order, shared or not, before or behind the chosen axis. */
 const indexed: fc.Arbitrary<Computation> = fc.record({

@@ -16,6 +16,7 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Lowered, Port } from "../../tensor/Instruction.ts"
+import { count } from "../../tensor/Node.ts"
 import type { Program } from "../../tensor/Program.ts"
 import { lower } from "../../tensor/Program.ts"
 import {
@@ -29,7 +30,7 @@ import { Engine, layer as engineLayer } from "./Engine.ts"
 import { EngineError, type Reason } from "./EngineError.ts"
 import { type Compiled, compile as compileLowered, type Execution, type Located } from "./Execution.ts"
 import { hasKernel, kernels } from "./Kernel.ts"
-import type { ElementType } from "./ModelProto.ts"
+import { elements, type ElementType } from "./ModelProto.ts"
 import type { Interface } from "./Session.ts"
 
 const name = "onnxruntime"
@@ -66,6 +67,9 @@ const elementsOf = ({ data, type }: Buffer): Elements => {
   throw new TypeError(`a ${type} buffer holds no elements of a program`)
 }
 
+/** The engine reads graphs of less than 2 GiB; a little is left for the rest. */
+const largestGraph = 2 ** 31 - 2 ** 24
+
 /** A program as positions, and its sessions. */
 interface Loaded {
   readonly lowered: Lowered
@@ -88,11 +92,11 @@ interface StandIn {
 
 const make = (engine: Interface): typeof Backend.Service => {
   const arenas = new WeakMap<Elements, Buffer>()
-  const memory: HostState.Memory = (storage, count) => {
-    const buffer = Effect.runSync(engine.allocate(elementTypes[storage], [count]))
-    const elements = elementsOf(buffer)
-    arenas.set(elements, buffer)
-    return elements
+  const memory: HostState.Memory = (storage, length) => {
+    const buffer = Effect.runSync(engine.allocate(elementTypes[storage], [length]))
+    const arena = elementsOf(buffer)
+    arenas.set(arena, buffer)
+    return arena
   }
   const state = HostState.make({ backend: name, precisions: ["f32", "f64"], precision: "f32", memory })
   const { copy, read, view, write } = state
@@ -140,11 +144,20 @@ const make = (engine: Interface): typeof Backend.Service => {
     return Effect.flatMap(Effect.acquireRelease(hold, release), ({ loaded }) => loaded)
   }
 
+  const checkSize = (program: string, constants: ReadonlyArray<AnyCell>): Effect.Effect<void, BackendError> => {
+    const bytes = constants.reduce((total, { kind, precision, sizes }) =>
+      total + count(sizes) * elements[elementTypes[HostState.storageOf(kind, precision)]].bytes, 0)
+    return bytes < largestGraph ? Effect.void : state.fail(`compile ${program}`,
+      `the constants have ${bytes} bytes together; a graph takes less than ${largestGraph}`,
+      "Leave the largest of them out of `constants`, and bind them.")
+  }
+
   const compile = Effect.fnUntraced(function*<I, S, O>(
     program: Program<I, S, O>, options: CompileOptions = {}
   ): Effect.fn.Return<Executable<I, S, O>, BackendError, Scope.Scope> {
     const { constants = new Map<string, AnyCell>(), precision = state.precision, watch = [] } = options
     yield* checkOptions(state, program, precision, watch)
+    yield* checkSize(program.name, [...constants.values()])
     const frozen = yield* freeze(state, program, precision, constants)
     const loaded = frozen.size > 0
       ? yield* load(program, precision, watch, frozen)

@@ -253,6 +253,15 @@ describe("compiled programs", () => {
     )
     assert.include(yield* failed("OutOfMemory"), "\n  Use smaller batches or fewer programs at once")
   }))
+  it.effect("cannot hold constants of 2 GiB", () => Effect.gen(function*() {
+    const backend = yield* Backend
+    const large = { "~cell": true, name: "w", sizes: { i: 2 ** 29 }, kind: "real", precision: "f32" } as const
+    assert.strictEqual(
+      yield* message(Effect.scoped(backend.compile(yield* plain, { constants: new Map([["w", large]]) }))),
+      "onnxruntime, compile plain: the constants have 2147483648 bytes together; a graph takes less than 2130706432\n" +
+        "  Leave the largest of them out of `constants`, and bind them."
+    )
+  }).pipe(Effect.provide(backends[0]![1])))
   it.effect("cannot run once their Scope has ended", () => Effect.gen(function*() {
     const backend = yield* Backend
     const program = yield* plain

@@ -48,6 +48,9 @@ export const placement = (graph: Graph, writes: ReadonlyArray<Port>): Placement 
     const names = namesOf(links, cellName(port), writer)
     const readers = new Set([...names].flatMap((name) => links.readers.get(name) ?? []))
     if (readers.size === 0) return true
+    if ([...readers].every((reader) => reader === writer || isRenamedFor(links, reader, writer))) {
+      return addsTo(writer, names) || elementwise.has(writer.op) || renaming.has(writer.op)
+    }
     const upstream = ancestorsOf(links, writer)
     if (![...readers].every((reader) => upstream.has(reader))) return false
     const near = [...readers].filter((reader) =>
@@ -76,6 +79,13 @@ const linksOf = ({ nodes }: Graph): Links => {
   }
   return { producers: new Map(nodes.flatMap((node) => node.outputs.map((output) => [output, node] as const))), readers }
 }
+
+/** A node that only renames, and for nothing but the writer. */
+const isRenamedFor = ({ readers }: Links, { op, outputs }: Node, writer: Node): boolean =>
+  renaming.has(op) && outputs.every((output) => {
+    const next = readers.get(output) ?? []
+    return next.length > 0 && next.every((reader) => reader === writer)
+  })
 
 /** The operand that an operator overwrites where its result lies there. */
 const bases: Readonly<Record<string, number>> = { ScatterElements: 0, ScatterND: 0, Gemm: 2 }

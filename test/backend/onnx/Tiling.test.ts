@@ -147,6 +147,18 @@ for (const [name, backend] of backends) {
         yield* agrees(program, {}, precision)
       }))
     }
+    it.effect("reads numbers that are cells, and leaves those to the head", () => Effect.gen(function*() {
+      const number = Specification.real({})
+      const program = yield* Program.make("numbers", {
+        inputs: { rate: number, unused: row(3) }, state: { a: row(70), b: row(70), s: number, t: number }
+      }, ({ rate }, { a, b, s, t }) => {
+        const scale = T.multiply(T.add(s, rate), T.mean(b, "n"))
+        const state = { a: T.add(T.subtract(a, T.multiply(b, scale)), t), s: T.add(s, 1), t: T.sum(a, "n") }
+        return { outputs: { scale, s }, state }
+      })
+      assert.deepStrictEqual(tiling(lowered(program), new Set())?.regions.map(({ writes }) => writes), [["a"]])
+      yield* agrees(program, { rate: 0.1, unused: 0 }, "f32")
+    }))
     it.effect("does not reach views that lie between views", () => Effect.gen(function*() {
       const backend = yield* Backend
       const one = { _tag: "Constant", value: 1 } as const

@@ -6,10 +6,11 @@
  *
  * t the number of the update, counted from 1 · η₀ `peak` · w `warmupSteps` · T `totalSteps` · f `finalFraction`
  *
- * The first update has η₀ / w, the last f η₀; beyond the last a schedule stays where it ended.
+ * The first update has η₀ / w, the last f η₀; beyond the last a schedule stays where it ended. Numbers that make no
+ * schedule throw a RangeError when it is made.
  *
  * From     Llama 2 §2.2: 2 000 steps of warm-up, then cosine down to 10 % of the peak (Loshchilov & Hutter 2017).
- * Checked  test/optimize/Schedule.test.ts (values by hand, continuity, bounds).
+ * Checked  test/optimize/Schedule.test.ts (values by hand, continuity, bounds, what is refused).
  * Departs  the paper does not say from what the warm-up starts: from zero at t = 0, which no update has.
  *
  * @module
@@ -34,8 +35,18 @@ export const warmupLinear = (options: {
   readonly finalFraction?: number
 }): Schedule => decay("warmupLinear", options, (progress) => 1 - progress)
 
-/** The same learning rate for every update. */
-export const constant = (rate: number): Schedule => () => rate
+/** The same learning rate for every update; 0 trains nothing. */
+export const constant = (rate: number): Schedule => {
+  requireRate("constant: rate", rate)
+  return () => rate
+}
+
+const requireRate = (place: string, rate: number): void => {
+  if (!(Number.isFinite(rate) && rate >= 0)) {
+    throw new RangeError(`${place} must be a finite number of at least 0, got ${rate}; a negative rate climbs, and a ` +
+      "NaN reaches every parameter")
+  }
+}
 
 const decay = (
   name: string,
@@ -47,6 +58,7 @@ const decay = (
   },
   shape: (progress: number) => number
 ): Schedule => {
+  requireRate(`${name}: peak`, peak)
   const areWhole = Number.isInteger(warmupSteps) && Number.isInteger(totalSteps)
   if (!(areWhole && 0 <= warmupSteps && warmupSteps < totalSteps)) {
     throw new RangeError(`${name}: 0 ≤ warmupSteps < totalSteps, both whole, got warmupSteps ${warmupSteps} and ` +

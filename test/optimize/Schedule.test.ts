@@ -52,4 +52,15 @@ describe("Schedule", () => {
       "warmupLinear: finalFraction must be between 0 and 1, got 10"
     )
   })
+
+  it("refuses a rate that is none: a negative one climbs, and a NaN reaches every parameter", () => {
+    for (const rate of [NaN, Infinity, -1e-3]) {
+      const rule = `must be a finite number of at least 0, got ${rate}; a negative rate climbs, and a NaN reaches every`
+      assert.throws(() => Schedule.constant(rate), `constant: rate ${rule} parameter`)
+      const given = { peak: rate, warmupSteps: 1, totalSteps: 5 }
+      assert.throws(() => Schedule.warmupCosine(given), `warmupCosine: peak ${rule} parameter`)
+      assert.throws(() => Schedule.warmupLinear(given), `warmupLinear: peak ${rule} parameter`)
+    }
+    assert.strictEqual(Schedule.constant(0)(1), 0)
+  })
 })

@@ -209,7 +209,7 @@ export const stopGradient = <A extends string>(x: Tensor<A>): Tensor<A> =>
 /**
  * The same value under a name, which a program can be compiled to `watch`; the full name is the place and this name.
  *
- * A label costs nothing unless it is watched.
+ * A label costs nothing unless it is watched. Different values of one full name are told apart by numbers (`x`, `x·2`).
  */
 export const label = (name: string) => <A extends string, K extends Kind>(x: Tensor<A, K>): Tensor<A, K> =>
   make({ _tag: "Label", name: x.place === "" ? name : `${x.place}.${name}` }, [x], x.sizes, x.kind)

@@ -11,9 +11,10 @@
  * @module
  */
 import * as Effect from "effect/Effect"
-import { type Composite, partsOf } from "./Composite.ts"
+import type { Composite } from "./Composite.ts"
 import { topological } from "./Gradient.ts"
 import type { Lowered } from "./Instruction.ts"
+import { holdsLabel, labelled } from "./Label.ts"
 import { type End, lower as lowerRoots } from "./Lower.ts"
 import type { Any } from "./Node.ts"
 import { describe, make as makeNode, show } from "./Node.ts"
@@ -137,12 +138,11 @@ export const lower = <I, S, O>(program: Program<I, S, O>, options: LowerOptions)
   const watched = new Set(options.watch)
   const keep = (node: Any): boolean =>
     node.operation._tag === "Composite" && node.operation.composite.layout !== undefined &&
-    options.hasKernel(node.operation.composite, node.operands) &&
-    (watched.size === 0 || labelsOf(partsOf(node), node.operands).every(([name]) => !watched.has(name)))
+    options.hasKernel(node.operation.composite, node.operands) && !holdsLabel(node, watched)
   const ends = [...program.results, ...program.writes]
   const watchable = watched.size === 0
     ? []
-    : [...new Map(labelsOf(ends.map(([, node]) => node)).filter(([name]) => watched.has(name)))]
+    : labelled(ends.map(([, node]) => node)).filter(([name]) => watched.has(name))
   const roots = [...ends, ...watchable].map(([, node]) => node)
   const rewritten = rewrite(roots, keep)
   const cells = new Map(program.cells)
@@ -158,14 +158,9 @@ export const lower = <I, S, O>(program: Program<I, S, O>, options: LowerOptions)
   })
 }
 
-/** The labelled values that a program can be compiled to watch, by full name; composites are looked into. */
+/**
+ * The labelled values that a program can be compiled to watch, by full name; composites are looked into. Different
+ * values of one name are numbered in the order in which they are computed: `x`, `x·2`.
+ */
 export const labels = <I, S, O>(program: Program<I, S, O>): ReadonlyArray<string> =>
-  [...new Set(labelsOf([...program.results, ...program.writes].map(([, node]) => node)).map(([name]) => name))]
-
-const labelsOf = (ends: ReadonlyArray<Any>, given: ReadonlyArray<Any> = []): Named => {
-  const outside = new Set(given)
-  return topological(ends, (node) => outside.has(node)).filter((node) => !outside.has(node)).flatMap((node) =>
-    node.operation._tag === "Composite" ? labelsOf(partsOf(node), node.operands)
-      : node.operation._tag === "Label" && node.operation.name !== "" ? [[node.operation.name, node] as const]
-        : [])
-}
+  labelled([...program.results, ...program.writes].map(([, node]) => node)).map(([name]) => name)

@@ -156,9 +156,16 @@ const isGiven = (value: unknown): value is Elements | number | boolean =>
 
 const unfit = (kind: Kind, sizes: Sizes, value: Elements | number | boolean): string | undefined => {
   if (typeof value === "boolean") return kind === "truth" ? undefined : `${kind} ${describe(sizes)} cannot be ${value}`
-  if (typeof value !== "number") return misfit(kind, sizes, value)
-  if (kind === "truth") return `a truth is true or false, not ${value}`
-  return kind === "id" && value !== (value | 0) ? `an id is a whole number of 32 bits, not ${value}` : undefined
+  if (typeof value === "number") {
+    if (kind === "truth") return `a truth is true or false, not ${value}`
+    if (kind === "real") return undefined
+    return value !== (value | 0) ? `an id is a whole number of 32 bits, not ${value}`
+      : value < 0 ? `an id counts from 0, not ${value}` : undefined
+  }
+  const fault = misfit(kind, sizes, value)
+  if (fault !== undefined || kind !== "id") return fault
+  const negative = value.findIndex((id) => id < 0) // some engines count it from the end, others fault
+  return negative < 0 ? undefined : `an id counts from 0, but element ${negative} is ${value[negative]}`
 }
 
 /** What a run hands back, from the elements of each output and watched value by name: the caller's from then on. */

@@ -37,7 +37,10 @@ describe("Reference", () => {
     )
     assert.strictEqual(
       yield* message(
-        run([0, -1], (x, ids) => T.take(T.put(x, "i", ids, T.real(ids), "add"), "i", T.ids({ k: 2 }, [0, 1])))
+        run([2, 0], (x, given) => {
+          const ids = T.subtractIds(given, 1)
+          return T.take(T.put(x, "i", ids, T.real(ids), "add"), "i", T.ids({ k: 2 }, [0, 1]))
+        })
       ),
       `reference, run look: scatter, in block.3: id -1 (element 1) is outside axis "i" of size 3\n${remedy}`
     )

@@ -79,10 +79,10 @@ export const contract = <E>(
       const { run } = yield* bind({})
       const { ids, reals, truths } = yield* run({
         single: Float32Array.of(0.5, 1), double: real(0.25, 2), all: -3,
-        ids: Int32Array.of(1, -2), id: 7, seen: Uint8Array.of(1, 0), every: true
+        ids: Int32Array.of(1, 2), id: 7, seen: Uint8Array.of(1, 0), every: true
       })
       assert.deepStrictEqual(reals.map(numbers), [[0.5, 1], [0.25, 2], [-3, -3]])
-      assert.deepStrictEqual(ids.map(numbers), [[1, -2], [7, 7]])
+      assert.deepStrictEqual(ids.map(numbers), [[1, 2], [7, 7]])
       assert.deepStrictEqual(truths.map(numbers), [[1, 0], [1, 1]])
       assert.deepStrictEqual(
         truths.map(({ kind, sizes }) => ({ kind, sizes })),
@@ -128,6 +128,13 @@ export const contract = <E>(
           "  input seen: a truth is true or false, not 1",
           "  input y: real [] was not given"
         ].join("\n")
+      )
+      assert.include(
+        yield* failure(run({ x: 0, y: 0, seen: true, ids: Int32Array.of(3, -1) })),
+        "run picky: input ids: an id counts from 0, but element 1 is -1\n"
+      )
+      assert.include(
+        yield* failure(run({ x: 0, y: 0, seen: true, ids: -1 })), "run picky: input ids: an id counts from 0, not -1\n"
       )
     }))
 

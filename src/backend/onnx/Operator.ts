@@ -7,7 +7,8 @@
  * From     the operator definitions of ONNX opset 23 and of com.microsoft 1.
  * Checked  test/backend/onnx/Emit; test/backend/onnx/Primitive (against the float64 reference).
  * Departs  a scatter that adds uses ScatterElements: ScatterND with a reduction races on several threads. A negative id
- *          counts from the end, as ONNX has it; one outside its axis fails the run.
+ *          that a program computes counts from the end, as ONNX has it (inputs have none); one outside its axis fails
+ *          the run.
  *
  * @module
  */

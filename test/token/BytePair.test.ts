@@ -1,14 +1,18 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
+import * as Key from "../../src/random/Key.ts"
 import type * as SentencePiece from "../../src/token/SentencePiece.ts"
-import { codecOf, modelOf, pieces, text, wellFormed } from "./vocabularies.ts"
+import { wellFormed } from "../../src/testing/TextArbitrary.ts"
+import { codecOf, modelOf, pieces, text } from "./vocabularies.ts"
 
 /**
  * The algorithm as SentencePiece states it, on strings and without any of ours: user-defined pieces are cut out, all
  * pairs queue up by (score, place), stale ones are told by their length, unused pieces fall apart into the parts they
- * were last queued with.
+ * were last queued with. `isDropped` is asked about each merge that is due; one that is dropped is gone for good.
  */
-const reference = (model: SentencePiece.Model, input: string): Array<number> => {
+const reference = (
+  model: SentencePiece.Model, input: string, isDropped: () => boolean = () => false
+): Array<number> => {
   if (input === "") return []
   const normalized = ("\u2581" + wellFormed(input)).replaceAll(" ", "\u2581")
   const idOf = new Map(model.pieces.flatMap((piece, id) =>
@@ -40,6 +44,7 @@ const reference = (model: SentencePiece.Model, input: string): Array<number> => 
     const { left, length, right } = queue.shift()!
     if (symbols[left]!.text === "" || symbols[right]!.text === "") continue
     if (symbols[left]!.text.length + symbols[right]!.text.length !== length) continue
+    if (isDropped()) continue
     symbols[left]!.text += symbols[right]!.text
     symbols[left]!.next = symbols[right]!.next
     if (symbols[right]!.next >= 0) symbols[symbols[right]!.next]!.previous = left
@@ -147,5 +152,88 @@ describe("BytePair", () => {
     assert.strictEqual(encode("a".repeat(1_000_000)).length, 500_001)
     assert.strictEqual(encode(" ".repeat(999_999)).length, 500_000)
     assert.strictEqual(encode("🙂".repeat(250_000)).length, 1_000_001)
+  })
+})
+
+const key = Key.make("dropout")
+const dropping = (rate: number, key: Key.Key) => {
+  let draws = 0
+  return () => Key.uniform(key, draws++) < rate
+}
+
+/** Every way to encode a text with dropout, with its probability: both answers to each question, asked in turn. */
+const distribution = (model: SentencePiece.Model, input: string, rate: number): ReadonlyMap<string, number> => {
+  const found = new Map<string, number>()
+  const explore = (answers: ReadonlyArray<boolean>, probability: number): void => {
+    let asked = 0
+    const ids = reference(model, input, () => answers[asked++] ?? false)
+    if (asked > answers.length) {
+      explore([...answers, true], probability * rate)
+      explore([...answers, false], probability * (1 - rate))
+    } else found.set(ids.join(" "), (found.get(ids.join(" ")) ?? 0) + probability)
+  }
+  explore([], 1)
+  return found
+}
+
+describe("BytePair with dropout", () => {
+  const rate = fc.constantFrom(0, 0.1, 0.5, 0.9, 1)
+  const seed = fc.integer()
+  const kinds: ReadonlyArray<SentencePiece.PieceType> = ["normal", "normal", "unused", "user-defined"]
+
+  it("agrees with the plain algorithm, draw by draw, on all kinds of pieces", () => {
+    fc.assert(fc.property(pieces(kinds), fc.boolean(), text, rate, seed, (pieces, byteFallback, input, rate, seed) => {
+      const model = modelOf(pieces, byteFallback)
+      const key = Key.make(seed)
+      assert.deepStrictEqual(
+        [...codecOf(model).encodeWithDropout(input, { rate, key })],
+        reference(model, input, dropping(rate, key))
+      )
+    }), { numRuns: 300 })
+  })
+
+  it("rate 0 is encode, rate 1 gives characters and bytes, and every rate the same text", () => {
+    fc.assert(fc.property(pieces(["normal", "unused"]), anyText, rate, seed, (pieces, input, rate, seed) => {
+      const model = modelOf(pieces, true)
+      const codec = codecOf(model)
+      const key = Key.make(seed)
+      const ids = codec.encodeWithDropout(input, { rate, key })
+      assert.deepStrictEqual(codec.encodeWithDropout(input, { rate, key }), ids)
+      if (rate === 0) assert.deepStrictEqual(ids, codec.encode(input))
+      if (rate === 1) for (const id of ids) assert.isTrue(id < 259 || [...model.pieces[id]!.text].length === 1)
+      assert.strictEqual(codec.decode(ids), codec.decode(codec.encode(input)))
+    }), { numRuns: 200 })
+  })
+
+  it("each way to write a word is as likely as the algorithm makes it", () => {
+    const model = modelOf([
+      normal("ab", 0), normal("bc", -1), normal("abc", -2), normal("ca", -2), normal("aa", -3), normal("a", -9),
+      normal("b", -9), normal("c", -9)
+    ], true, { addDummyPrefix: false })
+    const codec = codecOf(model)
+    const count = 4000
+    for (const input of ["abc", "abca", "aabbcca"]) {
+      const expected = distribution({ ...model, pieces: model.pieces }, input, 0.3)
+      const found = new Map<string, number>()
+      for (let i = 0; i < count; i++) {
+        const ids = codec.encodeWithDropout(input, { rate: 0.3, key: Key.derive(key, input, i) }).join(" ")
+        found.set(ids, (found.get(ids) ?? 0) + 1)
+      }
+      assert.deepStrictEqual([...found.keys()].filter((ids) => !expected.has(ids)), [])
+      let chiSquare = 0
+      for (const [ids, probability] of expected) {
+        chiSquare += ((found.get(ids) ?? 0) - count * probability) ** 2 / (count * probability)
+      }
+      // Mean k, deviation √(2k): five deviations above. The key is fixed, so the outcome is too.
+      const freedom = expected.size - 1
+      assert.isBelow(chiSquare, freedom + 5 * Math.sqrt(2 * freedom), `${input}: ${expected.size} ways`)
+    }
+  })
+
+  it("refuses a rate that is no probability", () => {
+    const { encodeWithDropout } = codecOf(modelOf(unit, true))
+    for (const rate of [-0.1, 1.1, NaN]) {
+      assert.throws(() => encodeWithDropout("a", { rate, key }), `the rate ${rate} is not between 0 and 1`)
+    }
   })
 })

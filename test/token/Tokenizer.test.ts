@@ -1,12 +1,12 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it, layer } from "@effect/vitest"
 import { Effect, FileSystem, Result } from "effect"
-import * as fc from "fast-check"
 import * as SentencePiece from "../../src/token/SentencePiece.ts"
+import * as TokenizerLaw from "../../src/testing/TokenizerLaw.ts"
 import * as Tokenizer from "../../src/token/Tokenizer.ts"
 import * as Trainer from "../../src/token/Trainer.ts"
 import { hasData, llama, readData, readText } from "./realModel.ts"
-import { anyText, bytePieces, codecOf, modelOf, reserved, wellFormed } from "./vocabularies.ts"
+import { bytePieces, codecOf, modelOf, reserved } from "./vocabularies.ts"
 
 const utf8 = (text: string) => new TextEncoder().encode(text)
 const trained = codecOf(Result.getOrThrow(Trainer.trainSync(
@@ -14,61 +14,13 @@ const trained = codecOf(Result.getOrThrow(Trainer.trainSync(
   { ...Trainer.llama(340), characterCoverage: 1 }
 )).model)
 
-const laws = (name: string, codec: () => Tokenizer.Codec, prefixBytes: number) =>
-  describe(`laws, ${name}`, () => {
-    it("decoding undoes encoding, but for U+2581, which is a space", () => {
-      fc.assert(fc.property(anyText, (text) => {
-        const expected = prefixBytes === 0 ? wellFormed(text) : wellFormed(text).replaceAll("\u2581", " ")
-        assert.strictEqual(codec().decode(codec().encode(text)), expected)
-      }), { numRuns: 300 })
-    })
-    it("the byte lengths of the ids sum to the bytes of the text, and one for the space in front", () => {
-      fc.assert(fc.property(anyText, (text) => {
-        const plain = wellFormed(text).replaceAll("\u2581", "_")
-        const sum = codec().encode(plain).reduce((bytes, id) => bytes + codec().byteLength(id), 0)
-        assert.strictEqual(sum, plain === "" ? 0 : utf8(plain).length + prefixBytes)
-      }), { numRuns: 300 })
-    })
-    it("text never becomes a control or unknown id", () => {
-      fc.assert(fc.property(anyText, (text) => {
-        const { bosId, eosId, unkId } = codec()
-        assert.notIncludeMembers([...codec().encode(text)], [bosId, eosId, unkId])
-      }), { numRuns: 300 })
-    })
-    it("ASCII digits are single: no piece joins one to anything", () => {
-      fc.assert(fc.property(fc.stringMatching(/^[0-9]{1,20}$/), (digits) => {
-        const ids = codec().encode(digits)
-        assert.strictEqual(codec().decode(ids.slice(ids.length - digits.length)), digits)
-        assert.isAtMost(ids.length, digits.length + 1)
-      }), { numRuns: 100 })
-    })
-    it("bytes of a text encode as the text", () => {
-      fc.assert(
-        fc.property(anyText, (text) => assert.deepStrictEqual(codec().encodeBytes(utf8(text)), codec().encode(text)))
-      )
-    })
-    it("decoding id by id gives the same text, never half a character", () => {
-      fc.assert(fc.property(fc.array(fc.integer({ min: 0, max: codec().vocabSize - 1 }), { maxLength: 60 }), (ids) => {
-        const decoder = codec().streamDecoder()
-        const parts = [...ids.map(decoder.push), decoder.end()]
-        assert.strictEqual(parts.join(""), codec().decode(ids))
-        for (const part of parts) assert.strictEqual(part, wellFormed(part))
-      }), { numRuns: 300 })
-    })
-    it("segments are encoded each on its own", () => {
-      fc.assert(fc.property(anyText, anyText, (a, b) => {
-        const { bosId, encode, encodeSegments, eosId } = codec()
-        assert.deepStrictEqual(
-          [...encodeSegments([Tokenizer.bos, a, b, Tokenizer.eos])],
-          [bosId, ...encode(a), ...encode(b), eosId]
-        )
-      }))
-    })
-  })
-
-laws("trained here", () => trained, 1)
-laws("bytes", () => codecOf(Tokenizer.bytesModel), 0)
-if (hasData) laws("Llama 2", llama, 1)
+describe.each([
+  ["trained here", () => trained, TokenizerLaw.sentencePiece],
+  ["bytes", () => codecOf(Tokenizer.bytesModel), TokenizerLaw.plain],
+  ...hasData ? [["Llama 2", llama, TokenizerLaw.sentencePiece] as const] : []
+] as const)("laws, %s", (_, codec, reading) => {
+  for (const { check, name } of TokenizerLaw.laws(reading)) it(name, () => check(codec(), { numRuns: 300 }))
+})
 
 describe("Tokenizer", () => {
   it("of bytes: 259 ids, id = byte + 3", () => {

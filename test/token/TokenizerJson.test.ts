@@ -7,7 +7,8 @@ import * as Tokenizer from "../../src/token/Tokenizer.ts"
 import * as TokenizerJson from "../../src/token/TokenizerJson.ts"
 import * as Trainer from "../../src/token/Trainer.ts"
 import { hasData, llama, llamaModel } from "./realModel.ts"
-import { anyText, codecOf, modelOf } from "./vocabularies.ts"
+import * as TextArbitrary from "../../src/testing/TextArbitrary.ts"
+import { codecOf, modelOf } from "./vocabularies.ts"
 
 const printed = (model: SentencePiece.Model): string => Result.getOrThrow(TokenizerJson.print(model))
 const parsed = (text: string): SentencePiece.Model => Result.getOrThrow(TokenizerJson.parse(text))
@@ -34,7 +35,7 @@ const same = (model: SentencePiece.Model) => {
   )
   assert.strictEqual(printed(again), printed(model))
   const [one, other] = [codecOf(model), codecOf(again)]
-  fc.assert(fc.property(anyText, (text) => assert.deepStrictEqual(other.encode(text), one.encode(text))))
+  fc.assert(fc.property(TextArbitrary.text, (text) => assert.deepStrictEqual(other.encode(text), one.encode(text))))
 }
 
 describe("TokenizerJson", () => {
@@ -143,7 +144,8 @@ describe("TokenizerJson", () => {
     assert.deepStrictEqual(model.merges.slice(0, 3), ["▁ t", "e r", "i n"])
     assert.deepStrictEqual(added_tokens.map((token: { content: string }) => token.content), ["<unk>", "<s>", "</s>"])
     const again = codecOf(parsed(text))
-    fc.assert(fc.property(anyText, (text) => assert.deepStrictEqual(again.encode(text), llama().encode(text))))
+    fc.assert(fc.property(TextArbitrary.text, (text) =>
+      assert.deepStrictEqual(again.encode(text), llama().encode(text))))
   })
 })
 

@@ -52,21 +52,3 @@ export const text: fc.Arbitrary<string> = fc.string({
   unit: fc.constantFrom("a", "a", "b", "b", "c", " ", " ", "\u2581", "é", "🙂", "\ud83d", "\ude42", "x", "\n"),
   maxLength: 120
 })
-
-/** Text of every kind: all planes of Unicode, combining marks, spaces, digits, U+2581, broken surrogates. */
-export const anyText: fc.Arbitrary<string> = fc.string({
-  unit: fc.oneof(
-    fc.constantFrom(
-      " ", "  ", "\n", "\t", "\r\n", "\u00a0", "\u3000", "\u2581", "e\u0301", "\u200d", "\ufeff", "\0", "<s>", "</s>",
-      "<unk>", "<0x0A>"
-    ),
-    fc.constantFrom("1", "9", "１", "٣", "²", "Ⅷ"),
-    fc.constantFrom("the", " and", "ing", "Hello", "你", "ไ", "Ж", "ة", "🦙", "\ud800", "\udfff"),
-    fc.integer({ min: 0, max: 0x10ffff }).map((codePoint) => String.fromCodePoint(codePoint)),
-    fc.string({ maxLength: 4 })
-  ),
-  maxLength: 60
-})
-
-/** The text as a tokenizer reads it: a lone surrogate is U+FFFD. */
-export const wellFormed = (text: string): string => text.replace(/\p{Surrogate}/gu, "\ufffd")

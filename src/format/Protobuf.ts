@@ -282,29 +282,25 @@ export const writeRaw = (w: Writer, value: Uint8Array): void => {
 
 /**
  * Writes a nested message field; `body` writes its fields into the same writer. The length is filled in afterwards:
- * one byte is left for it, and the body moves up when it needs more, so nesting costs one block move a level.
+ * `lengthBytes` are left for it, and the body moves up when it needs more, so nesting costs one block move a level.
+ * More than one byte, which spares big bodies the move, is filled with a varint padded to that width: every reader
+ * accepts it, but it is not the shortest.
  */
-export const writeMessage = (w: Writer, number: number, body: (w: Writer) => void): void => {
+export const writeMessage = (w: Writer, number: number, body: (w: Writer) => void, lengthBytes = 1): void => {
   writeKey(w, number, 2)
-  reserve(w, 1)
-  const from = ++w.length
+  reserve(w, lengthBytes)
+  const from = w.length += lengthBytes
   body(w)
   const size = w.length - from
-  let extra = 0
-  for (let rest = size; rest > 0x7f; rest = Math.floor(rest / 128)) extra++
-  if (extra > 0) {
-    reserve(w, extra)
-    w.bytes.copyWithin(from + extra, from, w.length)
+  let width = lengthBytes
+  while (size >= 128 ** width) width++
+  if (width > lengthBytes) {
+    reserve(w, width - lengthBytes)
+    w.bytes.copyWithin(from - lengthBytes + width, from, w.length)
   }
-  w.length = from - 1
-  writeVarintInPlace(w, size)
-  w.length = from + extra + size
-}
-
-const writeVarintInPlace = (w: Writer, value: number): void => {
-  while (value > 0x7f) {
-    w.bytes[w.length++] = (value % 128) | 0x80
-    value = Math.floor(value / 128)
+  let rest = size
+  for (let i = 0; i < width; i++, rest = Math.floor(rest / 128)) {
+    w.bytes[from - lengthBytes + i] = (rest % 128) | (i < width - 1 ? 0x80 : 0)
   }
-  w.bytes[w.length++] = value
+  w.length = from - lengthBytes + width + size
 }

@@ -27,6 +27,24 @@ describe("Protobuf", () => {
     }))
   })
 
+  it("a message has as many bytes for its length as are asked for, or as it needs", () => {
+    const lengths = fc.constantFrom(0, 1, 127, 128, 129, 16_383, 16_384, 40_000)
+    fc.assert(fc.property(lengths, fc.integer({ min: 1, max: 5 }), (length, lengthBytes) => {
+      const blob = Uint8Array.from({ length }, (_, i) => i)
+      const bytes = write((w) => {
+        Protobuf.writeMessage(w, 1, () => Protobuf.writeRaw(w, blob), lengthBytes)
+        Protobuf.writeInt(w, 2, 7)
+      })
+      const needed = length < 128 ? 1 : length < 16_384 ? 2 : 3
+      assert.strictEqual(bytes.length, 1 + Math.max(needed, lengthBytes) + length + 2)
+      const { number, wire } = { number: 1, wire: 2 }
+      const at = 1 + Math.max(needed, lengthBytes)
+      assert.deepStrictEqual(Result.getOrThrow(Protobuf.fields(bytes))[0],
+        { number, wire, start: 0, from: at, end: at + length })
+      assert.deepStrictEqual(bytes.slice(at, at + length), blob)
+    }))
+  })
+
   it("text, bytes, floats and nested messages of any size come back", () => {
     fc.assert(fc.property(
       fc.string({ unit: "binary", maxLength: 300 }),

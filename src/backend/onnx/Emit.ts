@@ -27,6 +27,8 @@ export interface Emitted {
   readonly places: ReadonlyMap<string, string>
 }
 
+// Every name that a user gave gets a role and a colon, which no name that the graph makes for itself has.
+
 /** The graph's name of an input. */
 export const inputName = (port: Port): string => `input:${port.name}`
 /** The graph's name of a cell's value when a run begins. */

@@ -1,9 +1,7 @@
 /**
  * The bytes of an ONNX model: a graph of operators written as a protobuf `ModelProto`.
  *
- * A varint is 7 bits a byte, lowest first · a message inside a message is its length, then its bytes. The length is
- * known only afterwards, so five bytes are kept for it and filled with a varint padded to that width, which every
- * protobuf reader accepts; nothing is ever moved or copied.
+ * Five bytes are kept for the length of every message, so that nothing, and no constant above all, is ever moved.
  *
  * From     onnx.proto3 of ONNX (IR version 10); com.microsoft is ONNX Runtime's own domain of fused operators.
  * Checked  test/backend/onnx/ModelProto (an independent reader gives the graph back; ONNX Runtime runs it).
@@ -11,6 +9,8 @@
  *
  * @module
  */
+import { type Writer, writeBytes, writeFloat, writeInt, writeMessage, writer as makeWriter, writeText } from
+  "../../format/Protobuf.ts"
 
 /** Number formats an ONNX tensor may have here; `f16` and `bf16` are two-byte patterns, `bool` is one byte. */
 export type ElementType = "f32" | "f64" | "i32" | "i64" | "bool" | "u8" | "f16" | "bf16" | "i8"
@@ -94,64 +94,64 @@ export interface Graph {
  */
 export const encodeModel = (graph: Graph, options: { readonly opset?: number } = {}): Uint8Array => {
   const constants = graph.initializers.reduce((total, constant) => total + constant.bytes.length, 0)
-  const writer: Writer = { bytes: new Uint8Array(constants + 128 * graph.nodes.length + 1024), length: 0 }
-  integer(writer, 1, 10)
-  text(writer, 2, "cria")
-  message(writer, 7, () => writeGraph(writer, graph))
+  const writer = makeWriter(constants + 128 * graph.nodes.length + 1024)
+  writeInt(writer, 1, 10)
+  writeText(writer, 2, "cria")
+  writeNested(writer, 7, () => writeGraph(writer, graph))
   for (const [domain, version] of [["", options.opset ?? 23], ["com.microsoft", 1]] as const) {
-    message(writer, 8, () => {
-      text(writer, 1, domain)
-      integer(writer, 2, version)
+    writeNested(writer, 8, () => {
+      writeText(writer, 1, domain)
+      writeInt(writer, 2, version)
     })
   }
   return writer.bytes.subarray(0, writer.length)
 }
 
 const writeGraph = (writer: Writer, graph: Graph): void => {
-  for (const node of graph.nodes) message(writer, 1, () => writeNode(writer, node))
-  text(writer, 2, graph.name ?? "graph")
+  for (const node of graph.nodes) writeNested(writer, 1, () => writeNode(writer, node))
+  writeText(writer, 2, graph.name ?? "graph")
   for (const constant of graph.initializers) {
-    message(writer, 5, () => writeTensor(writer, constant, constant.name))
+    writeNested(writer, 5, () => writeTensor(writer, constant, constant.name))
   }
-  for (const input of graph.inputs) message(writer, 11, () => writeValue(writer, input))
-  for (const output of graph.outputs) message(writer, 12, () => writeValue(writer, output))
+  for (const input of graph.inputs) writeNested(writer, 11, () => writeValue(writer, input))
+  for (const output of graph.outputs) writeNested(writer, 12, () => writeValue(writer, output))
 }
 
 const writeNode = (writer: Writer, node: Node): void => {
-  for (const input of node.inputs) text(writer, 1, input)
-  for (const output of node.outputs) text(writer, 2, output)
-  text(writer, 3, node.outputs.find((output) => output !== "") ?? node.op) // the engine's errors quote this name
-  text(writer, 4, node.op)
+  for (const input of node.inputs) writeText(writer, 1, input)
+  for (const output of node.outputs) writeText(writer, 2, output)
+  writeText(writer, 3, node.outputs.find((output) => output !== "") ?? node.op) // the engine's errors quote this name
+  writeText(writer, 4, node.op)
   for (const name in node.attributes) {
     const attribute = node.attributes[name]
-    if (attribute !== undefined) message(writer, 5, () => writeAttribute(writer, name, attribute, node))
+    if (attribute !== undefined) writeNested(writer, 5, () => writeAttribute(writer, name, attribute, node))
   }
-  if (node.domain !== undefined) text(writer, 7, node.domain)
+  if (node.domain !== undefined) writeText(writer, 7, node.domain)
 }
 
 const writeAttribute = (writer: Writer, name: string, attribute: Attribute, node: Node): void => {
-  text(writer, 1, name)
+  writeText(writer, 1, name)
   if ("int" in attribute) {
-    integer(writer, 3, int64(attribute.int, name, node))
-    integer(writer, 20, 2)
+    writeInt(writer, 3, int64(attribute.int, name, node))
+    writeInt(writer, 20, 2)
   } else if ("float" in attribute) {
-    float(writer, 2, attribute.float)
-    integer(writer, 20, 1)
+    writeFloat(writer, 2, attribute.float)
+    writeInt(writer, 20, 1)
   } else if ("ints" in attribute) {
-    for (const value of attribute.ints) integer(writer, 8, int64(value, name, node))
-    integer(writer, 20, 7)
+    for (const value of attribute.ints) writeInt(writer, 8, int64(value, name, node))
+    writeInt(writer, 20, 7)
   } else if ("floats" in attribute) {
-    for (const value of attribute.floats) float(writer, 7, value)
-    integer(writer, 20, 6)
+    for (const value of attribute.floats) writeFloat(writer, 7, value)
+    writeInt(writer, 20, 6)
   } else if ("string" in attribute) {
-    text(writer, 4, attribute.string)
-    integer(writer, 20, 3)
+    writeText(writer, 4, attribute.string)
+    writeInt(writer, 20, 3)
   } else if ("tensor" in attribute) {
-    message(writer, 5, () => writeTensor(writer, attribute.tensor, ""))
-    integer(writer, 20, 4)
+    writeNested(writer, 5, () => writeTensor(writer, attribute.tensor, ""))
+    writeInt(writer, 20, 4)
   } else {
-    message(writer, 6, () => writeGraph(writer, attribute.graph))
-    integer(writer, 20, 5)
+    writeNested(writer, 6, () => writeGraph(writer, attribute.graph))
+    writeInt(writer, 20, 5)
   }
 }
 
@@ -172,100 +172,25 @@ const writeTensor = (writer: Writer, tensor: Tensor, name: string): void => {
         + `: pass the bytes of the whole tensor (new Uint8Array(data.buffer, data.byteOffset, data.byteLength))`
     )
   }
-  for (const size of sizes) integer(writer, 1, size)
-  integer(writer, 2, elements[type].code)
-  if (name !== "") text(writer, 8, name)
-  raw(writer, 9, bytes)
+  for (const size of sizes) writeInt(writer, 1, size)
+  writeInt(writer, 2, elements[type].code)
+  if (name !== "") writeText(writer, 8, name)
+  writeBytes(writer, 9, bytes)
 }
 
 const writeValue = (writer: Writer, value: Value): void => {
-  text(writer, 1, value.name)
-  message(writer, 2, () =>
-    message(writer, 1, () => {
-      integer(writer, 1, elements[value.type].code)
-      message(writer, 2, () => {
-        for (const size of value.sizes) message(writer, 1, () => integer(writer, 1, size))
+  writeText(writer, 1, value.name)
+  writeNested(writer, 2, () =>
+    writeNested(writer, 1, () => {
+      writeInt(writer, 1, elements[value.type].code)
+      writeNested(writer, 2, () => {
+        for (const size of value.sizes) writeNested(writer, 1, () => writeInt(writer, 1, size))
       })
     }))
 }
 
-/** Protobuf's wire format: one buffer that grows, and its length so far. */
-interface Writer {
-  bytes: Uint8Array
-  length: number
-}
+/** Bytes of a message's length: enough for any, so that no body moves. */
+const lengthBytes = 5
 
-const encoder = new TextEncoder()
-const floatBytes = new DataView(new ArrayBuffer(4))
-
-const reserve = (writer: Writer, count: number): void => {
-  const needed = writer.length + count
-  if (needed <= writer.bytes.length) return
-  const grown = new Uint8Array(Math.max(2 * writer.bytes.length, needed))
-  grown.set(writer.bytes.subarray(0, writer.length))
-  writer.bytes = grown
-}
-
-/** A 64-bit two's complement integer, as two 32-bit halves: −1 is ten bytes, as protobuf wants, without BigInt. */
-const varint = (writer: Writer, value: number): void => {
-  reserve(writer, 10)
-  let low = value >>> 0
-  let high = Math.floor(value / 4294967296) >>> 0
-  while (high !== 0 || low > 127) {
-    writer.bytes[writer.length++] = (low & 127) | 128
-    low = ((low >>> 7) | (high << 25)) >>> 0
-    high >>>= 7
-  }
-  writer.bytes[writer.length++] = low
-}
-
-const tag = (writer: Writer, field: number, wire: number): void => varint(writer, field * 8 + wire)
-
-const integer = (writer: Writer, field: number, value: number): void => {
-  tag(writer, field, 0)
-  varint(writer, value)
-}
-
-const float = (writer: Writer, field: number, value: number): void => {
-  tag(writer, field, 5)
-  reserve(writer, 4)
-  floatBytes.setFloat32(0, value, true)
-  for (let i = 0; i < 4; i++) writer.bytes[writer.length++] = floatBytes.getUint8(i)
-}
-
-const raw = (writer: Writer, field: number, bytes: Uint8Array): void => {
-  tag(writer, field, 2)
-  varint(writer, bytes.length)
-  reserve(writer, bytes.length)
-  writer.bytes.set(bytes, writer.length)
-  writer.length += bytes.length
-}
-
-const text = (writer: Writer, field: number, value: string): void => {
-  const start = writer.length
-  tag(writer, field, 2)
-  varint(writer, value.length)
-  reserve(writer, value.length)
-  for (let i = 0; i < value.length; i++) {
-    const code = value.charCodeAt(i)
-    if (code > 127) { // not ASCII after all: start again with the real encoder
-      writer.length = start
-      return raw(writer, field, encoder.encode(value))
-    }
-    writer.bytes[writer.length++] = code
-  }
-}
-
-const message = (writer: Writer, field: number, write: () => void): void => {
-  tag(writer, field, 2)
-  reserve(writer, 5)
-  writer.length += 5
-  const start = writer.length
-  write()
-  let size = writer.length - start
-  for (let i = start - 5; i < start - 1; i++) {
-    writer.bytes[i] = (size & 127) | 128
-    size >>>= 7
-  }
-  writer.bytes[start - 1] = size
-}
+const writeNested = (writer: Writer, field: number, body: () => void): void =>
+  writeMessage(writer, field, body, lengthBytes)

@@ -8,7 +8,7 @@ import { hasKernel } from "../../../src/backend/onnx/Kernel.ts"
 import { placement } from "../../../src/backend/onnx/Placement.ts"
 import { elementCount } from "../../../src/backend/onnx/ModelProto.ts"
 import { barrier } from "../../../src/tensor/Composite.ts"
-import type { Lowered } from "../../../src/tensor/Instruction.ts"
+import type { Lowered, Port } from "../../../src/tensor/Instruction.ts"
 import { type End, lower } from "../../../src/tensor/Lower.ts"
 import { type Any, make, type Sizes, type Untyped } from "../../../src/tensor/Node.ts"
 import { rewrite } from "../../../src/tensor/Rewrite.ts"
@@ -66,6 +66,30 @@ describe("leaves", () => {
     const { graph } = emit(named, "f32", new Map([["w", new Uint8Array(24)]]))
     assert.deepStrictEqual(ends(graph.inputs), ["input:w [2,3]"])
     assert.deepStrictEqual(ends(graph.initializers), ["cell:w [2,3]"])
+  })
+})
+
+describe("names", () => {
+  const sizes = { i: 2, j: 3 }
+  it("that users give are never those that the graph makes for itself", () => {
+    const program = lowered(sizes, (x, w) => {
+      const sum = T.add(T.multiply(x, w), T.values({ j: 3 }, [1, 2, 3]))
+      return { outputs: { y: T.sum(T.rsqrt(sum), "i"), z: flat(sum) }, writes: { w: T.exp(sum) } }
+    })
+    const ports = [...program.inputs, ...program.cells, ...program.outputs, ...program.writes]
+    const own = emit(program, "f32", new Map()).graph
+    const taken = [...own.nodes.flatMap(({ outputs }) => outputs), ...own.initializers.map(({ name }) => name)]
+    for (const name of ["v0", "v1", "v2", "t0", "c0", ...taken]) {
+      const renamed = ([port]: ReadonlyArray<Port>, others: ReadonlyArray<Port>): ReadonlyArray<Port> =>
+        port === undefined ? [] : [{ ...port, name }, ...others]
+      const { cells, inputs, outputs, writes } = program
+      const { graph } = emit({ ...program, cells: renamed(cells, []), inputs: renamed(inputs, []),
+        outputs: renamed(outputs, outputs.slice(1)), writes: renamed(writes, []) }, "f32", new Map())
+      const defined = [...graph.inputs.map((input) => input.name), ...graph.initializers.map((value) => value.name),
+        ...graph.nodes.flatMap((node) => node.outputs)]
+      assert.strictEqual(new Set(defined).size, defined.length, `${name} is there twice`)
+      assert.strictEqual(graph.outputs.length, ports.length - 2)
+    }
   })
 })
 

@@ -12,7 +12,7 @@
  *
  * From     Llama 2 §2.1, §2.2 and table 1: AdamW 0.9, 0.95, 10⁻⁵, decay 0.1, clip 1.0, warm-up, cosine to 10 %.
  * Checked  test/recipe/Pretrain.test.ts (a resumed run equals one that never stopped, an interrupted one leaves a
- *          snapshot, other data is refused).
+ *          snapshot and waits for no validation, other data is refused).
  * Departs  warm-up and batch are scaled to small runs. The paper is silent on attention across the documents of a
  *          window: they see one another, as in the release. Matrices decay, gains do not.
  *
@@ -305,42 +305,46 @@ const prepare = Effect.fnUntraced(
       progress.saved < progress.step && (Exit.isSuccess(exit) || Exit.hasInterrupts(exit)) ? Effect.orDie(save)
         : Effect.void)
 
-    const advance = (step: number): Effect.Effect<ReadonlyArray<Event>, PretrainError> => Effect.gen(function*() {
-      const events: Array<Event> = []
-      const began = yield* Clock.monotonicTimeNanos
-      const batch = Batches.at(batches, step - 1)
-      const parts = Batches.microBatches(batch, config.microBatchCount)
-      const tokenCount = yield* countVisible(`step ${step}`, parts.map(({ mask }) => mask))
-      const learningRate = rate(step)
-      const { gradientNorm, loss } = yield* train.run({
-        step, learningRate,
-        microBatches: parts.map((part) => given(part, tokenCount)),
-        describe: (part) => `windows of step ${step} beginning ${[...(parts[part]?.ids ?? [])].slice(0, 8).join(" ")} …`
-      })
-      progress.step = step
-      progress.tokenCount += tokenCount
-      progress.metrics = {} // a snapshot says what was measured at its own step, and nothing older
-      const seconds = Number((yield* Clock.monotonicTimeNanos) - began) / 1e9
-      const tokensPerSecond = tokenCount / seconds
-      const flops = Llama.flopsPerToken(config.model, config.sequenceLength) * tokensPerSecond
-      const values: Values = {
-        loss, grad_norm: gradientNorm, learning_rate: learningRate, num_tokens: progress.tokenCount,
-        tokens_per_second: tokensPerSecond,
-        ...origin.matmulRate === undefined ? {} : { mfu: flops / origin.matmulRate }
-      }
-      const isLast = step === config.stepCount
-      const isEvaluated = isLast || step % config.evaluateEvery === 0
-      events.push({ _tag: "Stepped", step, loss, gradientNorm, learningRate, tokenCount: progress.tokenCount,
-        tokensPerSecond })
-      if (isEvaluated) {
-        const { bitsPerByte, loss: validationLoss } = yield* evaluate
-        progress.metrics = { "val/loss": validationLoss, "val/bpb": bitsPerByte }
-        events.push({ _tag: "Evaluated", step, loss: validationLoss, bitsPerByte })
-      }
-      yield* journal.append({ step, values: { ...values, ...isEvaluated ? progress.metrics : {} } })
-      if (isLast || step % config.snapshotEvery === 0) events.push(yield* save)
-      return events
-    }).pipe(Effect.uninterruptible) // a step is whole or was never begun
+    // a step is whole or was never begun; its validation may be cut off, and is then not in the journal
+    const advance = (step: number): Effect.Effect<ReadonlyArray<Event>, PretrainError> => Effect.uninterruptibleMask(
+      Effect.fnUntraced(function*(interruptible) {
+        const events: Array<Event> = []
+        const began = yield* Clock.monotonicTimeNanos
+        const batch = Batches.at(batches, step - 1)
+        const parts = Batches.microBatches(batch, config.microBatchCount)
+        const tokenCount = yield* countVisible(`step ${step}`, parts.map(({ mask }) => mask))
+        const learningRate = rate(step)
+        const { gradientNorm, loss } = yield* train.run({
+          step, learningRate,
+          microBatches: parts.map((part) => given(part, tokenCount)),
+          describe: (part) =>
+            `windows of step ${step} beginning ${[...(parts[part]?.ids ?? [])].slice(0, 8).join(" ")} …`
+        })
+        progress.step = step
+        progress.tokenCount += tokenCount
+        progress.metrics = {} // a snapshot says what was measured at its own step, and nothing older
+        const seconds = Number((yield* Clock.monotonicTimeNanos) - began) / 1e9
+        const tokensPerSecond = tokenCount / seconds
+        const flops = Llama.flopsPerToken(config.model, config.sequenceLength) * tokensPerSecond
+        const values: Values = {
+          loss, grad_norm: gradientNorm, learning_rate: learningRate, num_tokens: progress.tokenCount,
+          tokens_per_second: tokensPerSecond,
+          ...origin.matmulRate === undefined ? {} : { mfu: flops / origin.matmulRate }
+        }
+        const isLast = step === config.stepCount
+        events.push({ _tag: "Stepped", step, loss, gradientNorm, learningRate, tokenCount: progress.tokenCount,
+          tokensPerSecond })
+        if (isLast || step % config.evaluateEvery === 0) {
+          const { bitsPerByte, loss } = yield* interruptible(evaluate).pipe(
+            Effect.onInterrupt(() => journal.append({ step, values }))
+          )
+          progress.metrics = { "val/loss": loss, "val/bpb": bitsPerByte }
+          events.push({ _tag: "Evaluated", step, loss, bitsPerByte })
+        }
+        yield* journal.append({ step, values: { ...values, ...progress.metrics } })
+        if (isLast || step % config.snapshotEvery === 0) events.push(yield* save)
+        return events
+      }))
 
     return { step: progress.step, differences, advance }
   })
@@ -368,6 +372,7 @@ const evaluation = Effect.fnUntraced(function*(
       if (windows.targetCount === 0) continue
       total += ((yield* bound.run(given(windows, 1))).total.elements[0] ?? NaN)
       tokens += windows.targetCount
+      yield* Effect.yieldNow // a run that computes at once lets an interruption in
     }
     return { loss: total / tokens, bitsPerByte: total / Math.LN2 / data.bytes }
   })

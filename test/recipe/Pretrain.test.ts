@@ -1,11 +1,13 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, FileSystem, Layer, Path, Stream } from "effect"
+import { Deferred, Effect, Fiber, FileSystem, Layer, Option, Path, Stream } from "effect"
+import { Backend } from "../../src/backend/Backend.ts"
 import * as Reference from "../../src/backend/Reference.ts"
 import * as TokenStore from "../../src/data/TokenStore.ts"
 import * as Config from "../../src/llama/Config.ts"
 import * as Transformer from "../../src/llama/Transformer.ts"
 import * as Pretrain from "../../src/recipe/Pretrain.ts"
+import { verify } from "../../src/recipe/ResumeVerification.ts"
 import * as Journal from "../../src/store/Journal.ts"
 import * as Snapshot from "../../src/store/Snapshot.ts"
 import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
@@ -30,9 +32,9 @@ const origin: Pretrain.Origin = {
   environment: { engine: { name: "reference", version: "1" }, cpu: { model: "any", features: [] }, threadCount: 1 }
 }
 
-const services = (folder: string) =>
+const services = (folder: string, backend: typeof Reference.layer = Reference.layer) =>
   Layer.mergeAll(
-    Reference.layer, Transformer.layer,
+    backend, Transformer.layer,
     Journal.layer({ folder }).pipe(Layer.provideMerge(SnapshotStore.layer({ folder, keepLast: 2 })))
   )
 
@@ -40,6 +42,7 @@ const run = (folder: string, options: {
   readonly config?: Partial<Pretrain.Config>
   readonly origin?: Partial<Pretrain.Origin>
   readonly each?: (event: Pretrain.Event) => Effect.Effect<void, "killed">
+  readonly backend?: typeof Reference.layer
 } = {}) =>
   Effect.gen(function*() {
     const events: Array<Pretrain.Event> = []
@@ -50,7 +53,7 @@ const run = (folder: string, options: {
       })
     )
     return events
-  }).pipe(Effect.provide(services(folder)))
+  }).pipe(Effect.provide(services(folder, options.backend)))
 
 /** The bytes that a finished run leaves: weights, optimizer, journal. */
 const remains = Effect.fnUntraced(function*(folder: string, step = "00000006") {
@@ -118,6 +121,44 @@ describe("Pretrain", () => {
       const events = yield* run(stopped, { origin: { resume: "latest" } })
       assert.isTrue(events[0]?._tag === "Started" && events[0].step === 4)
       assert.deepStrictEqual(yield* remains(stopped), yield* remains(whole))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+  it.live("does not wait for a validation when it is interrupted: the step is kept, its validation is not", () =>
+    Effect.gen(function*() {
+      const [whole, stopped] = [yield* temporary, yield* temporary]
+      yield* run(whole)
+      const [reached, release] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      let windows = 0
+      const slow = Layer.effect(Backend, Effect.map(Backend, (backend) => Backend.of({
+        ...backend,
+        compile: (program, options) => Effect.map(backend.compile(program, options), (executable) => ({
+          ...executable,
+          bind: (cells) => Effect.map(executable.bind(cells), (bound) => ({
+            ...bound,
+            run: (inputs) => program.name !== "pretrain.validation" ? bound.run(inputs)
+              : Effect.suspend(() => ++windows === 4 // three windows a validation: the first of the second one
+                ? Effect.andThen(Deferred.succeed(reached, undefined), Deferred.await(release)) : Effect.void).pipe(
+                Effect.andThen(bound.run(inputs)), Effect.uninterruptible
+              )
+          }))
+        }))
+      }))).pipe(Layer.provide(Reference.layer))
+      const fiber = yield* Effect.forkChild(run(stopped, { backend: slow }))
+      yield* Deferred.await(reached)
+      const stopping = yield* Effect.forkChild(Fiber.interrupt(fiber), { startImmediately: true })
+      yield* Deferred.succeed(release, undefined)
+      yield* Fiber.join(stopping)
+      assert.strictEqual(windows, 4)
+      const files = yield* FileSystem.FileSystem
+      assert.include(yield* files.readDirectory(stopped), "snapshot-00000004")
+      const report = yield* verify(stopped, config, origin).pipe(Effect.provide(services(stopped)))
+      assert.deepInclude(report, { from: 3, to: 4, lineCount: 1, divergence: Option.none() })
+      yield* run(stopped, { origin: { resume: "latest" } })
+      const [expected, found] = [yield* remains(whole), yield* remains(stopped)]
+      const text = (bytes: ReadonlyArray<number>) => Buffer.from(bytes).toString().split("\n")
+      const cut = text(expected.journal).map((line, i) => i === 3 ? line.replace(/,"val.*(?=})/, "") : line)
+      assert.deepStrictEqual(text(found.journal), cut)
+      assert.deepStrictEqual([found.model, found.optimizer], [expected.model, expected.optimizer])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
   it.live("takes the same step from any number of micro-batches", () =>

@@ -3,7 +3,8 @@
  *
  *     repeat  (l, r) ← the adjacent pair with the highest score(l · r), leftmost on ties;  replace l r by l · r
  *
- * From     google/sentencepiece, `src/bpe_model.cc`; Sennrich et al. 2016, algorithm 1; Llama 2 §2.2.
+ * From     google/sentencepiece, `src/bpe_model.cc`; Sennrich et al. 2016, algorithm 1; Llama 2 §2.2; for dropout,
+ *          Provilkov, Emelianenko & Voita 2020.
  * Checked  test/token/BytePair.test.ts (a quadratic reference on random vocabularies and texts; SentencePiece's own
  *          unit tests), parity/tokenizer (the library's ids), test/token/Tokenizer.test.ts (the 47 cases of
  *          llama.cpp).
@@ -14,15 +15,23 @@
  *
  * @module
  */
+import * as Key from "../random/Key.ts"
 import * as Agenda from "./Agenda.ts"
-import * as Utf8 from "./Utf8.ts"
 import type { UserDefined, Vocabulary } from "./Vocabulary.ts"
+import * as WordMemory from "./WordMemory.ts"
 
 /**
  * The ids of a normalised text, in which U+0020 and U+2581 both mean a space (if the vocabulary escapes spaces).
- * The function keeps a bounded memory of words; its results depend on nothing but its argument.
+ * The encoder keeps a bounded memory of words; its results depend on nothing but the arguments.
  */
-export type Encode = (text: string) => Int32Array
+export interface Encoder {
+  readonly encode: (text: string) => Int32Array
+  /**
+   * Byte-pair encoding with dropout: the i-th candidate, a pair that is about to be merged, is passed over for good if
+   * `Key.uniform(key, i)` is below `rate`. Should one of its halves grow, the two make a new candidate.
+   */
+  readonly encodeWithDropout: (text: string, rate: number, key: Key.Key) => Int32Array
+}
 
 /**
  * Text is cut into words wherever two characters meet that stand side by side in no piece. Longer words are not
@@ -31,17 +40,12 @@ export type Encode = (text: string) => Int32Array
 const LONGEST_REMEMBERED = 48
 /** Up to this many symbols, looking at every pair for each merge is faster than an agenda. */
 const LONGEST_SCANNED = 40
-/**
- * The memory of words grows to this many slots (about 10 MB with the words in them), and is emptied when they are half
- * full.
- */
-const MOST_SLOTS = 1 << 18
 
 /** A symbol that is already a whole user-defined piece: it merges with nothing. Encoded as −2 − id. */
 const frozen = (id: number): number => -2 - id
 
 /** An encoder for one vocabulary. */
-export const make = (vocabulary: Vocabulary): Encode => {
+export const make = (vocabulary: Vocabulary): Encoder => {
   const { areNeighbours, byteIds, looseCharacters, merge, rank, size, unitSymbol, unkId, unused } = vocabulary
   const hasUserDefined = vocabulary.userDefined.size > 0
   const wordByWord = !hasUserDefined && unused === undefined
@@ -59,7 +63,10 @@ export const make = (vocabulary: Vocabulary): Encode => {
   let pairAt = new Int32Array(0)
   // For `unused` pieces: the two symbols that the piece was last seen to be made of.
   const parts = unused === undefined ? undefined : new Int32Array(size * 2).fill(-1)
-  const remembered = wordMemory()
+  const remembered = WordMemory.make()
+  const loners = lonerTable(vocabulary)
+  const astralLeads = new Uint8Array(0x400)
+  for (const character of vocabulary.astralSymbol.keys()) astralLeads[(character - 0x10000) >> 10] = 1
   // The same two questions, answered beforehand for ASCII, of which most text is made.
   const asciiNeighbours = new Uint8Array(128 * 128)
   const asciiPair = new Int32Array(128 * 128).fill(-1)
@@ -71,12 +78,26 @@ export const make = (vocabulary: Vocabulary): Encode => {
     }
   }
 
+  /** With user-defined pieces, which may hold U+2581, spaces are written as pieces write them. */
+  const written = (text: string): string =>
+    hasUserDefined && vocabulary.escapesSpaces ? text.replaceAll(" ", "\u2581") : text
+
   const encode = (text: string): Int32Array => {
-    // With user-defined pieces, which may hold U+2581, spaces are written as pieces write them.
-    source = !hasUserDefined || !vocabulary.escapesSpaces ? text : text.replaceAll(" ", "\u2581")
+    source = written(text)
     idCount = 0
     if (wordByWord) encodeWords()
     else encodeStretch(0, text.length)
+    source = ""
+    return ids.slice(0, idCount)
+  }
+
+  const encodeWithDropout = (text: string, rate: number, key: Key.Key): Int32Array => {
+    if (rate === 0) return encode(text)
+    source = written(text)
+    idCount = 0
+    makeRoom(text.length)
+    let draws = 0
+    if (text !== "") mergeByAgenda(0, readSymbols(0, text.length), () => Key.uniform(key, draws++) < rate)
     source = ""
     return ids.slice(0, idCount)
   }
@@ -87,6 +108,21 @@ export const make = (vocabulary: Vocabulary): Encode => {
     for (let at = 0; at < length;) {
       const start = at
       let unit = text.charCodeAt(at)
+      // Characters that merge with nothing need no word, no memory and no merging.
+      const loner = loners[unit]!
+      if (loner !== MERGES) {
+        if (ids.length < idCount + 3) ids = grown(ids, idCount + 3)
+        if (loner >= 0) ids[idCount++] = loner
+        else writeUnknown(unit)
+        at++
+        continue
+      }
+      if (isHigh(unit) && astralLeads[unit - 0xd800] === 0 && isLow(text.charCodeAt(at + 1))) {
+        if (ids.length < idCount + 4) ids = grown(ids, idCount + 4)
+        writeUnknown(((unit & 0x3ff) << 10) + (text.charCodeAt(at + 1) & 0x3ff) + 0x10000)
+        at += 2
+        continue
+      }
       let hash = Math.imul(unit, 0x5bd1e995)
       while (++at < length) {
         const next = text.charCodeAt(at)
@@ -147,12 +183,7 @@ export const make = (vocabulary: Vocabulary): Encode => {
 
   /** Encodes `source[start, end)`, in parts where the vocabulary lets it be cut. */
   const encodeStretch = (start: number, end: number): void => {
-    const room = end - start
-    if (symbols.length < room) {
-      symbols = new Int32Array(room * 2)
-      places = new Int32Array(room * 2)
-    }
-    if (ids.length < idCount + room * 3) ids = grown(ids, idCount + room * 3)
+    makeRoom(end - start)
     const count = readSymbols(start, end)
     if (count <= LONGEST_SCANNED || unused !== undefined) return mergeAndWrite(0, count)
     let from = 0
@@ -161,6 +192,15 @@ export const make = (vocabulary: Vocabulary): Encode => {
       mergeAndWrite(from, i)
       from = i
     }
+  }
+
+  /** Room for the symbols and the ids of so many code units; none becomes more than three ids. */
+  const makeRoom = (length: number): void => {
+    if (symbols.length < length) {
+      symbols = new Int32Array(length * 2)
+      places = new Int32Array(length * 2)
+    }
+    if (ids.length < idCount + length * 3) ids = grown(ids, idCount + length * 3)
   }
 
   const readSymbols = (start: number, end: number): number => {
@@ -236,7 +276,7 @@ export const make = (vocabulary: Vocabulary): Encode => {
    * stale entry that looks current stands exactly where the current one does in the order, so taking it changes
    * nothing.
    */
-  const mergeByAgenda = (from: number, end: number): void => {
+  const mergeByAgenda = (from: number, end: number, isDropped?: () => boolean): void => {
     const count = end - from
     if (next.length < count) {
       next = new Int32Array(count)
@@ -253,6 +293,10 @@ export const make = (vocabulary: Vocabulary): Encode => {
       const left = agenda.place
       const pair = pairAt[left]!
       if (pair < 0 || rank[pair] !== agenda.rank) continue
+      if (isDropped !== undefined && isDropped()) {
+        pairAt[left] = -1
+        continue
+      }
       const right = next[left]!
       const before = previous[left]!
       const after = next[right]!
@@ -302,11 +346,39 @@ export const make = (vocabulary: Vocabulary): Encode => {
       if (idCount === 0 || ids[idCount - 1] !== unkId) ids[idCount++] = unkId
       return
     }
-    const count = Utf8.byteCount(character)
-    for (let i = 0; i < count; i++) ids[idCount++] = byteIds[Utf8.byteOf(character, i)]!
+    if (character < 0x80) ids[idCount++] = byteIds[character]!
+    else if (character < 0x800) {
+      ids[idCount++] = byteIds[0xc0 | (character >> 6)]!
+      ids[idCount++] = byteIds[0x80 | (character & 0x3f)]!
+    } else if (character < 0x10000) {
+      ids[idCount++] = byteIds[0xe0 | (character >> 12)]!
+      ids[idCount++] = byteIds[0x80 | ((character >> 6) & 0x3f)]!
+      ids[idCount++] = byteIds[0x80 | (character & 0x3f)]!
+    } else {
+      ids[idCount++] = byteIds[0xf0 | (character >> 18)]!
+      ids[idCount++] = byteIds[0x80 | ((character >> 12) & 0x3f)]!
+      ids[idCount++] = byteIds[0x80 | ((character >> 6) & 0x3f)]!
+      ids[idCount++] = byteIds[0x80 | (character & 0x3f)]!
+    }
   }
 
-  return encode
+  return { encode, encodeWithDropout }
+}
+
+/** In the table of loners: a character that merges, or half of one. */
+const MERGES = -2
+
+/**
+ * By code unit, for characters that stand beside no other in any piece: the id, or −1 for one that is no piece itself;
+ * {@link MERGES} for all others.
+ */
+const lonerTable = ({ sides, unitSymbol }: Vocabulary): Int32Array => {
+  const loners = Int32Array.from(unitSymbol)
+  for (let unit = 0; unit < loners.length; unit++) {
+    const symbol = loners[unit]!
+    if (isSurrogate(unit) || unit === 0x20 || (symbol >= 0 && sides[symbol] !== 0)) loners[unit] = MERGES
+  }
+  return loners
 }
 
 const NEVER = 0x7fffffff
@@ -330,76 +402,4 @@ const userDefinedAt = (
   return userDefined.get(text.charCodeAt(at))?.find(
     (candidate) => at + candidate.text.length <= end && text.startsWith(candidate.text, at)
   )
-}
-
-/**
- * The memory of words: slots of (hash, place of the word, word length + 256 · id count, place of the ids). It grows, up
- * to a limit.
- */
-const wordMemory = () => {
-  const memory = {
-    slots: new Int32Array(1 << 12),
-    pool: new Int32Array(1 << 12),
-    find: (text: string, start: number, end: number, hash: number): number => {
-      const length = end - start
-      const { slots } = memory
-      for (let slot = firstSlot(hash);; slot = (slot + 4) & (slots.length - 4)) {
-        const lengths = slots[slot + 2]!
-        if (lengths === 0) return slot
-        if (slots[slot] !== hash || (lengths & 0xff) !== length) continue
-        const from = slots[slot + 1]!
-        let i = 0
-        while (i < length && words[from + i] === text.charCodeAt(start + i)) i++
-        if (i === length) return slot
-      }
-    },
-    /** Remembers a word that {@link memory.find} did not find. */
-    keep: (text: string, start: number, end: number, hash: number, ids: Int32Array, from: number, to: number): void => {
-      const { pool } = memory
-      const isFull = used * 8 >= memory.slots.length || wordUnits + end - start > words.length ||
-        poolUsed + to - from > pool.length
-      if (isFull) {
-        makeRoom()
-        return memory.keep(text, start, end, hash, ids, from, to)
-      }
-      const slot = emptySlot(hash)
-      const { slots } = memory
-      slots[slot] = hash
-      slots[slot + 1] = wordUnits
-      slots[slot + 2] = (end - start) | ((to - from) << 8)
-      slots[slot + 3] = poolUsed
-      used++
-      for (let i = start; i < end; i++) words[wordUnits++] = text.charCodeAt(i)
-      for (let i = from; i < to; i++) pool[poolUsed++] = ids[i]!
-    }
-  }
-  let words = new Uint16Array(1 << 12)
-  let wordUnits = 0
-  let poolUsed = 0
-  let used = 0
-  const firstSlot = (hash: number): number => ((hash ^ (hash >>> 16)) << 2) & (memory.slots.length - 4)
-  const emptySlot = (hash: number): number => {
-    let slot = firstSlot(hash)
-    while (memory.slots[slot + 2] !== 0) slot = (slot + 4) & (memory.slots.length - 4)
-    return slot
-  }
-  const makeRoom = (): void => {
-    if (memory.slots.length >= MOST_SLOTS * 4) {
-      memory.slots.fill(0)
-      used = wordUnits = poolUsed = 0
-      return
-    }
-    const old = memory.slots
-    const oldWords = words
-    memory.slots = new Int32Array(old.length * 4)
-    memory.pool = grown(memory.pool, memory.pool.length * 4)
-    words = new Uint16Array(words.length * 4)
-    words.set(oldWords)
-    for (let i = 0; i < old.length; i += 4) {
-      if (old[i + 2] === 0) continue
-      const slot = emptySlot(old[i]!)
-      for (let k = 0; k < 4; k++) memory.slots[slot + k] = old[i + k]!
-    }
-  }
-  return memory
 }

@@ -18,6 +18,7 @@ import * as Layer from "effect/Layer"
 import type * as PlatformError from "effect/PlatformError"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import type * as Key from "../random/Key.ts"
 import * as BytePair from "./BytePair.ts"
 import * as Detokenizer from "./Detokenizer.ts"
 import * as Normalizer from "./Normalizer.ts"
@@ -40,6 +41,23 @@ export const bos: Special = { special: "bos" }
 /** End of sequence, `</s>` in Llama. */
 export const eos: Special = { special: "eos" }
 
+/** How to encode with dropout. One key gives one text the same ids at all times: derive one a text and epoch. */
+export interface Dropout {
+  /** The probability, 0 to 1, that a merge that could be made is not; 0.1 is the usual choice. */
+  readonly rate: number
+  readonly key: Key.Key
+}
+
+/** A rate of dropout that is no probability: a mistake of the caller, thrown by `encodeWithDropout`. */
+export class DropoutRateError extends Schema.TaggedError<DropoutRateError>()("DropoutRateError", {
+  rate: Schema.Number
+}) {
+  override get message() {
+    return `encodeWithDropout: the rate ${this.rate} is not between 0 and 1\n  ` +
+      "it is the probability that a merge is left out: 0 is encode, 0.1 is usual, 1 leaves characters and bytes"
+  }
+}
+
 /** A tokenizer as a value: pure functions over one vocabulary. */
 export interface Codec {
   readonly vocabSize: number
@@ -52,6 +70,11 @@ export interface Codec {
   readonly encode: (text: string) => Int32Array
   /** Ids of UTF-8 bytes; each byte that belongs to no character reads as U+FFFD. */
   readonly encodeBytes: (bytes: Uint8Array) => Int32Array
+  /**
+   * Ids of a text by byte-pair encoding with dropout: a random way to write the same text, for training that is to see
+   * more than one. Rate 0 is `encode`, rate 1 gives characters and bytes. Throws {@link DropoutRateError}.
+   */
+  readonly encodeWithDropout: (text: string, dropout: Dropout) => Int32Array
   /**
    * Texts, each encoded on its own (so each gets its own leading space, as in Meta's code), with specials between them.
    */
@@ -120,11 +143,11 @@ export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, Unsu
   if (Result.isFailure(normalize) || reasons.length > 0) return Result.fail(new UnsupportedModelError({ reasons }))
   const { bytes, text } = normalize.success
   const vocabulary = Vocabulary.make(pieces, normalizer.escapeWhitespaces)
-  const encodeNormalized = BytePair.make(vocabulary)
+  const pairs = BytePair.make(vocabulary)
   // Made at first use: a program that only encodes does without.
   let detokenizer: Detokenizer.Detokenizer | undefined
   const decoding = (): Detokenizer.Detokenizer => detokenizer ??= Detokenizer.make(model)
-  const encode = (input: string) => encodeNormalized(text(input))
+  const encode = (input: string) => pairs.encode(text(input))
   const checked = (id: number): number => {
     if (pieces[id] === undefined) throw new Detokenizer.IdRangeError({ id, position: 0, vocabSize: pieces.length })
     return id
@@ -136,7 +159,11 @@ export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, Unsu
     eosId,
     padId,
     encode,
-    encodeBytes: (input) => encodeNormalized(bytes(input)),
+    encodeBytes: (input) => pairs.encode(bytes(input)),
+    encodeWithDropout: (input, { key, rate }) => {
+      if (!(rate >= 0 && rate <= 1)) throw new DropoutRateError({ rate })
+      return pairs.encodeWithDropout(text(input), rate, key)
+    },
     encodeSegments: (segments) =>
       concatenated(segments.map((segment) =>
         typeof segment === "string" ? encode(segment) : Int32Array.of(segment.special === "bos" ? bosId : eosId)

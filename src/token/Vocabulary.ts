@@ -31,6 +31,8 @@ export interface Vocabulary {
   readonly merge: (left: number, right: number) => number
   /** Order of merging, by piece: 0 is the best score; equal scores have equal ranks. */
   readonly rank: Int32Array
+  /** By character's symbol: 1 if it stands to the left of another inside some piece, plus 2 if to the right of one. */
+  readonly sides: Uint8Array
   /** Whether two characters stand side by side inside some piece. Between any other two, nothing ever merges. */
   readonly areNeighbours: (left: number, right: number) => boolean
   /** 1 for each piece of type `unused`; undefined when there is none. */
@@ -63,7 +65,7 @@ export const make = (pieces: ReadonlyArray<SentencePiece.Piece>, escapeWhitespac
   const neighbours = neighbourTable(pieces, symbolOf)
   if (escapeWhitespaces) unitSymbol[0x20] = unitSymbol[SPACE]!
 
-  // Most characters have no neighbours, and need no look into the table. Bit 1: to the left of some; 2: to the right.
+  // Most characters have no neighbours, and need no look into the table.
   const sides = new Uint8Array(size + looseCharacters.length)
   for (let slot = 0; slot < neighbours.slots.length; slot += 4) {
     if (neighbours.slots[slot]! < 0) continue
@@ -96,6 +98,7 @@ export const make = (pieces: ReadonlyArray<SentencePiece.Piece>, escapeWhitespac
     looseCharacters,
     merge,
     rank: ranks(pieces),
+    sides,
     areNeighbours
   }
 }

@@ -16,7 +16,7 @@ interface Floor {
 export const floors: Readonly<Record<string, Floor>> = {
   tensor: { floor: 1 },
   format: { floor: 1 },
-  token: { floor: 1, sideways: ["format"] },
+  token: { floor: 1, sideways: ["format", "random"] },
   random: { floor: 1 },
   backend: { floor: 2 },
   llama: { floor: 3 },

@@ -112,6 +112,10 @@ const shower = (screen: Screen.Screen, { config }: Options) => {
           `training   ${Screen.quantity(event.parameterCount)} parameters, ${config.stepCount} steps of ` +
             `${config.batchSize} × ${config.sequenceLength} tokens${from}`
         )
+        for (const { damages, path } of event.passedOver) {
+          const files = damages.map(({ file }) => file).join(", ")
+          yield* screen.print(`           ${path} was damaged (${files}) and is removed: its steps are trained again`)
+        }
         for (const { field, here, saved } of event.differences) {
           yield* screen.print(`           the last bits may differ: ${field} was ${saved}, is ${here}`)
         }

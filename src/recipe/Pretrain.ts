@@ -136,6 +136,8 @@ export type Event =
     readonly step: number
     /** What may change the last bits of a resumed run: it is not where it was saved. */
     readonly differences: ReadonlyArray<Manifest.Difference>
+    /** Newer snapshots that were damaged; they are removed, and their steps are done again. */
+    readonly passedOver: ReadonlyArray<SnapshotDamagedError>
   }
   | {
     readonly _tag: "Stepped"
@@ -149,7 +151,7 @@ export type Event =
   | { readonly _tag: "Evaluated"; readonly step: number; readonly loss: number; readonly bitsPerByte: number }
   | { readonly _tag: "Saved"; readonly step: number; readonly path: string; readonly bytes: number }
 
-/** A resume whose configuration or data is not that of the snapshot. */
+/** A resume whose configuration, data, or place in them is not that of the snapshot. */
 export class ResumeError extends Schema.TaggedError<ResumeError>()("ResumeError", {
   snapshot: Schema.String,
   differences: Schema.Array(Schema.Struct({ field: Schema.String, saved: Schema.String, here: Schema.String }))
@@ -202,10 +204,10 @@ const encodeConfig = Schema.encodeEffect(Config, { errors: "all" })
 export const pretrain = (config: Config, origin: Origin): Stream.Stream<Event, PretrainError, Services> =>
   Stream.unwrap(Effect.gen(function*() {
     const run = yield* prepare(config, origin)
-    const started: Event = {
-      _tag: "Started", parameterCount: Llama.parameterCount(config.model), step: run.step, differences: run.differences
-    }
-    const steps = Stream.paginate(run.step, (before) =>
+    const { differences, passedOver, step } = run
+    const parameterCount = Llama.parameterCount(config.model)
+    const started: Event = { _tag: "Started", parameterCount, step, differences, passedOver }
+    const steps = Stream.paginate(step, (before) =>
       before >= config.stepCount
         ? Effect.succeed([[], Option.none()] as const)
         : Effect.map(run.advance(before + 1), (events) => [events, Option.some(before + 1)] as const))
@@ -216,6 +218,7 @@ interface Run {
   /** Steps done when the run begins. */
   readonly step: number
   readonly differences: ReadonlyArray<Manifest.Difference>
+  readonly passedOver: ReadonlyArray<SnapshotDamagedError>
   readonly advance: (step: number) => Effect.Effect<ReadonlyArray<Event>, PretrainError>
 }
 
@@ -230,6 +233,9 @@ const prepare = Effect.fnUntraced(
     // 1. Data: shuffled windows, a function of the seed and the step
     const batches = Batches.make(origin.data.train, {
       key: Key.derive(key, "batches"), batchSize: config.batchSize, length: config.sequenceLength
+    })
+    const placeAt = (step: number): Place => ({
+      dataCursor: Batches.cursorAt(batches, step), randomKeys: { run: Key.toHex(key) }
     })
     const dataHash = `${TokenStore.fingerprint(origin.data.train)} ${TokenStore.fingerprint(origin.data.validation)}`
 
@@ -267,12 +273,13 @@ const prepare = Effect.fnUntraced(
     if (origin.resume === "never" && Option.isSome(newest)) {
       return yield* new RunExistsError({ folder: store.folder, newest: newest.value.path })
     }
-    const found = origin.resume === "latestIntact" ? yield* intact(store) : newest
+    const { passedOver, snapshot: found } = origin.resume === "latestIntact" ? yield* intact(store)
+      : { passedOver: [], snapshot: newest }
     const progress = { step: 0, saved: -1, tokenCount: 0, metrics: {} as Record<string, number> }
     let differences: ReadonlyArray<Manifest.Difference> = []
     if (Option.isSome(found)) {
       const loaded = yield* store.load(found.value.step)
-      differences = yield* sameRun(loaded, configuration, { ...origin, dataHash })
+      differences = yield* sameRun(loaded, configuration, placeAt(loaded.step), { ...origin, dataHash })
       yield* fromTensors(loaded.path, loaded.tensors["model"] ?? [], train.parameters)
       yield* fromTensors(loaded.path, loaded.tensors["optimizer"] ?? [], train.memory)
       yield* journal.truncate(loaded.manifest.journal)
@@ -287,8 +294,7 @@ const prepare = Effect.fnUntraced(
       const saved: Saved = yield* store.save({
         step: progress.step,
         configuration,
-        dataCursor: Batches.cursorAt(batches, progress.step),
-        randomKeys: { run: Key.toHex(key) },
+        ...placeAt(progress.step),
         journal: yield* journal.offsets,
         environment: origin.environment,
         dataHash,
@@ -346,7 +352,7 @@ const prepare = Effect.fnUntraced(
         return events
       }))
 
-    return { step: progress.step, differences, advance }
+    return { step: progress.step, differences, passedOver, advance }
   })
 
 /** The mean loss of the validation part in nats a token and in bits a byte of text. */
@@ -380,13 +386,17 @@ const evaluation = Effect.fnUntraced(function*(
 
 /** The newest intact snapshot; fails where there are snapshots and none of them is intact. */
 const intact = Effect.fnUntraced(function*(store: typeof SnapshotStore.Service) {
-  const { passedOver: [damaged], snapshot } = yield* store.latestIntact
-  return Option.isNone(snapshot) && damaged !== undefined ? yield* damaged : snapshot
+  const found = yield* store.latestIntact
+  const [damaged] = found.passedOver
+  return Option.isNone(found.snapshot) && damaged !== undefined ? yield* damaged : found
 })
+
+/** Where a run stands in its data and its random draws. */
+type Place = Pick<Manifest.Manifest, "dataCursor" | "randomKeys">
 
 /** Refuses to resume another run; names what may change the last bits of this one. */
 const sameRun = Effect.fnUntraced(function*(
-  { manifest, path }: Loaded, configuration: Schema.Codec.Encoded<typeof Config>,
+  { manifest, path }: Loaded, configuration: Schema.Codec.Encoded<typeof Config>, place: Place,
   here: Origin & { readonly dataHash: string }
 ) {
   const saved = typeof manifest.configuration === "object" && manifest.configuration !== null
@@ -399,7 +409,11 @@ const sameRun = Effect.fnUntraced(function*(
   })
   const others = Manifest.differences(manifest, here)
   const fatal = others.filter(({ field }) => field === "data" || field === "tokenizer")
-  if (changed.length + fatal.length > 0) return yield* new ResumeError(
-    { snapshot: path, differences: [...changed, ...fatal] })
-  return others
+  const places = [
+    { field: "place in the data", saved: JSON.stringify(manifest.dataCursor), here: JSON.stringify(place.dataCursor) },
+    { field: "random key", saved: JSON.stringify(manifest.randomKeys), here: JSON.stringify(place.randomKeys) }
+  ].filter(({ here, saved }) => here !== saved)
+  // places follow from configuration and data: where these differ, they are no news
+  const differences = changed.length + fatal.length > 0 ? [...changed, ...fatal] : places
+  return differences.length > 0 ? yield* new ResumeError({ snapshot: path, differences }) : others
 })

@@ -266,8 +266,10 @@ describe("what cria pretrain refuses", () => {
         assert.match(message, /^error: \/runs\/a\/snapshot-00000004 is not the snapshot that was saved\n/)
         assert.match(message, /model\.safetensors: expected \d+ bytes with sha256 [0-9a-f]{64}; found \d+ bytes with/)
         assert.match(message, /--resume-intact goes on from the newest undamaged snapshot\.\n$/)
-        const { errors, exit } = yield* cria(disk, ["pretrain", "--resume-intact", "--out", "/runs/a"])
+        const { errors, exit, output } = yield* cria(disk, ["pretrain", "--resume-intact", "--out", "/runs/a"])
         assert.isTrue(Exit.isSuccess(exit), errors)
+        assert.include(output, "           /runs/a/snapshot-00000004 was damaged (model.safetensors) and is removed: " +
+          "its steps are trained again\n")
         assert.deepStrictEqual(remains(disk), whole)
       }
     }))

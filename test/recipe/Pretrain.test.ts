@@ -8,6 +8,7 @@ import * as Config from "../../src/llama/Config.ts"
 import * as Transformer from "../../src/llama/Transformer.ts"
 import * as Pretrain from "../../src/recipe/Pretrain.ts"
 import { verify } from "../../src/recipe/ResumeVerification.ts"
+import * as Key from "../../src/random/Key.ts"
 import * as Journal from "../../src/store/Journal.ts"
 import * as Snapshot from "../../src/store/Snapshot.ts"
 import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
@@ -186,6 +187,26 @@ describe("Pretrain", () => {
       assert.include(other.message, "begin anew in another folder")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
+  it.live("refuses a snapshot whose place in the data, or whose random key, is not that of this run", () =>
+    Effect.gen(function*() {
+      const [files, folder] = [yield* FileSystem.FileSystem, yield* temporary]
+      yield* run(folder)
+      const [, last] = yield* Snapshot.list(folder)
+      const { manifest, tensors } = yield* Snapshot.load(last?.path ?? "")
+      yield* files.remove(last?.path ?? "", { recursive: true })
+      const other = { ...manifest, tensors, dataCursor: { epoch: 9, index: 1 }, randomKeys: { run: "none" } }
+      yield* Effect.flatMap(SnapshotStore.SnapshotStore, ({ save }) => save(other))
+        .pipe(Effect.provide(SnapshotStore.layer({ folder, keepLast: 2 })))
+      const error = yield* Effect.flip(run(folder, { origin: { resume: "latest" } }))
+      if (error === "killed" || error._tag !== "ResumeError") return assert.fail(String(error))
+      assert.strictEqual(error.message, [
+        `${last?.path} is of another run`,
+        `  place in the data: saved {"epoch":9,"index":1}, now {"epoch":0,"index":24}`,
+        `  random key: saved {"run":"none"}, now {"run":"${Key.toHex(Key.make(0))}"}`,
+        "A resumed run must be the same run. Give it the same configuration and data, or begin anew in another folder."
+      ].join("\n"))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
   it.live("says where a resumed run may differ in its last bits", () =>
     Effect.gen(function*() {
       const folder = yield* temporary
@@ -195,7 +216,7 @@ describe("Pretrain", () => {
       })
       assert.deepStrictEqual(events, [{
         _tag: "Started", step: 6, parameterCount: Config.parameterCount(config.model),
-        differences: [{ field: "threads", saved: "1", here: "2" }]
+        differences: [{ field: "threads", saved: "1", here: "2" }], passedOver: []
       }])
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
@@ -207,6 +228,20 @@ describe("Pretrain", () => {
       const metrics = yield* Effect.forEach(saved, ({ path }) => Effect.map(Snapshot.load(path, []), (loaded) =>
         [loaded.step, Object.keys(loaded.manifest.metrics).sort()] as const))
       assert.deepStrictEqual(metrics, [[3, ["num_tokens"]], [6, ["num_tokens", "val/bpb", "val/loss"]]])
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+  it.live("goes on from the newest intact snapshot if asked to, and names the damaged ones it passed over", () =>
+    Effect.gen(function*() {
+      const [files, path, folder] = [yield* FileSystem.FileSystem, yield* Path.Path, yield* temporary]
+      yield* run(folder)
+      const whole = yield* remains(folder)
+      const damaged = path.join(folder, "snapshot-00000006")
+      yield* files.truncate(path.join(damaged, "model.safetensors"), 9)
+      const [started] = yield* run(folder, { origin: { resume: "latestIntact" } })
+      if (started?._tag !== "Started") return assert.fail(started?._tag ?? "nothing")
+      assert.deepStrictEqual([started.step, started.passedOver.map(({ path }) => path)], [3, [damaged]])
+      assert.deepStrictEqual(started.passedOver[0]?.damages.map(({ file }) => file), ["model.safetensors"])
+      assert.deepStrictEqual(yield* remains(folder), whole)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
   it.live("touches nothing where every snapshot is damaged", () =>

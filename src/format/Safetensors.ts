@@ -14,14 +14,13 @@
  *
  * @module
  */
-import * as ByteSize from "effect/ByteSize"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
+import type * as FileSystem from "effect/FileSystem"
 import type { PlatformError } from "effect/PlatformError"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { createHash } from "node:crypto"
+import * as ByteFile from "./ByteFile.ts"
 
 /** Schema for the element types, in the order in which the Rust library lays tensors out: widest first. */
 export const Dtype = Schema.Literals([
@@ -76,7 +75,8 @@ const Kind = Schema.Literals([
   "overlap", "hole", "unfit name", "unfit shape", "unknown tensor", "too large", "cut while reading"
 ])
 
-const advice: { readonly [K in typeof Kind.Type]: string } = {
+/** What to do about each kind of problem. */
+export const advice: { readonly [K in typeof Kind.Type]: string } = {
   "header length": "this is no safetensors file, or it was cut short or overwritten: fetch or save it again",
   "header text": "this is no safetensors file, or its beginning was overwritten: fetch or save it again",
   "header entry": "the header was edited, or follows another format: save the file again with a safetensors library",
@@ -89,8 +89,7 @@ const advice: { readonly [K in typeof Kind.Type]: string } = {
   "unfit name": "a name is well-formed Unicode other than __metadata__: rename the tensor",
   "unfit shape": "sizes are whole numbers from 0, and a file is shorter than 2^53 bytes: correct the shape",
   "unknown tensor": "the name is misspelt, or the file holds another model: compare with the names it does hold",
-  "too large": "the tensor does not fit into this process: use a machine with more memory or a newer Node",
-  "cut while reading": "another process cut or replaced the file: read it again when nobody writes it"
+  ...ByteFile.advice
 }
 
 /** Schema for one thing wrong with a file: the tensor, the byte that shows it, what was expected and found there. */
@@ -189,7 +188,7 @@ const compare = (left: Specification, right: Specification): number =>
   Dtype.literals.indexOf(left.dtype) - Dtype.literals.indexOf(right.dtype) || compareCodePoints(left.name, right.name)
 
 /** The names that stand twice in one object of a valid JSON text, each after the names that lead to that object. */
-const duplicateNames = (json: string): ReadonlyArray<ReadonlyArray<string>> => {
+export const duplicateNames = (json: string): ReadonlyArray<ReadonlyArray<string>> => {
   const duplicates: Array<ReadonlyArray<string>> = []
   const open: Array<{ readonly names: Set<string>; readonly path: ReadonlyArray<string> }> = []
   let last = ""
@@ -344,13 +343,8 @@ export const encodeHeader = (
   return Result.succeed({ bytes, header: { entries, metadata, dataStart: bytes.length } })
 }
 
-const chunkBytes = 4 * 1024 * 1024 // enough for the disk's speed, and soon hashed: the event loop stays alive
-
 /** What stands on the disk after `write`: the length of the file and the SHA-256 of all its bytes, in hexadecimal. */
-export interface Written {
-  readonly bytes: number
-  readonly sha256: string
-}
+export type Written = ByteFile.Written
 
 const misfit = (header: Header, entry: Entry, bytes: Uint8Array): ReadonlyArray<Problem> => {
   const expected = `${entry.end - entry.begin} bytes for ${entry.dtype} [${entry.shape.join(", ")}]`
@@ -377,18 +371,7 @@ export const write = Effect.fnUntraced(function*<E = never, R = never>(
   })
   if (given.length > 0) return yield* new SafetensorsError({ path, problems: given })
 
-  const digest = createHash("sha256")
-  yield* Effect.scoped(Effect.gen(function*() {
-    const fileSystem = yield* FileSystem.FileSystem
-    const file = yield* fileSystem.open(path, { flag: "w" })
-    const append = Effect.fnUntraced(function*(bytes: Uint8Array) {
-      for (let from = 0; from < bytes.length; from += chunkBytes) {
-        const chunk = bytes.subarray(from, from + chunkBytes)
-        const hash = Effect.sync(() => digest.update(chunk)) // while the operating system writes
-        // uninterruptible, for the file must not be closed while the operating system writes to it
-        yield* Effect.uninterruptible(Effect.all([file.writeAll(chunk), hash], { concurrency: 2, discard: true }))
-      }
-    })
+  return yield* ByteFile.write(path, Effect.fnUntraced(function*(append) {
     yield* append(start)
     for (const entry of header.entries) {
       const source = sources.get(entry.name)!
@@ -397,9 +380,7 @@ export const write = Effect.fnUntraced(function*<E = never, R = never>(
       if (problems.length > 0) return yield* new SafetensorsError({ path, problems })
       yield* append(bytes)
     }
-    yield* Effect.uninterruptible(file.sync)
   }))
-  return { bytes: header.dataStart + (header.entries.at(-1)?.end ?? 0), sha256: digest.digest("hex") }
 })
 
 /** An open file: its header, checked, and its tensors on demand. */
@@ -408,32 +389,26 @@ export interface Reader {
   readonly read: (name: string) => Effect.Effect<Tensor, SafetensorsError | PlatformError>
 }
 
+/** Reads and checks the header of an open file; `named` makes the opener's error of what the header breaks. */
+export const readHeader = Effect.fnUntraced(function*<E>(
+  file: ByteFile.ByteFile<E>,
+  named: <A>(result: Result.Result<A, SafetensorsError>) => Effect.Effect<A, E>
+): Effect.fn.Return<Header, E | PlatformError> {
+  const start = yield* file.bytesAt(0, Math.min(file.length, lengthBytes), null)
+  const length = yield* named(headerLength(start, file.length))
+  return yield* named(parseHeader(yield* file.bytesAt(0, lengthBytes + length, null), file.length))
+})
+
 /** Opens a file of any size until the Scope closes. Only the header is read; `read` then reads one tensor. */
 export const open = Effect.fnUntraced(function*(
   path: string
 ): Effect.fn.Return<Reader, SafetensorsError | PlatformError, FileSystem.FileSystem | Scope.Scope> {
-  const fileSystem = yield* FileSystem.FileSystem
-  const file = yield* fileSystem.open(path, { flag: "r" })
-  const fileBytes = ByteSize.toNumberUnsafe((yield* file.stat).size)
-  const bytesAt = Effect.fnUntraced(function*(position: number, length: number, tensor: string | null) {
-    const stopped = (kind: Problem["kind"], offset: number, found: string) => {
-      const expected = `${length} bytes from byte ${position}`
-      return new SafetensorsError({ path, problems: [problem(kind, tensor, offset, expected, found)] })
-    }
-    const bytes = yield* Effect.try({
-      try: () => new Uint8Array(length),
-      catch: (reason) => stopped("too large", position, String(reason))
-    })
-    for (let from = 0; from < length;) {
-      const chunk = bytes.subarray(from, from + chunkBytes)
-      const count = yield* Effect.uninterruptible(file.read(chunk, { position: BigInt(position + from) }))
-      if (count === 0) return yield* stopped("cut while reading", position + from, "the end of the file")
-      from += count
-    }
-    return bytes
-  })
-  const length = yield* inFile(path, headerLength(yield* bytesAt(0, Math.min(fileBytes, lengthBytes), null), fileBytes))
-  const header = yield* inFile(path, parseHeader(yield* bytesAt(0, lengthBytes + length, null), fileBytes))
+  const file = yield* ByteFile.open(
+    path,
+    ({ expected, found, kind, offset, tensor }) =>
+      new SafetensorsError({ path, problems: [problem(kind, tensor, offset, expected, found)] })
+  )
+  const header = yield* readHeader(file, (result) => inFile(path, result))
   const entries = new Map(header.entries.map((entry) => [entry.name, entry]))
 
   const read = Effect.fnUntraced(function*(name: string) {
@@ -444,7 +419,7 @@ export const open = Effect.fnUntraced(function*(
       const problems = [problem("unknown tensor", name, lengthBytes, expected, "no such name")]
       return yield* new SafetensorsError({ path, problems })
     }
-    const bytes = yield* bytesAt(header.dataStart + entry.begin, entry.end - entry.begin, name)
+    const bytes = yield* file.bytesAt(header.dataStart + entry.begin, entry.end - entry.begin, name)
     return { name, dtype: entry.dtype, shape: entry.shape, bytes }
   })
   return { header, read }

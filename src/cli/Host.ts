@@ -50,7 +50,8 @@ export const named = ({ name, version }: Environment["engine"]): string =>
 export const environment: Effect.Effect<Environment, never, Backend | FileSystem.FileSystem> = Effect.gen(function*() {
   const { capabilities, name, version } = yield* Backend
   const { features, model } = yield* processor
-  return { engine: { name, version }, cpu: { model, features }, threadCount: capabilities.threads }
+  const { threads: threadCount } = capabilities
+  return { engine: { name, version }, cpu: { model, features }, threadCount, node: process.version }
 })
 
 /** The packages that decide what a command does. */

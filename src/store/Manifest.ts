@@ -21,11 +21,13 @@ import * as Journal from "./Journal.ts"
 /** The version of the form of snapshots that this code writes and reads. */
 export const formatVersion = 1
 
-/** Schema for what decides the last bits of a result besides the program: engine, processor and threads. */
+/** Schema for what decides the last bits of a result besides the program: engine, processor, threads, and Node. */
 export const Environment = Schema.Struct({
   engine: Schema.Struct({ name: Schema.String, version: Schema.String }),
   cpu: Schema.Struct({ model: Schema.String, features: Schema.Array(Schema.String) }),
-  threadCount: Schema.Natural
+  threadCount: Schema.Natural,
+  /** The version of Node, whose mathematical functions are its own; older snapshots do not say. */
+  node: Schema.optionalKey(Schema.String)
 })
 
 /** What decides the last bits of a result besides the program. */
@@ -88,12 +90,15 @@ export const differences = (
     "engine": environment.engine,
     "processor": environment.cpu.model,
     "processor features": environment.cpu.features,
-    "threads": environment.threadCount
+    "threads": environment.threadCount,
+    "Node": environment.node
   })
   const [before, now] = [Object.entries(fields(saved)), Object.values(fields(here))]
-  return before
-    .map(([field, value], index) => ({ field, saved: JSON.stringify(value), here: JSON.stringify(now[index]) }))
-    .filter(({ here, saved }) => here !== saved)
+  return before.flatMap(([field, value], index) => {
+    if (value === undefined || now[index] === undefined) return [] // what is not said differs from nothing
+    const [saved, here] = [JSON.stringify(value), JSON.stringify(now[index])]
+    return saved === here ? [] : [{ field, saved, here }]
+  })
 }
 
 const sha256 = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex")

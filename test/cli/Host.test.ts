@@ -18,9 +18,10 @@ describe("Host", () => {
     assert.deepStrictEqual(Host.features(arm), ["asimd", "bf16", "fphp", "i8mm", "sme2", "sve"])
     assert.deepStrictEqual(Host.features(""), [])
   })
-  it.effect("tells the engine, the processor and the threads", () =>
+  it.effect("tells the engine, the processor, the threads, and Node", () =>
     Effect.gen(function*() {
-      const { cpu, engine, threadCount } = yield* environment(Effect.succeed(x86))
+      const { cpu, engine, node, threadCount } = yield* environment(Effect.succeed(x86))
+      assert.strictEqual(node, process.version)
       assert.deepStrictEqual({ engine, threadCount }, { engine: { name: "reference", version: "1" }, threadCount: 1 })
       assert.strictEqual(cpu.features.length, 6)
       assert.isNotEmpty(cpu.model)

@@ -62,7 +62,8 @@ describe("Manifest", () => {
       cpu: { model: "z81", features: ["a", "b"] },
       threadCount: 3
     }
-    assert.deepStrictEqual(Manifest.differences(manifest, { environment, dataHash: "D", tokenizerHash: "T" }), [
+    const here = { environment, dataHash: "D", tokenizerHash: "T" }
+    assert.deepStrictEqual(Manifest.differences(manifest, here), [
       { field: "data", saved: `"d"`, here: `"D"` },
       { field: "tokenizer", saved: `"t"`, here: `"T"` },
       { field: "engine", saved: `{"name":"reference","version":"1"}`, here: `{"name":"onnx","version":"2"}` },
@@ -70,5 +71,15 @@ describe("Manifest", () => {
       { field: "processor features", saved: `["a"]`, here: `["a","b"]` },
       { field: "threads", saved: "2", here: "3" }
     ])
+  })
+
+  it("records the version of Node; one that was saved without is read, and says nothing of it", () => {
+    const on = (node: string) => ({ ...manifest, environment: { ...manifest.environment, node } })
+    const { checksum, json } = Result.getOrThrow(Manifest.encode(on("v20.1.0")))
+    assert.deepStrictEqual(Result.getOrThrow(Manifest.decode(json, checksum)), on("v20.1.0"))
+    assert.deepStrictEqual(Manifest.differences(on("v20.1.0"), on("v22.0.0")), [
+      { field: "Node", saved: `"v20.1.0"`, here: `"v22.0.0"` }
+    ])
+    assert.deepStrictEqual(Manifest.differences(manifest, on("v22.0.0")), [])
   })
 })

@@ -17,6 +17,7 @@ import * as CliError from "effect/cli/CliError"
 import * as DoctorCommand from "./DoctorCommand.ts"
 import * as GenerateCommand from "./GenerateCommand.ts"
 import * as PretrainCommand from "./PretrainCommand.ts"
+import * as TokenizerCommand from "./TokenizerCommand.ts"
 
 /** `cria` with all its commands. */
 export const command = Command.make("cria").pipe(
@@ -24,7 +25,9 @@ export const command = Command.make("cria").pipe(
     "Llama 2 from scratch: train a small model on text of yours, and let it write. `cria COMMAND --help` teaches a " +
       "command."
   ),
-  Command.withSubcommands([PretrainCommand.command, GenerateCommand.command, DoctorCommand.command])
+  Command.withSubcommands([
+    PretrainCommand.command, GenerateCommand.command, TokenizerCommand.command, DoctorCommand.command
+  ])
 )
 
 const messageOf = (error: unknown): string => error instanceof Error ? error.message : String(error)

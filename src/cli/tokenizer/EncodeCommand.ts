@@ -1,0 +1,104 @@
+/**
+ * `cria tokenizer encode` and `cria tokenizer decode`: text to ids and back, for pipes.
+ *
+ * Checked  test/cli/TokenizerCommand.test.ts.
+ *
+ * @module
+ */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import { identity } from "effect/Function"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stdio from "effect/Stdio"
+import * as Terminal from "effect/Terminal"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { IdRangeError } from "../../token/Detokenizer.ts"
+import * as Tokenizer from "../../token/Tokenizer.ts"
+import { given, switched } from "../Flags.ts"
+import * as Input from "../Input.ts"
+import { visible } from "../Screen.ts"
+import * as TokenizerFile from "./TokenizerFile.ts"
+
+/** Words that are no ids. */
+export class IdSyntaxError extends Schema.TaggedError<IdSyntaxError>()("IdSyntaxError", {
+  word: Schema.String,
+  /** Which word of the input, from 0. */
+  position: Schema.Int
+}) {
+  override get message() {
+    return `${JSON.stringify(this.word)}, number ${this.position} of the ids, is no id: ids are whole numbers from 0 ` +
+      "with spaces, commas or brackets between them\n  cria tokenizer encode prints such ids."
+  }
+}
+
+/** The ids of a text that lists them. */
+const idsOf = (text: string): Effect.Effect<ReadonlyArray<number>, IdSyntaxError> =>
+  Effect.forEach(text.split(/[\s,[\]]+/).filter((word) => word !== ""), (word, position) =>
+    /^\d+$/.test(word) ? Effect.succeed(Number(word)) : Effect.fail(new IdSyntaxError({ word, position })))
+
+/** Texts that a command works on: all of the input, or its lines. */
+const partsOf = (text: string, isByLine: boolean): ReadonlyArray<string> => isByLine ? Input.lines(text) : [text]
+
+/** Text to ids. */
+export const encode = Command.make("encode", {
+  text: Argument.String("text").pipe(
+    Argument.withDescription("What to encode; without it, the file or standard input"), Argument.optional
+  ),
+  file: given(Flag.String("file"), "PATH", "Read the text from a file"),
+  tokenizer: TokenizerFile.flag,
+  lines: switched("lines", "Each line is a text of its own: a line of ids for each"),
+  bos: switched("bos", "Begin with the id of the beginning of a sequence"),
+  eos: switched("eos", "End with the id of the end of a sequence"),
+  pieces: switched("pieces", "Print pieces instead of ids, as JSON")
+}, Effect.fnUntraced(function*({ bos, eos, file, lines, pieces, text, tokenizer }) {
+  const { codec } = yield* TokenizerFile.chosen(tokenizer)
+  const input = (yield* Input.read(text, file)) ?? ""
+  for (const part of partsOf(input, lines)) {
+    const ids = codec.encodeSegments([...bos ? [Tokenizer.bos] : [], part, ...eos ? [Tokenizer.eos] : []])
+    yield* Console.log(pieces ? JSON.stringify(Array.from(ids, codec.piece)) : ids.join(" "))
+  }
+})).pipe(
+  Command.withShortDescription("Text to ids"),
+  Command.withDescription(
+    "Prints the ids of a text. Text never becomes a special id: those come from --bos and --eos."
+  ),
+  Command.withExamples([
+    { command: "cria tokenizer encode \"Once upon a time\"", description: "With the tokenizer of the last run" },
+    { command: "cria tokenizer encode --file notes.txt --lines --tokenizer llama/tokenizer.model > notes.ids",
+      description: "A file, line by line" }
+  ])
+)
+
+/** Ids to text. */
+export const decode = Command.make("decode", {
+  ids: Argument.String("ids").pipe(
+    Argument.withDescription("Ids; without them, the file or standard input"), Argument.variadic()
+  ),
+  file: given(Flag.String("file"), "PATH", "Read the ids from a file"),
+  tokenizer: TokenizerFile.flag,
+  lines: switched("lines", "Each line is a sequence of its own")
+}, Effect.fnUntraced(function*({ file, ids, lines, tokenizer }) {
+  const { codec } = yield* TokenizerFile.chosen(tokenizer)
+  const input = (yield* Input.read(ids.length === 0 ? Option.none() : Option.some(ids.join(" ")), file)) ?? ""
+  const stdio = yield* Stdio.Stdio
+  const terminal = yield* Terminal.Terminal
+  const shown = (yield* stdio.stdoutIsTerminal) ? visible : identity // a file gets what was decoded
+  for (const part of partsOf(input, lines)) {
+    const numbers = yield* idsOf(part)
+    const text = yield* Effect.try({
+      try: () => codec.decode(numbers),
+      catch: (error) => error instanceof IdRangeError ? error : new IdSyntaxError({ word: part, position: 0 })
+    })
+    yield* terminal.display(`${shown(text)}\n`)
+  }
+})).pipe(
+  Command.withShortDescription("Ids to text"),
+  Command.withDescription("Prints the text of ids and a line break. Special ids are silent."),
+  Command.withExamples([
+    { command: "cria tokenizer decode 1 15043 3186", description: "Ids as arguments" },
+    { command: "cria tokenizer encode --file a.txt | cria tokenizer decode", description: "There and back" }
+  ])
+)

@@ -61,18 +61,43 @@ export class FolderTakenError extends Schema.TaggedError<FolderTakenError>()("Fo
   }
 }
 
-/** Whether a folder holds a run, if only one that was stopped before its first step. */
+/** A file where the folder of a run should be. */
+export class NotAFolderError extends Schema.TaggedError<NotAFolderError>()("NotAFolderError", {
+  path: Schema.String
+}) {
+  override get message() {
+    return `${this.path} is a file, and a run needs a folder\n  Name another: --out FOLDER.`
+  }
+}
+
+/** Whether a folder holds a run, if only one that was stopped before its first step; a file holds none. */
 const holdsRun = (folder: string): Stored<boolean> =>
+  Effect.gen(function*() {
+    if (yield* isRun(folder)) return true
+    const snapshots = Snapshot.list(folder)
+    return (yield* Effect.orElseSucceed(snapshots, () => [])).length > 0
+  })
+
+/** Whether a folder has the mark of a run; a file has none. */
+const isRun = (folder: string): Stored<boolean> =>
   Effect.gen(function*() {
     const fileSystem = yield* FileSystem.FileSystem
     const path = yield* Path.Path
-    return (yield* fileSystem.exists(path.join(folder, configurationName))) ||
-      (yield* fileSystem.exists(folder)) && (yield* Snapshot.list(folder)).length > 0
+    return yield* Effect.orElseSucceed(fileSystem.exists(path.join(folder, configurationName)), () => false)
   })
 
-/** Fails if a folder holds a run. */
-export const requireFree = (folder: string): Stored<void, FolderTakenError> =>
-  Effect.flatMap(holdsRun(folder), (isTaken) => isTaken ? Effect.fail(new FolderTakenError({ folder })) : Effect.void)
+/** Fails if a folder holds a run, or cannot be one because it, or a folder above it, is a file. */
+export const requireFree = (folder: string): Stored<void, FolderTakenError | NotAFolderError> =>
+  Effect.gen(function*() {
+    if (yield* holdsRun(folder)) return yield* new FolderTakenError({ folder })
+    const fileSystem = yield* FileSystem.FileSystem
+    const path = yield* Path.Path
+    const kindOf = (place: string) => // none of what is not there, or lies below a file
+      fileSystem.stat(place).pipe(Effect.map(({ type }) => type), Effect.orElseSucceed(() => undefined))
+    let place = folder
+    while ((yield* kindOf(place)) === undefined && path.dirname(place) !== place) place = path.dirname(place)
+    if ((yield* kindOf(place)) === "File") return yield* new NotAFolderError({ path: place })
+  })
 
 const parent = "runs"
 
@@ -121,8 +146,6 @@ export const require = (folder: string): Stored<void, RunMissingError> =>
   Effect.gen(function*() {
     const fileSystem = yield* FileSystem.FileSystem
     const path = yield* Path.Path
-    const isRun = (folder: string) => // false of a file
-      Effect.orElseSucceed(fileSystem.exists(path.join(folder, configurationName)), () => false)
     if (yield* isRun(folder)) return
     const above = path.dirname(folder)
     const beside = yield* Effect.orElseSucceed(fileSystem.readDirectory(above), () => [])

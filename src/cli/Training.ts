@@ -7,7 +7,6 @@
  */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Stream from "effect/Stream"
@@ -169,26 +168,27 @@ const learn = Effect.fnUntraced(function*(screen: Screen.Screen, options: Option
   const { config, folder, resume, settings } = options
   const corpus = yield* Corpus.Corpus
   yield* screen.print(`text       ${corpus.name}`)
-  const { codec, model } = yield* tokenizerOf(screen, options)
-  const data = yield* tokensOf(screen, codec, settings.validationShare)
-  yield* screen.status("engine     measuring …")
-  const rate = yield* matmulRate(settings.backend === "onnx" ? { size: 1024, seconds: 1 } : { size: 64, seconds: 0.1 })
-  const environment = yield* Host.environment
-  yield* screen.print(
-    `engine     ${Host.named(environment.engine)}, ${environment.threadCount} threads, ${Screen.quantity(rate)}FLOP/s`
-  )
-  const store = Journal.layer({ folder }) // the store is opened first, for it locks the folder
-    .pipe(Layer.provideMerge(SnapshotStore.layer({ folder, keepLast: settings.keep })))
-  yield* Effect.gen(function*() {
-    if (resume === "never") {
-      yield* RunFolder.requireFree(folder) // once more, now that the folder is locked
-      yield* RunFolder.write(folder, settings, model)
-    }
+  const learnLocked = Effect.gen(function*() {
+    if (resume === "never") yield* RunFolder.requireFree(folder) // once more, now that the folder is locked
+    const { codec, model } = yield* tokenizerOf(screen, options)
+    const data = yield* tokensOf(screen, codec, settings.validationShare)
+    yield* screen.status("engine     measuring …")
+    const isFast = settings.backend === "onnx"
+    const rate = yield* matmulRate(isFast ? { size: 1024, seconds: 1 } : { size: 64, seconds: 0.1 })
+    const environment = yield* Host.environment
+    yield* screen.print(
+      `engine     ${Host.named(environment.engine)}, ${environment.threadCount} threads, ${Screen.quantity(rate)}FLOP/s`
+    )
+    if (resume === "never") yield* RunFolder.write(folder, settings, model)
     yield* screen.print(`folder     ${folder}`)
     const origin = { data, tokenizerHash: hashOf(model), environment, resume, matmulRate: rate }
-    yield* Stream.runForEach(Pretrain.pretrain(config, origin), shower(screen, options))
-  }).pipe(Effect.provide(store))
-  return model
+    yield* Stream.runForEach(Pretrain.pretrain(config, origin), shower(screen, options)).pipe(
+      Effect.provide(Journal.layer({ folder }))
+    )
+    return model
+  })
+  // opening the store locks the folder, before anything is computed
+  return yield* Effect.provide(learnLocked, SnapshotStore.layer({ folder, keepLast: settings.keep }))
 })
 
 /** Runs it all. Interrupted, it says how to go on; the recipe has saved the last step by then. */

@@ -239,7 +239,18 @@ const prepare = Effect.fnUntraced(
     })
     const dataHash = `${TokenStore.fingerprint(origin.data.train)} ${TokenStore.fingerprint(origin.data.validation)}`
 
-    // 2. The model and its loss: the mean cross-entropy over the tokens of the step
+    // 2. Where the run stands, before anything is compiled
+    const newest = yield* store.latest
+    if (origin.resume === "never" && Option.isSome(newest)) {
+      return yield* new RunExistsError({ folder: store.folder, newest: newest.value.path })
+    }
+    const { passedOver, snapshot } = origin.resume === "latestIntact" ? yield* intact(store)
+      : { passedOver: [], snapshot: newest }
+    const loaded = Option.isSome(snapshot) ? yield* store.load(snapshot.value.step) : undefined
+    const differences = loaded === undefined ? []
+      : yield* sameRun(loaded, configuration, placeAt(loaded.step), { ...origin, dataHash })
+
+    // 3. The model and its loss: the mean cross-entropy over the tokens of the step
     const model = yield* Transformer.make(config.model)
     const rows = config.batchSize / config.microBatchCount
     const tokenLoss = (parameters: Transformer.HiddenParameters, ids: T.Tensor<"batch" | "position", "id">,
@@ -247,7 +258,7 @@ const prepare = Effect.fnUntraced(
       tokenCrossEntropy(model.logits(parameters, model.hidden(parameters, { ids, visibility: Visibility.causal })),
         targets)
 
-    // 3. The optimizer: AdamW behind clipping
+    // 4. The optimizer: AdamW behind clipping
     const { beta1, beta2, epsilon, weightDecay } = config
     const optimizer = chain(clipByGlobalNorm(config.clipNorm), adamW({ beta1, beta2, epsilon, weightDecay }))
     const rate = warmupCosine({
@@ -265,21 +276,12 @@ const prepare = Effect.fnUntraced(
       initial: Initialization.draws(Key.derive(key, "initialization"), model.specification)
     })
 
-    // 4. Validation: the same loss, summed over the held-out part
+    // 5. Validation: the same loss, summed over the held-out part
     const evaluate = yield* evaluation(config, origin.data.validation, train.parameters, model.specification, tokenLoss)
 
-    // 5. Where the run stands
-    const newest = yield* store.latest
-    if (origin.resume === "never" && Option.isSome(newest)) {
-      return yield* new RunExistsError({ folder: store.folder, newest: newest.value.path })
-    }
-    const { passedOver, snapshot: found } = origin.resume === "latestIntact" ? yield* intact(store)
-      : { passedOver: [], snapshot: newest }
+    // 6. From there on
     const progress = { step: 0, saved: -1, tokenCount: 0, metrics: {} as Record<string, number> }
-    let differences: ReadonlyArray<Manifest.Difference> = []
-    if (Option.isSome(found)) {
-      const loaded = yield* store.load(found.value.step)
-      differences = yield* sameRun(loaded, configuration, placeAt(loaded.step), { ...origin, dataHash })
+    if (loaded !== undefined) {
       yield* fromTensors(loaded.path, loaded.tensors["model"] ?? [], train.parameters)
       yield* fromTensors(loaded.path, loaded.tensors["optimizer"] ?? [], train.memory)
       yield* journal.truncate(loaded.manifest.journal)

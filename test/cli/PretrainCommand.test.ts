@@ -79,7 +79,7 @@ describe("cria pretrain", () => {
       assert.notInclude(output, "\u001B")
       assert.deepStrictEqual(
         [...disk.files().keys()].filter((path) => path.startsWith("/runs/a/") && !path.includes("snapshot")),
-        ["journal.jsonl", "timing.jsonl", "tokenizer.model", "configuration.json"].map((name) => `/runs/a/${name}`)
+        ["tokenizer.model", "configuration.json", "journal.jsonl", "timing.jsonl"].map((name) => `/runs/a/${name}`)
       )
     }))
 
@@ -215,6 +215,32 @@ describe("what cria pretrain refuses", () => {
         assert.isFalse([...disk.files().keys()].some((path) => path.startsWith("/runs")), "something was written")
       }))
   }
+
+  it.live("a folder that another process writes, before it learns a tokenizer", () =>
+    Effect.gen(function*() {
+      const owner = JSON.stringify({ host: "elsewhere", process: 5, started: null })
+      for (const args of [pretrain(), ["pretrain", "--resume", "--out", "/runs/a"]]) {
+        const disk = args.includes("--resume") ? (yield* trained()).disk : yield* machine({ "/runs/a/notes.txt": "" })
+        yield* disk.fileSystem.makeDirectory("/runs/a/run.lock")
+        disk.put("/runs/a/run.lock/owner.json", bytes(owner))
+        const { errors, exit, output } = yield* cria(disk, args)
+        assert.isTrue(Exit.isFailure(exit))
+        assert.match(errors, /^error: \/runs\/a is being written already, by process 5 on elsewhere/)
+        assert.notInclude(output, "tokenizer")
+      }
+    }))
+
+  it.live("a file for a folder, before it learns a tokenizer", () =>
+    Effect.gen(function*() {
+      const disk = yield* machine({ "/runs": "a file" })
+      const { errors, exit, output } = yield* cria(disk, ["pretrain", "--text", "/texts/a.jsonl", ...tiny(), "--out",
+        "/texts/a.jsonl"])
+      assert.isTrue(Exit.isFailure(exit))
+      assert.strictEqual(errors, "error: /texts/a.jsonl is a file, and a run needs a folder\n  Name another: --out " +
+        "FOLDER.\n")
+      assert.strictEqual(output, "")
+      assert.match(yield* refused(disk, pretrain()), /^error: \/runs is a file, and a run needs a folder/)
+    }))
 
   it.live("numbers that are not finite, and keeps the snapshots", () =>
     Effect.gen(function*() {

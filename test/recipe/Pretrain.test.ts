@@ -187,6 +187,20 @@ describe("Pretrain", () => {
       assert.include(other.message, "begin anew in another folder")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
+  it.live("refuses a folder before it compiles anything", () =>
+    Effect.gen(function*() {
+      const folder = yield* temporary
+      yield* run(folder)
+      const idle = Layer.effect(Backend, Effect.map(Backend, (backend) =>
+        Backend.of({ ...backend, compile: () => Effect.die("compiled"), allocate: () => Effect.die("allocated") })
+      )).pipe(Layer.provide(Reference.layer))
+      const taken = yield* Effect.flip(run(folder, { backend: idle }))
+      assert.isTrue(taken !== "killed" && taken._tag === "RunExistsError")
+      const options = { backend: idle, origin: { resume: "latest" }, config: { learningRate: 0.02 } } as const
+      const other = yield* Effect.flip(run(folder, options))
+      assert.isTrue(other !== "killed" && other._tag === "ResumeError")
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
   it.live("refuses a snapshot whose place in the data, or whose random key, is not that of this run", () =>
     Effect.gen(function*() {
       const [files, folder] = [yield* FileSystem.FileSystem, yield* temporary]

@@ -22,9 +22,18 @@ import type { Specification } from "../tensor/Specification.ts"
 export type Precision = "f32" | "f64"
 
 /**
- * Elements as they lie in memory: reals as floats of the precision, ids as 32-bit integers, truths as bytes 0 and 1.
+ * Elements of each kind as they lie in memory: reals as floats of the precision, ids as 32-bit integers, truths as
+ * bytes 0 and 1, codes as bytes.
  */
-export type Elements = Float32Array | Float64Array | Int32Array | Uint8Array
+export interface ElementsOf {
+  readonly real: Float32Array | Float64Array
+  readonly id: Int32Array
+  readonly truth: Uint8Array
+  readonly code: Uint8Array
+}
+
+/** Elements of any kind. */
+export type Elements = ElementsOf[Kind]
 
 /**
  * Numbers with sizes: what a run gives back. Elements lie in the order of the keys of `sizes`, the last changing
@@ -34,13 +43,12 @@ export interface Values<A extends string, K extends Kind = "real"> {
   readonly "~values": true
   readonly sizes: Readonly<Record<A, number>>
   readonly kind: K
-  readonly elements: Elements
+  readonly elements: ElementsOf[K]
 }
 
 /** What a run takes for an input: elements in the order of the specification's sizes, or one number for all. */
 export type Given<S> = S extends Specification<string, infer K>
-  ? (K extends "real" ? Float32Array | Float64Array | number : K extends "id" ? Int32Array | number
-    : Uint8Array | boolean)
+  ? ElementsOf[K] | (K extends "truth" ? boolean : number)
   : { readonly [X in keyof S]: Given<S[X]> }
 
 /** What a run gives back for a tree of output tensors. */

@@ -159,6 +159,7 @@ const unfit = (kind: Kind, sizes: Sizes, value: Elements | number | boolean): st
   if (typeof value === "number") {
     if (kind === "truth") return `a truth is true or false, not ${value}`
     if (kind === "real") return undefined
+    if (kind === "code") return value === (value & 255) ? undefined : `a code is a whole number below 256, not ${value}`
     return value !== (value | 0) ? `an id is a whole number of 32 bits, not ${value}`
       : value < 0 ? `an id counts from 0, not ${value}` : undefined
   }

@@ -21,7 +21,7 @@ import type { AnyCell, Cells, CellValues, Elements, Precision, Values } from "./
 import { BackendError } from "./Backend.ts"
 
 /** How elements lie in memory. */
-export type Storage = Precision | "id" | "truth"
+export type Storage = Precision | Exclude<Kind, "real">
 
 /** The storage of a kind of elements. */
 export const storageOf = (kind: Kind, precision: Precision): Storage => kind === "real" ? precision : kind
@@ -39,6 +39,7 @@ export const processMemory: Memory = (storage, elements) => {
     case "id":
       return new Int32Array(elements)
     case "truth":
+    case "code":
       return new Uint8Array(elements)
   }
 }
@@ -46,7 +47,7 @@ export const processMemory: Memory = (storage, elements) => {
 /** Every cell starts at a multiple of so many bytes from the start of its arena. */
 export const alignment = 64
 
-const bytes: Record<Storage, number> = { f32: 4, f64: 8, id: 4, truth: 1 }
+const bytes: Record<Storage, number> = { f32: 4, f64: 8, id: 4, truth: 1, code: 1 }
 
 /** Cells that were allocated together. The arenas are gone once their scope has ended. */
 export interface Allocation {
@@ -110,7 +111,10 @@ export const misfit = (kind: Kind, sizes: Sizes, elements: Elements): string | u
     : kind === "id"
       ? elements instanceof Int32Array
       : elements instanceof Uint8Array
-  if (!isOfKind) return `${kind} ${describe(sizes)} needs ${wanted}, but a ${elements.constructor.name} was given`
+  if (!isOfKind) {
+    const article = elements instanceof Int32Array ? "an" : "a"
+    return `${kind} ${describe(sizes)} needs ${wanted}, but ${article} ${elements.constructor.name} was given`
+  }
   if (elements.length !== count(sizes)) {
     return `${kind} ${describe(sizes)} has ${count(sizes)} elements, but ${elements.length} were given`
   }

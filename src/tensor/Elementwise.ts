@@ -192,7 +192,10 @@ export const select = <C extends string, A extends string = never, B extends str
   return make({ _tag: "Select" }, [condition, ...branches], sizes, "real")
 }
 
-/** Truths as 0 and 1, ids as real numbers (exact up to 2²⁴ in float32); neither has a gradient. A real is as it was. */
+/**
+ * Truths as 0 and 1, ids (exact up to 2²⁴ in float32) and codes as real numbers; none of them has a gradient. A real is
+ * as it was.
+ */
 export const real = <A extends string>(x: Tensor<A, Kind>): Tensor<A> =>
   x.kind === "real" ? x as Untyped : make({ _tag: "Convert" }, [x], x.sizes, "real")
 

@@ -14,10 +14,10 @@ import type { Composite } from "./Composite.ts"
 import { ShapeError } from "./ShapeError.ts"
 
 /**
- * What the elements are: real numbers, ids (32-bit integers) or truth values. The width is chosen when a program is
- * compiled.
+ * What the elements are: real numbers, ids (32-bit integers), truth values, or codes (bytes 0–255, in which compressed
+ * weights are kept). The width of real numbers is chosen when a program is compiled.
  */
-export type Kind = "real" | "id" | "truth"
+export type Kind = "real" | "id" | "truth" | "code"
 
 /** Sizes by axis name. The order of the keys is the order in which values are given and read; it means nothing else. */
 export type Sizes = Readonly<Record<string, number>>

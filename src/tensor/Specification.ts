@@ -55,6 +55,10 @@ export const ids = <const A extends string = never>(sizes: Readonly<Record<A, nu
 export const truths = <const A extends string = never>(sizes: Readonly<Record<A, number>>): Specification<A, "truth"> =>
   specification(sizes, "truth", zero)
 
+/** Codes: bytes. */
+export const codes = <const A extends string = never>(sizes: Readonly<Record<A, number>>): Specification<A, "code"> =>
+  specification(sizes, "code", zero)
+
 /** Is this value a specification? */
 export const isSpecification = (value: unknown): value is AnySpecification =>
   typeof value === "object" && value !== null && "~specification" in value

@@ -90,6 +90,33 @@ export const contract = <E>(
       )
     }))
 
+    it.effect("holds codes as bytes, in inputs, cells and results", () => Effect.gen(function*() {
+      const backend = yield* Backend
+      const sizes = { i: 2, j: 3 }
+      const program = yield* Program.make("codes", {
+        inputs: { fresh: Specification.codes(row), all: Specification.codes(row) },
+        state: { kept: Specification.codes(sizes) }
+      }, ({ all, fresh }, { kept }) => ({
+        outputs: { fresh, all, kept: T.merge(T.rename(kept, "i", "k"), ["j", "k"], "n"), real: T.sum(T.real(kept), "j") },
+        state: { kept: T.concat("j", [T.slice(kept, "j", 1, 3), T.spread(fresh, "j", 1)]) }
+      }))
+      const cells = yield* allocated(program.state)
+      yield* backend.write(cells.kept, Uint8Array.of(0, 1, 2, 253, 254, 255))
+      const { run } = yield* (yield* compiled(program)).bind(cells)
+      const { all, fresh, kept, real: sums } = yield* run({ fresh: Uint8Array.of(7, 200), all: 9 })
+      assert.deepStrictEqual([fresh, all, kept, sums].map(numbers), [[7, 200], [9, 9], [0, 253, 1, 254, 2, 255],
+        [3, 762]])
+      assert.instanceOf(kept.elements, Uint8Array)
+      assert.deepStrictEqual(numbers((yield* backend.read(cells)).kept), [1, 2, 7, 254, 255, 200])
+      assert.include(
+        yield* failure(run({ fresh: Int32Array.of(1, 2) as never, all: 256 })),
+        [
+          "input fresh: code [i: 2] needs a Uint8Array, but an Int32Array was given",
+          "  input all: a code is a whole number below 256, not 256"
+        ].join("\n")
+      )
+    }))
+
     it.effect("gives results in the order of their sizes", () => Effect.gen(function*() {
       const program = yield* Program.make("orders", {
         inputs: { x: Specification.real({ i: 2, j: 3 }) }, state: {}

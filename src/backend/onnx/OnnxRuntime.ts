@@ -35,7 +35,8 @@ import type { Interface } from "./Session.ts"
 
 const name = "onnxruntime"
 
-const elementTypes: Record<HostState.Storage, ElementType> = { f32: "f32", f64: "f64", id: "i32", truth: "bool" }
+const elementTypes: Record<HostState.Storage, ElementType> = { f32: "f32", f64: "f64", id: "i32", truth: "bool",
+  code: "u8" }
 
 /** What to do, in the words of those who run programs; reasons that need none of their own are faults of Cria's. */
 const remedies: Partial<Record<Reason, string>> = {

@@ -69,11 +69,13 @@ export const microsoft = "com.microsoft"
 
 /** The ONNX element type of a kind. */
 export const elementType = (kind: Kind, precision: Precision): ElementType =>
-  kind === "real" ? precision : kind === "id" ? "i32" : "bool"
+  kind === "real" ? precision : elementTypes[kind]
+
+const elementTypes: Readonly<Record<Exclude<Kind, "real">, ElementType>> = { id: "i32", truth: "bool", code: "u8" }
 
 /** Elements in the width of a kind and precision. */
 export const bytesOf = (elements: ArrayLike<number>, kind: Kind, precision: Precision): Uint8Array => {
-  const Elements = kind === "id" ? Int32Array : kind === "truth" ? Uint8Array
+  const Elements = kind === "id" ? Int32Array : kind !== "real" ? Uint8Array
     : precision === "f32" ? Float32Array : Float64Array
   return new Uint8Array(new Elements(elements).buffer)
 }

@@ -195,7 +195,8 @@ const total = (shape: ReadonlyArray<number>): number => shape.reduce((product, s
 const zeros: Record<Kind, (length: number) => Elements> = {
   real: (length) => new Float64Array(length),
   id: (length) => new Int32Array(length),
-  truth: (length) => new Uint8Array(length)
+  truth: (length) => new Uint8Array(length),
+  code: (length) => new Uint8Array(length)
 }
 
 const empty = ({ kind, shape }: Value): Elements => zeros[kind](total(shape))

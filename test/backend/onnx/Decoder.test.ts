@@ -7,7 +7,7 @@ import { Backend } from "../../../src/backend/Backend.ts"
 import * as OnnxRuntime from "../../../src/backend/onnx/OnnxRuntime.ts"
 import * as Reference from "../../../src/backend/Reference.ts"
 import * as Decoder from "../../../src/generate/Decoder.ts"
-import { logProbability, type Logits, sampling } from "../../../src/generate/Sampling.ts"
+import { logProbability, sampling } from "../../../src/generate/Sampling.ts"
 import * as KeyValueCache from "../../../src/llama/KeyValueCache.ts"
 import * as Key from "../../../src/random/Key.ts"
 import * as Program from "../../../src/tensor/Program.ts"
@@ -55,7 +55,7 @@ layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)
           const { logits } = yield* run({ ids: all })
           ids.forEach((id, i) => {
             const place = before.length + i
-            const row = logits.elements.subarray((place - 1) * codec.vocabSize, place * codec.vocabSize) as Logits
+            const row = logits.elements.subarray((place - 1) * codec.vocabSize, place * codec.vocabSize)
             assert.closeTo(logProbs[i]!, logProbability(rule(row), id), composed)
           })
         }

@@ -18,6 +18,7 @@ import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as LineSample from "./LineSample.ts"
 import * as Merges from "./Merges.ts"
 import * as SentencePiece from "./SentencePiece.ts"
 import * as WordCounts from "./WordCounts.ts"
@@ -46,6 +47,8 @@ export interface Options {
   readonly controlSymbols: ReadonlyArray<string>
   /** Pieces that are matched in text before anything else. */
   readonly userDefinedSymbols: ReadonlyArray<string>
+  /** Learns from so many lines, drawn by a key, instead of all; memory then grows with them too. */
+  readonly sample?: LineSample.Options
 }
 
 /** The options of Llama's own tokenizer, for a vocabulary of `vocabSize`. */
@@ -76,6 +79,8 @@ export interface Trained {
 /** What training read. Lines passed over are counted, not hidden. */
 export interface Statistics {
   readonly lines: number
+  /** Lines that the sample left out. */
+  readonly linesNotDrawn: number
   readonly linesTooLong: number
   readonly linesReserved: number
   readonly words: number
@@ -130,21 +135,30 @@ export const train = <E, R>(
 ): Effect.Effect<Trained, E | TrainerError, R> =>
   Effect.gen(function*() {
     const reserved = yield* Effect.fromResult(reservedPieces(options))
-    const counts = wordCounts(options, reserved)
-    yield* Stream.runForEachArray(documents, (chunk) => Effect.sync(() => chunk.forEach(counts.add)))
-    return yield* Effect.fromResult(fromCounts(counts, options, reserved))
+    const reading = reader(options, reserved)
+    yield* Stream.runForEachArray(documents, (chunk) => Effect.sync(() => chunk.forEach(reading.add)))
+    return yield* Effect.fromResult(reading.end())
   })
 
 /** Trains on documents in memory: {@link train} without an Effect. */
 export const trainSync = (documents: Iterable<string>, options: Options): Result.Result<Trained, TrainerError> =>
   Result.flatMap(reservedPieces(options), (reserved) => {
-    const counts = wordCounts(options, reserved)
-    for (const document of documents) counts.add(document)
-    return fromCounts(counts, options, reserved)
+    const reading = reader(options, reserved)
+    for (const document of documents) reading.add(document)
+    return reading.end()
   })
 
-const wordCounts = (options: Options, reserved: ReadonlyArray<SentencePiece.Piece>): WordCounts.WordCounts =>
-  WordCounts.make({ ...options, boundaries: reserved.map((piece) => piece.text) })
+/** Takes documents one by one, and then learns. */
+const reader = (options: Options, reserved: ReadonlyArray<SentencePiece.Piece>) => {
+  const counts = WordCounts.make({ ...options, boundaries: reserved.map((piece) => piece.text) })
+  const sample = options.sample === undefined ? undefined : LineSample.make(options.sample)
+  const end = (): Result.Result<Trained, TrainerError> => {
+    const kept = sample?.kept() ?? []
+    kept.forEach(counts.add)
+    return fromCounts(counts, (sample?.count() ?? 0) - kept.length, options, reserved)
+  }
+  return { add: sample?.add ?? counts.add, end }
+}
 
 /** Unknown, beginning, end, then control, user-defined and byte pieces, in the order of their ids. */
 const reservedPieces = (options: Options): Result.Result<ReadonlyArray<SentencePiece.Piece>, TrainerOptionsError> => {
@@ -162,7 +176,7 @@ const reservedPieces = (options: Options): Result.Result<ReadonlyArray<SentenceP
   ]
   const texts = pieces.map((piece) => piece.text)
   const repeated = [...new Set(texts.filter((text, i) => texts.indexOf(text) !== i))]
-  const { characterCoverage, maxPieceLength, maxSentenceLength, vocabSize } = options
+  const { characterCoverage, maxPieceLength, maxSentenceLength, sample, vocabSize } = options
   const problems = [
     ...Number.isInteger(vocabSize) && vocabSize > 0 ? [] : [`vocabSize ${vocabSize} is not a positive whole number`],
     ...characterCoverage > 0 && characterCoverage <= 1
@@ -171,6 +185,9 @@ const reservedPieces = (options: Options): Result.Result<ReadonlyArray<SentenceP
     ...Number.isInteger(maxPieceLength) && maxPieceLength >= 1 && maxPieceLength <= 512
       ? []
       : [`maxPieceLength ${maxPieceLength} is not a whole number from 1 to 512`],
+    ...sample === undefined || Number.isInteger(sample.lines) && sample.lines > 0
+      ? []
+      : [`sample.lines ${sample.lines} is not a positive whole number`],
     ...maxSentenceLength > 0 ? [] : [`maxSentenceLength ${maxSentenceLength} is not positive`],
     ...texts.includes("") ? ["a control or user-defined symbol is empty"] : [],
     ...repeated.map((text) => `symbol ${JSON.stringify(text)} is given twice, or is the name of a reserved piece`)
@@ -180,6 +197,7 @@ const reservedPieces = (options: Options): Result.Result<ReadonlyArray<SentenceP
 
 const fromCounts = (
   counts: WordCounts.WordCounts,
+  linesNotDrawn: number,
   options: Options,
   reserved: ReadonlyArray<SentencePiece.Piece>
 ): Result.Result<Trained, TrainerError> => {
@@ -202,6 +220,7 @@ const fromCounts = (
     model,
     statistics: {
       ...counts.statistics,
+      linesNotDrawn,
       distinctWords: counts.distinct(),
       merges: merges.length,
       characters: characters.length,

@@ -148,7 +148,7 @@ describe("cria tokenizer train", () => {
         cria(made, ["tokenizer", "train", "--text", "/two.txt", "--vocab-size", "270", "--out", out, ...more])
       const { errors, exit, output } = yield* train("/new/tokenizer.model")
       assert.isTrue(Exit.isSuccess(exit), errors)
-      assert.match(output, /^\/new\/tokenizer\.model: 270 pieces in [\d.]+ s\n {2}read {7}2 lines, 4 words, 4 of them/)
+      assert.match(output, /^\/new\/tokenizer\.model: 270 pieces in [\d.]+ s\n {2}read {7}2 lines, 4 words, 4 different/)
       const expected = Result.getOrThrow(Trainer.trainSync(["the cat\nsat on\n"], Trainer.llama(270))).model
       const written = yield* made.fileSystem.readFile("/new/tokenizer.model")
       assert.deepStrictEqual([...written], [...expected.bytes])
@@ -165,7 +165,7 @@ describe("cria tokenizer train", () => {
     yield* withFiles(made, { "/long.txt": `12 12 12\n${"word ".repeat(20)}\nbar \u2585\n` })
     const { errors, exit, output } = yield* cria(made, [
       "tokenizer", "train", "--text", "/long.txt", "--vocab-size", "267", "--out", "/o.model", "--max-line-bytes", "50",
-      "--no-split-digits", "--symbol", "<think>", "--control", "<pad>", "--max-piece-length", "3"
+      "--sample-lines", "3", "--no-split-digits", "--symbol", "<think>", "--control", "<pad>", "--max-piece-length", "3"
     ])
     assert.isTrue(Exit.isSuccess(exit), errors)
     assert.include(output, "1 lines of more than the longest allowed: --max-line-bytes")

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Result, Stream } from "effect"
 import * as fc from "fast-check"
 import { createHash } from "node:crypto"
+import * as Key from "../../src/random/Key.ts"
 import * as Trainer from "../../src/token/Trainer.ts"
 import { hasData, readText } from "./realModel.ts"
 import { codecOf } from "./vocabularies.ts"
@@ -30,6 +31,22 @@ describe("Trainer", () => {
     assert.strictEqual(learned(["abracadabra"]), "ab ra abra ad cad abracad abracadabra ac br a b r c d")
     assert.strictEqual(learned(["pen", "pineapple", "apple"]), "ap le app apple en in ine pen p e a l n i")
     assert.strictEqual(learned(["hellohe"]), "he ll llo hello hellohe el lo oh hel ohe e h l o")
+  })
+
+  it("learns from the lines that a key draws, and says how many it left out", () => {
+    const lines = Array.from({ length: 50 }, (_, i) => `${"abcdefgh"[i % 8]}${"ijklmnop"[i % 7]}`)
+    const all = { ...plain, vocabSize: 25 }
+    const sampled = (count: number) => trained(
+      [lines.slice(0, 30).join("\n"), lines.slice(30).join("\n")],
+      { ...all, sample: { lines: count, key: Key.make(1) } }
+    )
+    assert.deepStrictEqual(texts(sampled(50)), texts(trained(lines, all)))
+    assert.deepStrictEqual([sampled(20).statistics.lines, sampled(20).statistics.linesNotDrawn], [20, 30])
+    assert.deepStrictEqual(texts(sampled(20)), texts(sampled(20)))
+    assert.include(
+      failure(lines, { ...plain, sample: { lines: 0, key: Key.make(1) } }).message,
+      "sample.lines 0 is not a positive whole number"
+    )
   })
 
   it.skipIf(!hasData)("664 merges of a novel, by SentencePiece's checksum (needs CRIA_TEST_DATA)", () => {

@@ -12,6 +12,7 @@ import * as Stream from "effect/Stream"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Corpus from "../../data/Corpus.ts"
+import * as Key from "../../random/Key.ts"
 import * as Trainer from "../../token/Trainer.ts"
 import { given } from "../Flags.ts"
 import * as Screen from "../Screen.ts"
@@ -48,6 +49,10 @@ const flags = {
     `${defaults.maxPieceLength} by default`),
   maxLineBytes: given(Flag.Int("max-line-bytes"), "COUNT", "Longer lines are passed over, and counted; " +
     `${defaults.maxSentenceLength} by default`),
+  sampleLines: given(Flag.Int("sample-lines"), "COUNT", "Learn from so many lines, drawn at random, instead of all"),
+  seed: Flag.Int("seed").pipe(
+    Flag.withMetavar("NUMBER"), Flag.withDefault(0), Flag.withDescription("Another seed, another sample; 0 by default")
+  ),
   splitDigits: switchOf("split-digits", defaults.splitDigits, "Every digit is a piece by itself; on by default"),
   splitByScript: switchOf("split-by-script", defaults.splitByUnicodeScript, "No piece joins two scripts; " +
     "on by default"),
@@ -84,14 +89,20 @@ export const command = Command.make("train", flags, Effect.fnUntraced(function*(
     byteFallback: given.byteFallback,
     addDummyPrefix: given.dummyPrefix,
     controlSymbols: given.control,
-    userDefinedSymbols: given.symbol
+    userDefinedSymbols: given.symbol,
+    ...Option.isNone(given.sampleLines) ? {} : {
+      sample: { lines: given.sampleLines.value, key: Key.derive(Key.make(given.seed), "tokenizer sample") }
+    }
   })
   yield* TokenizerFile.save(given.out, model)
   const seconds = Number((yield* Clock.monotonicTimeNanos) - began) / 1e9
-  const { characters, distinctWords, lines, linesReserved, linesTooLong, merges, rareCharacters, words } = statistics
+  const {
+    characters, distinctWords, lines, linesNotDrawn, linesReserved, linesTooLong, merges, rareCharacters, words
+  } = statistics
   yield* screen.print(`${given.out}: ${model.pieces.length} pieces in ${seconds.toFixed(1)} s`)
   yield* screen.print(
-    `  read       ${lines} lines, ${Screen.quantity(words)} words, ${Screen.quantity(distinctWords)} of them different`
+    `  read       ${lines} lines, ${Screen.quantity(words)} words, ${Screen.quantity(distinctWords)} different` +
+      `${linesNotDrawn === 0 ? "" : `; ${linesNotDrawn} lines were not drawn`}`
   )
   yield* screen.print(
     `  learned    ${characters} characters and ${merges} merges; ${rareCharacters} rare characters are left to ` +

@@ -140,25 +140,27 @@ export const parse = (bytes: Uint8Array): Result.Result<Model, SentencePieceErro
 
 /**
  * The pieces, where each begins, and the other fields of the file. A vocabulary has tens of thousands of pieces, and
- * this decides how long loading takes: no object for a field, and one call to decode all texts, which are cut
- * afterwards.
+ * this decides how long loading takes: no object for a field, and one call to decode all texts.
  */
 const readPieces = (bytes: Uint8Array, problems: Array<Problem>) => {
   const others: Array<Protobuf.Field> = []
   const pieceStarts: Array<number> = []
   const scores: Array<number> = []
   const types: Array<number> = []
-  const unitCounts: Array<number> = []
-  const textBytes = new Uint8Array(bytes.length)
-  let length = 0
+  const textStarts: Array<number> = []
+  const textEnds: Array<number> = []
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   let id = -1
 
   const readField: Protobuf.Visit = (number, wire, start, from, end) => {
     const expected = number === 1 ? 2 : number === 2 ? 5 : number === 3 ? 0 : wire
     if (wire !== expected) {
       problems.push({ offset: start, problem: `piece ${id}: field ${number} has wire type ${wire}, not ${expected}` })
-    } else if (number === 1) readText(from, end)
-    else if (number === 2) scores[id] = Protobuf.float32(bytes, { from })
+    } else if (number === 1) {
+      // Should a piece have two texts, the last counts, as in any protocol buffer.
+      textStarts[id] = from
+      textEnds[id] = end
+    } else if (number === 2) scores[id] = view.getFloat32(from, true)
     else if (number === 3) {
       const type = Protobuf.int32(bytes, { from, end })
       if (type < 1 || type > 6) {
@@ -166,22 +168,6 @@ const readPieces = (bytes: Uint8Array, problems: Array<Problem>) => {
       }
       types[id] = type - 1
     }
-  }
-  let textStart = 0
-  const readText = (from: number, end: number): void => {
-    // Should a piece have two texts, the last counts, as in any protocol buffer.
-    length = textStart
-    let units = 0
-    for (let at = from; at < end;) {
-      const count = bytes[at]! < 0x80 ? 1 : Utf8.characterLength(bytes, at, end)
-      if (count === 0) {
-        problems.push({ offset: at, problem: `piece ${id}: byte 0x${bytes[at]!.toString(16)} is not valid UTF-8` })
-        break
-      }
-      units += count === 4 ? 2 : 1
-      for (let i = 0; i < count; i++) textBytes[length++] = bytes[at++]!
-    }
-    unitCounts[id] = units
   }
   const error = Protobuf.visit(bytes, 0, bytes.length, (number, wire, start, from, end) => {
     if (number !== 1 || wire !== 2) {
@@ -191,23 +177,67 @@ const readPieces = (bytes: Uint8Array, problems: Array<Problem>) => {
     }
     id++
     pieceStarts.push(start)
-    scores.push(0)
     types.push(0)
-    unitCounts.push(0)
-    textStart = length
+    // Nearly all pieces are a short text and a score, in this order; this spares them the general walk.
+    const textEnd = from + 2 + bytes[from + 1]!
+    if (textEnd + 5 === end && textEnd - from < 130 && bytes[from] === 0x0a && bytes[textEnd] === 0x15) {
+      scores.push(view.getFloat32(textEnd + 1, true))
+      textStarts.push(from + 2)
+      textEnds.push(textEnd)
+      return
+    }
+    scores.push(0)
+    textStarts.push(from)
+    textEnds.push(from)
     const pieceError = Protobuf.visit(bytes, from, end, readField)
     if (pieceError !== undefined) problems.push(pieceError)
   })
   if (error !== undefined) problems.push(error)
-
-  const pieces: Array<Piece> = []
-  if (problems.length === 0) {
-    const text = Utf8.validText(textBytes.subarray(0, length))
-    for (let i = 0, at = 0; i <= id; at += unitCounts[i++]!) {
-      pieces.push({ text: text.slice(at, at + unitCounts[i]!), score: scores[i]!, type: pieceTypes[types[i]!]! })
-    }
-  }
+  const texts = readTexts(bytes, textStarts, textEnds, problems)
+  problems.sort((a, b) => a.offset - b.offset)
+  const pieces = texts.map((text, i): Piece => ({ text, score: scores[i]!, type: pieceTypes[types[i]!]! }))
   return { others, pieceStarts, pieces }
+}
+
+const strictDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
+
+/** The texts `bytes[starts[i], ends[i])`, all decoded at once; none if one of them is not UTF-8. */
+const readTexts = (
+  bytes: Uint8Array, starts: ReadonlyArray<number>, ends: ReadonlyArray<number>, problems: Array<Problem>
+): ReadonlyArray<string> => {
+  // Moved together, each with a newline after it; before a text there is at least its key and its length, so no text
+  // is overwritten before it was moved.
+  const together = bytes.slice()
+  let length = 0
+  for (let i = 0; i < starts.length; i++) {
+    together.copyWithin(length, starts[i]!, ends[i]!)
+    length += ends[i]! - starts[i]!
+    together[length++] = NEWLINE
+  }
+  const decoded = Result.try(() => strictDecoder.decode(together.subarray(0, length)))
+  if (Result.isFailure(decoded)) {
+    starts.forEach((start, id) => findInvalid(bytes, start, ends[id]!, id, problems))
+    return []
+  }
+  const texts = decoded.success.split("\n")
+  texts.pop()
+  return texts.length === starts.length
+    ? texts
+    // Some text holds a newline itself: each alone, then.
+    : starts.map((start, i) => Utf8.validText(bytes.subarray(start, ends[i])))
+}
+const NEWLINE = 0x0a
+
+/** Reports the first byte of a text that belongs to no character. */
+const findInvalid = (bytes: Uint8Array, start: number, end: number, id: number, problems: Array<Problem>): void => {
+  for (let at = start; at < end;) {
+    const count = Utf8.characterLength(bytes, at, end)
+    if (count === 0) {
+      problems.push({ offset: at, problem: `piece ${id}: byte 0x${bytes[at]!.toString(16)} is not valid UTF-8` })
+      return
+    }
+    at += count
+  }
 }
 
 const checkPieces = (
@@ -216,7 +246,9 @@ const checkPieces = (
   offset: (id: number) => number,
   problems: Array<Problem>
 ): void => {
-  const idOf = new Map<string, number>()
+  // Only names that occur twice are asked for one by one.
+  const distinct = new Set(pieces.map((piece) => piece.text))
+  const idOf = distinct.size === pieces.length ? undefined : new Map<string, number>()
   const unknown: Array<number> = []
   let bytePieces = 0
   const say = (id: number, problem: string) => problems.push({ offset: offset(id), problem: `piece ${id}: ${problem}` })
@@ -226,9 +258,9 @@ const checkPieces = (
     if (!Number.isFinite(score)) {
       say(id, `score ${score} of ${JSON.stringify(text)} is not finite, so merges have no order`)
     }
-    const first = idOf.get(text)
+    const first = idOf?.get(text)
     if (first !== undefined) say(id, `${JSON.stringify(text)} is already piece ${first}`)
-    else idOf.set(text, id)
+    else idOf?.set(text, id)
     if (type === "unknown") unknown.push(id)
     if (type === "byte") {
       bytePieces++
@@ -246,7 +278,7 @@ const checkPieces = (
     })
   }
   if (byteFallback && bytePieces !== 256) {
-    const missing = Array.from({ length: 256 }, (_, byte) => byteText(byte)).filter((text) => !idOf.has(text))
+    const missing = Array.from({ length: 256 }, (_, byte) => byteText(byte)).filter((text) => !distinct.has(text))
     problems.push({
       offset: 0,
       problem: `byte_fallback needs all 256 byte pieces, ${bytePieces} are there; ` +

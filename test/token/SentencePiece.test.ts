@@ -64,6 +64,13 @@ describe("SentencePiece", () => {
     assert.deepStrictEqual(sample.normalizer, SentencePiece.identityNormalizer)
   })
 
+  it("texts with a newline, of many bytes and at the limits of the format survive", () => {
+    const texts = ["\n", "a\n\nb", "x".repeat(127), "y".repeat(128), "é".repeat(300), "\ufeff", "\ufffd", "\0"]
+    const fresh = texts.map((text, i): SentencePiece.Piece => ({ text, score: -i, type: "normal" }))
+    assert.deepStrictEqual(modelOf(fresh, false).pieces.slice(3), fresh)
+    assert.deepStrictEqual(modelOf(fresh.slice(2), false).pieces.slice(3), fresh.slice(2))
+  })
+
   it("any text and any float32 score survive", () => {
     fc.assert(fc.property(
       fc.uniqueArray(fc.record({

@@ -16,7 +16,7 @@ import * as Program from "../tensor/Program.ts"
 import { leaves } from "../tensor/Specification.ts"
 import { entries, mapAs } from "../tensor/Tree.ts"
 import type { AnyCell, BackendError, Elements, Outcome, Precision, Results, Values } from "./Backend.ts"
-import { type Held, type HostState, isCell, misfit, sameSizes } from "./HostState.ts"
+import { type Held, type HostState, isCell, misfit, sameSizes, type Stretch } from "./HostState.ts"
 
 /** A program of any types: `Program` is covariant in all of them. */
 export type AnyProgram = Program.Program<unknown, unknown, unknown>
@@ -30,8 +30,8 @@ export interface Input {
 }
 
 /** Fails where a precision is not the host's, or a label that is to be watched is not in the program. */
-export const checkOptions = (
-  state: HostState, program: AnyProgram, precision: Precision, watch: ReadonlyArray<string>
+export const checkOptions = <X extends Stretch>(
+  state: HostState<X>, program: AnyProgram, precision: Precision, watch: ReadonlyArray<string>
 ): Effect.Effect<void, BackendError> =>
   Effect.suspend(() => {
     const operation = `compile ${program.name}`
@@ -51,8 +51,8 @@ export const checkOptions = (
   })
 
 /** The present values of the cells that are frozen into an executable, by path. */
-export const freeze = (
-  state: HostState, program: AnyProgram, precision: Precision, constants: ReadonlyMap<string, AnyCell>
+export const freeze = <X extends Stretch>(
+  state: HostState<X>, program: AnyProgram, precision: Precision, constants: ReadonlyMap<string, AnyCell>
 ): Effect.Effect<ReadonlyMap<string, Elements>, BackendError> => {
   const operation = `compile ${program.name}`
   const written = new Set(program.writes.map(([path]) => path))
@@ -70,16 +70,18 @@ export const freeze = (
       return wrong.length > 0
         ? state.fail(operation, wrong.join("\n  "), "Give each constant under its path in the program's state.")
         : state.exclusively(operation, held.map(([, cell]) => cell))(
-          Effect.sync(() => new Map(held.map(([path, { elements }]) => [path, elements.slice()])))
+          Effect.map(Effect.forEach(held, ([path, { elements }]) =>
+            Effect.map(state.take(elements), (taken) => [path, taken] as const)), (taken) => new Map(taken))
         )
     }
   )
 }
 
 /** What the cells of a tree stand for, by path; constants are passed over. */
-export const bindCells = (
-  state: HostState, program: AnyProgram, precision: Precision, constants: ReadonlyMap<string, unknown>, cells: unknown
-): Effect.Effect<ReadonlyMap<string, Held>, BackendError> => {
+export const bindCells = <X extends Stretch>(
+  state: HostState<X>, program: AnyProgram, precision: Precision, constants: ReadonlyMap<string, unknown>,
+  cells: unknown
+): Effect.Effect<ReadonlyMap<string, Held<X>>, BackendError> => {
   const operation = `bind ${program.name}`
   const wanted = leaves(program.state).filter(([path]) => !constants.has(path))
   const given = new Map(entries(cells, isCell))
@@ -113,7 +115,7 @@ export const bindCells = (
   )
 }
 
-const overlap = (left: Held, right: Held): boolean =>
+const overlap = <X extends Stretch>(left: Held<X>, right: Held<X>): boolean =>
   left.allocation === right.allocation && left.storage === right.storage &&
   left.start < right.start + right.elements.length && right.start < left.start + left.elements.length
 
@@ -129,8 +131,8 @@ const difference = (
 }
 
 /** The inputs of a run in the order of the specification, checked. */
-export const checkInputs = (
-  state: HostState, program: AnyProgram, given: unknown
+export const checkInputs = <X extends Stretch>(
+  state: HostState<X>, program: AnyProgram, given: unknown
 ): Effect.Effect<ReadonlyArray<Input>, BackendError> =>
   Effect.suspend(() => {
     const values = new Map(entries(given, isGiven))

@@ -1,5 +1,5 @@
 /**
- * Cells in host memory: what every backend shares whose state is typed arrays of this process.
+ * Cells in memory: what every backend shares. The memory is typed arrays of this process, or whatever a device has.
  *
  * An allocation has one arena for each storage it needs; its cells lie there in the order of their paths, each starting
  * at a multiple of 64 bytes, so that an update may sweep a whole arena. A cell is an opaque handle: what it stands for
@@ -49,34 +49,57 @@ export const alignment = 64
 
 const bytes: Record<Storage, number> = { f32: 4, f64: 8, id: 4, truth: 1, code: 1 }
 
+/** A stretch of memory: typed arrays of this process, or what stands for memory of a device. */
+export interface Stretch {
+  readonly length: number
+}
+
+/** What can be done with memory: an arena is a stretch, and so is every part of one. */
+export interface Access<X extends Stretch> {
+  /** A zeroed arena. */
+  readonly allocate: (storage: Storage, length: number) => X
+  readonly part: (whole: X, start: number, end: number) => X
+  /** Puts elements there, or one number everywhere. */
+  readonly put: (target: X, source: Elements | number) => void
+  /** A copy of what is there. */
+  readonly take: (source: X) => Effect.Effect<Elements, BackendError>
+  readonly copy: (source: X, target: X) => void
+  /** Ends the life of an arena. */
+  readonly free: (arena: X) => void
+}
+
 /** Cells that were allocated together. The arenas are gone once their scope has ended. */
-export interface Allocation {
+export interface Allocation<X extends Stretch = Elements> {
   readonly serial: number
   readonly lock: Semaphore.Semaphore
-  readonly arenas: Map<Storage, Elements>
+  readonly arenas: Map<Storage, X>
 }
 
 /** What a cell stands for: a stretch of an arena. */
-export interface Held {
+export interface Held<X extends Stretch = Elements> {
   readonly cell: AnyCell
-  readonly allocation: Allocation
+  readonly allocation: Allocation<X>
   readonly storage: Storage
   /** The place of its first element in the arena. */
   readonly start: number
-  readonly elements: Elements
+  readonly elements: X
 }
 
 /** What a backend says of itself. */
-export interface Host {
+export interface Identity {
   readonly backend: string
   readonly precisions: ReadonlyArray<Precision>
   /** The width of real numbers where none is asked for. */
   readonly precision: Precision
+}
+
+/** A backend whose cells are typed arrays of this process. */
+export interface Host extends Identity {
   readonly memory: Memory
 }
 
-/** The state of a host: the methods that a `Backend` has for cells, and what its runs need of them. */
-export interface HostState extends Host {
+/** The state of a backend: the methods that a `Backend` has for cells, and what its runs need of them. */
+export interface HostState<X extends Stretch = Elements> extends Identity {
   readonly allocate: <S>(specification: S, options?: {
     readonly precision?: Precision
     readonly initial?: (path: string, sizes: Sizes) => Elements | undefined
@@ -86,10 +109,12 @@ export interface HostState extends Host {
   readonly copy: <C>(from: C, to: C) => Effect.Effect<void, BackendError>
   readonly view: (cell: AnyCell, index: number) => Effect.Effect<AnyCell, BackendError>
   /** What a cell stands for; fails where another backend made it. */
-  readonly resolve: (operation: string, cell: AnyCell) => Effect.Effect<Held, BackendError>
+  readonly resolve: (operation: string, cell: AnyCell) => Effect.Effect<Held<X>, BackendError>
+  /** A copy of what a stretch holds. */
+  readonly take: (source: X) => Effect.Effect<Elements, BackendError>
   /** Runs while nothing else touches the cells, and once begun to its end; fails if one of them has been freed. */
   readonly exclusively: (
-    operation: string, held: ReadonlyArray<Held>
+    operation: string, held: ReadonlyArray<Held<X>>
   ) => <A, E>(work: Effect.Effect<A, E>) => Effect.Effect<A, E | BackendError>
   readonly fail: (operation: string, detail: string, remedy: string) => Effect.Effect<never, BackendError>
 }
@@ -97,11 +122,6 @@ export interface HostState extends Host {
 /** Is this value a cell, of whatever backend? */
 export const isCell = (value: unknown): value is AnyCell =>
   typeof value === "object" && value !== null && "~cell" in value
-
-/** Makes numbers with sizes of a copy of some elements. */
-export const toValues = (sizes: Sizes, kind: Kind, elements: Elements): Values<string, Kind> => ({
-  "~values": true, sizes, kind, elements: elements.slice()
-})
 
 /** Why these elements cannot be put where `kind` and `sizes` are wanted; `undefined` where they can. */
 export const misfit = (kind: Kind, sizes: Sizes, elements: Elements): string | undefined => {
@@ -123,23 +143,34 @@ export const misfit = (kind: Kind, sizes: Sizes, elements: Elements): string | u
 }
 
 /** Makes the state of a host. */
-export const make = (host: Host): HostState => {
-  const { backend, memory } = host
-  const known = new WeakMap<AnyCell, Held>()
+export const make = ({ memory, ...identity }: Host): HostState =>
+  makeOver(identity, {
+    allocate: memory,
+    part: (whole, start, end) => whole.subarray(start, end),
+    put: place,
+    take: (source) => Effect.sync(() => source.slice()),
+    copy: (source, target) => target.set(source),
+    free: () => {}
+  })
+
+/** Makes the state of a backend over memory of any sort. */
+export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): HostState<X> => {
+  const { backend } = host
+  const known = new WeakMap<AnyCell, Held<X>>()
   let allocations = 0
-  const fail: HostState["fail"] = (operation, detail, remedy) =>
+  const fail: HostState<X>["fail"] = (operation, detail, remedy) =>
     Effect.fail(new BackendError({ backend, operation, detail, remedy }))
 
   const hold = (
     name: string, { kind, sizes }: { readonly kind: Kind; readonly sizes: Sizes }, precision: Precision,
-    place: Omit<Held, "cell">
+    stretch: Omit<Held<X>, "cell">
   ): AnyCell => {
     const cell: AnyCell = Object.freeze({ "~cell": true, name, sizes, kind, precision })
-    known.set(cell, { cell, ...place })
+    known.set(cell, { cell, ...stretch })
     return cell
   }
 
-  const resolve: HostState["resolve"] = (operation, cell) => {
+  const resolve: HostState<X>["resolve"] = (operation, cell) => {
     const held = known.get(cell)
     return held === undefined
       ? fail(operation, `cell ${cell.name} ${describe(cell.sizes)} was made by another backend`,
@@ -147,7 +178,7 @@ export const make = (host: Host): HostState => {
       : Effect.succeed(held)
   }
 
-  const exclusively: HostState["exclusively"] = (operation, held) => <A, E>(work: Effect.Effect<A, E>) => {
+  const exclusively: HostState<X>["exclusively"] = (operation, held) => <A, E>(work: Effect.Effect<A, E>) => {
     const all = [...new Set(held.map(({ allocation }) => allocation))].toSorted((a, b) => b.serial - a.serial)
     const checked = Effect.suspend((): Effect.Effect<A, E | BackendError> => {
       const freed = held.find(({ allocation }) => allocation.arenas.size === 0)
@@ -163,7 +194,7 @@ export const make = (host: Host): HostState => {
     Effect.forEach(entries(cells, isCell), ([path, cell]) =>
       Effect.map(resolve(operation, cell), (held) => [path, held] as const))
 
-  const allocate: HostState["allocate"] = (specification, options) =>
+  const allocate: HostState<X>["allocate"] = (specification, options) =>
     Effect.suspend(() => {
       const precision = options?.precision ?? host.precision
       if (!host.precisions.includes(precision)) {
@@ -179,20 +210,22 @@ export const make = (host: Host): HostState => {
       }
       return Effect.map(
         Effect.acquireRelease(
-          Effect.sync((): Allocation => ({
+          Effect.sync((): Allocation<X> => ({
             serial: allocations++,
             lock: Semaphore.makeUnsafe(1),
-            arenas: new Map([...plan.lengths].map(([storage, length]) => [storage, memory(storage, length)]))
+            arenas: new Map([...plan.lengths].map(([storage, length]) => [storage, memory.allocate(storage, length)]))
           })),
-          ({ arenas, lock }) => lock.withPermit(Effect.sync(() => arenas.clear()))
+          ({ arenas, lock }) => lock.withPermit(Effect.sync(() => {
+            for (const arena of arenas.values()) memory.free(arena)
+            arenas.clear()
+          }))
         ),
         (allocation) => {
           const cells = new Map(plan.cells.map(({ leaf, path, start, storage }, i) => {
-            const arena = allocation.arenas.get(storage) ?? memory(storage, 0)
-            const elements = arena.subarray(start, start + count(leaf.sizes))
+            const arena = allocation.arenas.get(storage) ?? memory.allocate(storage, 0)
+            const elements = memory.part(arena, start, start + count(leaf.sizes))
             const initial = initials[i]
-            if (typeof initial === "object") elements.set(initial)
-            else if (typeof initial === "number") elements.fill(initial)
+            if (typeof initial !== "string" && initial !== undefined) memory.put(elements, initial)
             return [path, hold(path, leaf, precision, { allocation, storage, start, elements })] as const
           }))
           return mapAs<Cells<typeof specification>>()(specification, isSpecification, (_, path) => cells.get(path))
@@ -200,24 +233,27 @@ export const make = (host: Host): HostState => {
       )
     })
 
-  const read: HostState["read"] = (cells) =>
+  const read: HostState<X>["read"] = (cells) =>
     Effect.flatMap(heldOf("read", cells), (held) =>
-      exclusively("read", held.map(([, cell]) => cell))(Effect.sync(() => {
-        const values = new Map(
-          held.map(([path, { cell, elements }]) => [path, toValues(cell.sizes, cell.kind, elements)])
-        )
-        return mapAs<CellValues<typeof cells>>()(cells, isCell, (_, path) => values.get(path))
-      })))
+      exclusively("read", held.map(([, cell]) => cell))(Effect.map(
+        Effect.forEach(held, ([path, { cell, elements }]) =>
+          Effect.map(memory.take(elements), (taken): readonly [string, Values<string, Kind>] =>
+            [path, { "~values": true, sizes: cell.sizes, kind: cell.kind, elements: taken }])),
+        (taken) => {
+          const values = new Map(taken)
+          return mapAs<CellValues<typeof cells>>()(cells, isCell, (_, path) => values.get(path))
+        }
+      )))
 
-  const write: HostState["write"] = (cell, elements) =>
+  const write: HostState<X>["write"] = (cell, elements) =>
     Effect.flatMap(resolve("write", cell), (held) => {
       const reason = misfit(cell.kind, cell.sizes, elements)
       return reason === undefined
-        ? exclusively("write", [held])(Effect.sync(() => held.elements.set(elements)))
+        ? exclusively("write", [held])(Effect.sync(() => memory.put(held.elements, elements)))
         : fail("write", `cell ${cell.name}: ${reason}`, "Elements lie in the order of the keys of the cell's sizes.")
     })
 
-  const copy: HostState["copy"] = (from, to) =>
+  const copy: HostState<X>["copy"] = (from, to) =>
     Effect.flatMap(Effect.all([heldOf("copy", from), heldOf("copy", to)]), ([sources, targets]) => {
       const byPath = new Map(targets)
       const wrong = [
@@ -240,11 +276,11 @@ export const make = (host: Host): HostState => {
         return target === undefined ? [] : [[source, target] as const]
       })
       return exclusively("copy", pairs.flat())(Effect.sync(() => {
-        for (const [source, target] of pairs) target.elements.set(source.elements)
+        for (const [source, target] of pairs) memory.copy(source.elements, target.elements)
       }))
     })
 
-  const view: HostState["view"] = (cell, index) =>
+  const view: HostState<X>["view"] = (cell, index) =>
     Effect.flatMap(resolve("view", cell), ({ allocation, elements, start, storage }) => {
       const [leading, ...rest] = Object.entries(cell.sizes)
       if (leading === undefined) {
@@ -257,13 +293,13 @@ export const make = (host: Host): HostState => {
       const sizes = Object.fromEntries(rest)
       const length = count(sizes)
       return Effect.succeed(hold(`${cell.name}[${index}]`, { kind: cell.kind, sizes }, cell.precision, {
-        allocation, storage, start: start + index * length, elements: elements.subarray(
-          index * length, (index + 1) * length
+        allocation, storage, start: start + index * length, elements: memory.part(
+          elements, index * length, (index + 1) * length
         )
       }))
     })
 
-  return { ...host, allocate, read, write, copy, view, resolve, exclusively, fail }
+  return { ...host, allocate, read, write, copy, view, resolve, take: memory.take, exclusively, fail }
 }
 
 /** The same axes with the same sizes in the same order: the elements lie alike. */

@@ -1,13 +1,18 @@
 /**
  * The lock of a run folder: one process writes a run; what a dead one left locked is taken over.
  *
- * The lock is a folder, `run.lock`, that names its owner. It is made under another name and renamed, which is atomic
- * and fails while a lock exists, on every file system: a lock is never seen half made, and never without an owner.
+ *     run.lock / host,process,started,unique
  *
- * From     rename of POSIX, which replaces no folder that holds something.
- * Checked  test/store/Lock.test.ts (one winner among many, kill before every operation, stale and foreign owners).
+ * The lock is a folder, `run.lock`, that holds one file, whose name is its owner. It is made under another name and
+ * renamed, which is atomic and fails while a lock exists, on every file system: a lock is never seen half made, and
+ * never without an owner. To take over the lock of a dead owner its file is renamed, which is atomic too and fails once
+ * the owner is another: of any number of processes in any order one wins, and no lock is ever moved but by its owner.
+ *
+ * From     rename of POSIX, which replaces no folder that holds something, and of two renames of a file lets one win.
+ * Checked  test/store/Lock.test.ts (three processes in any order of their operations, kill before every operation,
+ *          stale and foreign owners).
  * Departs  from a plain lock file: a process killed between making the file and writing its number into it would lock
- *          the run for ever.
+ *          the run for ever; and between reading a dead owner and removing its lock another could have taken it over.
  *
  * @module
  */
@@ -59,7 +64,18 @@ export class RunLockedError extends Schema.TaggedError<RunLockedError>()("RunLoc
 /** The beginning of the names of locks being made or discarded; a killed process may leave some, which are rubbish. */
 export const temporaryPrefix = ".run.lock-"
 
-const decode = Schema.decodeUnknownOption(Schema.fromJsonString(Owner))
+/** The name of an owner's file; a comma parts what can hold none. */
+const nameOf = ({ host, process, started }: Owner, unique: string): string =>
+  [encodeURIComponent(host), process, encodeURIComponent(started ?? ""), unique].join(",")
+
+/** The owner of a lock that holds files of these names; none if that is no lock of ours. */
+const ownerOf = Option.liftThrowable((names: ReadonlyArray<string>): Owner => {
+  const parts = /^([^,]+),(\d+),([^,]*),[^,]+$/.exec(names.join())
+  if (parts === null) throw new TypeError("not an owner")
+  const [, host = "", process, started = ""] = parts
+  const since = started === "" ? null : decodeURIComponent(started)
+  return { host: decodeURIComponent(host), process: Number(process), started: since }
+})
 
 /** How the operating system is asked about processes. */
 export interface Processes {
@@ -120,13 +136,10 @@ const take = Effect.fnUntraced(function*(
   const self = yield* processes.self
   const lock = path.join(folder, "run.lock")
   const ours = yield* fileSystem.makeTempDirectory({ directory: folder, prefix: temporaryPrefix })
-  yield* Durable.writeFile(path.join(ours, "owner.json"), new TextEncoder().encode(`${JSON.stringify(self)}\n`))
-  yield* Durable.syncFolder(ours)
+  const name = nameOf(self, path.basename(ours).slice(temporaryPrefix.length))
+  const removeOurs = fileSystem.remove(ours, { recursive: true, force: true })
 
-  const ownerText = (lock: string) =>
-    fileSystem.readFileString(path.join(lock, "owner.json")).pipe(Effect.orElseSucceed(() => ""))
-  const locked = (text: string): RunLockedError => {
-    const owner = Option.getOrNull(decode(text))
+  const locked = (owner: Owner | null): RunLockedError => {
     const isForeign = owner !== null && owner.host !== self.host
     return new RunLockedError({ folder, lock, owner, isOurs: !isForeign && owner?.process === self.process, isForeign })
   }
@@ -135,25 +148,25 @@ const take = Effect.fnUntraced(function*(
     if (!(yield* processes.exists(owner.process))) return true
     return owner.started !== null && owner.started !== (yield* processes.started(owner.process))
   })
-  const removeStale = Effect.fnUntraced(function*(refusal: PlatformError) {
-    if (!(yield* fileSystem.exists(lock))) return yield* refusal // of the rename, for another reason than a lock
-    const text = yield* ownerText(lock)
-    const owner = decode(text)
-    if (Option.isNone(owner) || !(yield* isDead(owner.value))) return yield* locked(text)
-    const stale = `${ours}-stale`
-    yield* fileSystem.rename(lock, stale)
-    const moved = yield* ownerText(stale)
-    if (moved !== text) { // another process took the stale lock over in the meantime, and this is its own
-      yield* fileSystem.rename(stale, lock)
-      return yield* locked(moved)
-    }
-    yield* fileSystem.remove(stale, { recursive: true })
+  const claim = (attempts: number): Effect.Effect<void, RunLockedError | PlatformError, FileSystem.FileSystem> =>
+    Effect.catch(fileSystem.rename(ours, lock), (refusal) => takeOver(refusal, attempts))
+  const takeOver = Effect.fnUntraced(function*(refusal: PlatformError, attempts: number) {
+    // where the lock was let go, or taken over by another, in the meantime, all begins anew; unless it happens so often
+    // that the refusal must have another reason
+    const again = attempts > 0 ? claim(attempts - 1) : Effect.fail(refusal)
+    const names = yield* Effect.orElseSucceed(fileSystem.readDirectory(lock), () => [])
+    if (names.length === 0) return yield* again
+    const owner = ownerOf(names)
+    if (Option.isNone(owner) || !(yield* isDead(owner.value))) return yield* locked(Option.getOrNull(owner))
+    yield* fileSystem.rename(path.join(lock, names.join()), path.join(lock, name)).pipe(
+      Effect.andThen(removeOurs),
+      Effect.catchReason("PlatformError", "NotFound", () => again)
+    )
   })
-  const claim: Effect.Effect<void, RunLockedError | PlatformError, FileSystem.FileSystem> = fileSystem
-    .rename(ours, lock)
-    .pipe(Effect.catch((refusal) => Effect.andThen(removeStale(refusal), claim)))
-  yield* claim.pipe(
-    Effect.onError(() => fileSystem.remove(ours, { recursive: true, force: true }).pipe(Effect.ignore))
+  yield* Durable.writeFile(path.join(ours, name), new Uint8Array()).pipe(
+    Effect.andThen(Durable.syncFolder(ours)),
+    Effect.andThen(claim(100)),
+    Effect.onError(() => Effect.ignore(removeOurs))
   )
   return { path: lock, discarded: `${ours}-discarded` }
 })

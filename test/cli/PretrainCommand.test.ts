@@ -218,11 +218,10 @@ describe("what cria pretrain refuses", () => {
 
   it.live("a folder that another process writes, before it learns a tokenizer", () =>
     Effect.gen(function*() {
-      const owner = JSON.stringify({ host: "elsewhere", process: 5, started: null })
       for (const args of [pretrain(), ["pretrain", "--resume", "--out", "/runs/a"]]) {
         const disk = args.includes("--resume") ? (yield* trained()).disk : yield* machine({ "/runs/a/notes.txt": "" })
         yield* disk.fileSystem.makeDirectory("/runs/a/run.lock")
-        disk.put("/runs/a/run.lock/owner.json", bytes(owner))
+        disk.put("/runs/a/run.lock/elsewhere,5,,x", bytes(""))
         const { errors, exit, output } = yield* cria(disk, args)
         assert.isTrue(Exit.isFailure(exit))
         assert.match(errors, /^error: \/runs\/a is being written already, by process 5 on elsewhere/)

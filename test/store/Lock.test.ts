@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, FileSystem, Path } from "effect"
+import { Cause, Effect, Exit, FileSystem, Path } from "effect"
 import * as NodeServices from "@effect/platform-node/NodeServices"
+import * as fc from "fast-check"
 import { spawnSync } from "node:child_process"
 import * as Lock from "../../src/store/Lock.ts"
 import * as MemoryDisk from "./MemoryDisk.ts"
@@ -13,9 +14,11 @@ const withRun = (): MemoryDisk.MemoryDisk => {
 const ownedBy = (owner: Lock.Owner): MemoryDisk.MemoryDisk => {
   const disk = withRun()
   Effect.runSync(disk.fileSystem.makeDirectory("/run/run.lock"))
-  disk.put("/run/run.lock/owner.json", new TextEncoder().encode(JSON.stringify(owner)))
+  disk.put(fileOf(owner), new Uint8Array())
   return disk
 }
+const fileOf = ({ host, process, started }: Lock.Owner): string =>
+  `/run/run.lock/${host},${process},${encodeURIComponent(started ?? "")},x`
 const acquire = Lock.acquire("/run")
 
 const refusal = async (disk: MemoryDisk.MemoryDisk, process: number): Promise<Lock.RunLockedError> => {
@@ -26,19 +29,21 @@ const refusal = async (disk: MemoryDisk.MemoryDisk, process: number): Promise<Lo
 
 describe("Lock laws", () => {
   it("a process killed before any of its operations leaves a run that the next one can lock", async () => {
-    let operations = 0
-    for (let n = 0; n <= operations; n++) {
-      const disk = withRun()
-      const before = disk.operations()
-      disk.killAfter(n)
-      const first = await MemoryDisk.live(disk, 1, acquire)
-      if (n === 0) assert.isTrue(Exit.isFailure(first))
-      if (Exit.isFailure(first)) operations = n + 1
-      else operations = Math.max(operations, disk.operations() - before) // killed while it let go
-      disk.revive()
-      assert.isTrue(Exit.isSuccess(await MemoryDisk.live(disk, 2, acquire)), `killed after ${n} operations`)
+    for (const begin of [withRun, () => ownedBy({ host: "here", process: 9, started: "life 9" })]) {
+      let operations = 0
+      for (let n = 0; n <= operations; n++) {
+        const disk = begin()
+        const before = disk.operations()
+        disk.killAfter(n)
+        const first = await MemoryDisk.live(disk, 1, acquire)
+        if (n === 0) assert.isTrue(Exit.isFailure(first))
+        if (Exit.isFailure(first)) operations = n + 1
+        else operations = Math.max(operations, disk.operations() - before) // killed while it let go
+        disk.revive()
+        assert.isTrue(Exit.isSuccess(await MemoryDisk.live(disk, 2, acquire)), `killed after ${n} operations`)
+      }
+      assert.isAbove(operations, 5)
     }
-    assert.isAbove(operations, 5)
   })
 
   it("of several who come at once, one wins, also over a stale lock", async () => {
@@ -56,6 +61,44 @@ describe("Lock laws", () => {
       assert.isAtLeast(wins, 1)
     }
   })
+
+  it("three processes over a stale lock, in any order of their operations: no two ever hold it", () =>
+    fc.assert(fc.asyncProperty(fc.infiniteStream(fc.nat(6)), async (delays) => {
+      const disk = ownedBy({ host: "here", process: 9, started: "life 9" })
+      const turn = Effect.suspend(() => Effect.repeat(Effect.yieldNow, { times: delays.next().value }))
+      const slow = new Proxy(disk.fileSystem, {
+        get: (target, name: keyof FileSystem.FileSystem) => {
+          const value: unknown = target[name]
+          return typeof value !== "function" ? value
+            : (...args: ReadonlyArray<unknown>) => Effect.andThen(turn, Reflect.apply(value, target, args))
+        }
+      })
+      let [holders, most, wins] = [0, 0, 0]
+      const contend = (process: number) =>
+        Effect.scoped(Effect.gen(function*() {
+          yield* Effect.acquireRelease( // counted out before the lock is let go
+            Effect.tap(acquire, () => Effect.sync(() => { most = Math.max(most, ++holders) })),
+            () => Effect.sync(() => { holders-- })
+          )
+          wins++
+          yield* turn
+        })).pipe(
+          Effect.provideService(FileSystem.FileSystem, slow),
+          Effect.provideService(Lock.Processes, {
+            self: Effect.succeed({ host: "here", process, started: `life ${process}` }),
+            exists: (other) => Effect.succeed(other !== 9),
+            started: (other) => Effect.succeed(`life ${other}`)
+          }),
+          Effect.exit
+        )
+      const exit = await MemoryDisk.live(disk, 0, Effect.forEach([1, 2, 3], contend, { concurrency: "unbounded" }))
+      const refusals = Exit.isSuccess(exit) ? exit.value.filter(Exit.isFailure).map(({ cause }) => Cause.squash(cause))
+        : [exit.cause]
+      assert.deepStrictEqual(refusals.filter((error) => !(error instanceof Lock.RunLockedError)), [])
+      assert.strictEqual(most, 1)
+      assert.isAtLeast(wins, 1)
+      assert.deepStrictEqual(Effect.runSync(disk.fileSystem.readDirectory("/run")), [])
+    }), { numRuns: Number(process.env["CRIA_LOCK_RUNS"] ?? 200) }), 60_000)
 
   it("when the Scope closes nothing of the lock is left", async () => {
     const disk = withRun()
@@ -79,16 +122,20 @@ describe("Lock cases", () => {
     const racing: FileSystem.FileSystem = {
       ...disk.fileSystem,
       rename: (from, to) => Effect.suspend(() => {
-        const isTakeover = from === "/run/run.lock" && to.endsWith("-stale")
-        if (isTakeover) disk.put("/run/run.lock/owner.json", new TextEncoder().encode(JSON.stringify(winner)))
-        return disk.fileSystem.rename(from, to)
+        const isTakeover = to.startsWith("/run/run.lock/") && disk.files().has(from)
+        const first = isTakeover ? disk.fileSystem.rename(from, fileOf(winner)) : Effect.void
+        return Effect.andThen(first, disk.fileSystem.rename(from, to))
       })
     }
-    const exit = await MemoryDisk.live(disk, 1, Effect.flip(acquire).pipe(
-      Effect.provideService(FileSystem.FileSystem, racing)
-    ))
+    const exit = await MemoryDisk.live(disk, 1, Effect.gen(function*() {
+      const processes = yield* Lock.Processes
+      return yield* Effect.flip(acquire).pipe(
+        Effect.provideService(FileSystem.FileSystem, racing),
+        Effect.provideService(Lock.Processes, { ...processes, exists: (process) => Effect.succeed(process !== 9) })
+      )
+    }))
     assert.deepStrictEqual(Exit.isSuccess(exit) && exit.value._tag === "RunLockedError" && exit.value.owner, winner)
-    assert.deepStrictEqual([...disk.files().keys()], ["/run/run.lock/owner.json"])
+    assert.deepStrictEqual([...disk.files().keys()], [fileOf(winner)])
   })
 
   it("this process cannot lock a run twice", async () => {
@@ -103,7 +150,7 @@ describe("Lock cases", () => {
   it("a refusal leaves the lock as it was", async () => {
     const disk = ownedBy({ host: "elsewhere", process: 5, started: null })
     await refusal(disk, 1)
-    assert.deepStrictEqual([...disk.files().keys()], ["/run/run.lock/owner.json"])
+    assert.deepStrictEqual([...disk.files().keys()], ["/run/run.lock/elsewhere,5,,x"])
   })
 
   it("the real processes: this one lives, a finished child does not, and a child cannot be taken for another", () =>
@@ -142,9 +189,9 @@ describe("Lock cases", () => {
       const error = yield* Effect.scoped(Effect.andThen(Lock.acquire(folder), Effect.flip(Lock.acquire(folder))))
       assert.strictEqual(error._tag, "RunLockedError")
       assert.deepStrictEqual(yield* fileSystem.readDirectory(folder), [])
-      const owner = { host: (yield* (yield* Lock.Processes).self).host, process: process.pid, started: "before" }
+      const { host } = yield* (yield* Lock.Processes).self
       yield* fileSystem.makeDirectory(path.join(folder, "run.lock"))
-      yield* fileSystem.writeFileString(path.join(folder, "run.lock", "owner.json"), JSON.stringify(owner))
+      yield* fileSystem.writeFileString(path.join(folder, "run.lock", `${host},${process.pid},before,x`), "")
       const again = yield* Effect.exit(Effect.scoped(Lock.acquire(folder)))
       assert.strictEqual(Exit.isSuccess(again), process.platform === "linux")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer), Effect.runPromise))
@@ -173,7 +220,7 @@ describe("Lock messages", () => {
         "Whether it still runs cannot be seen from here: if it does not, remove /run/run.lock."
     )
     const unnamed = ownedBy({ host: "here", process: 5, started: null })
-    unnamed.put("/run/run.lock/owner.json", new TextEncoder().encode("{"))
+    unnamed.put("/run/run.lock/second", new Uint8Array())
     assert.strictEqual(
       (await refusal(unnamed, 1)).message,
       `/run is being written already, by whom, /run/run.lock does not say. ${title}\n` +

@@ -55,7 +55,7 @@ const layer = Layer.unwrap(Effect.map(
   Effect.flatMap(FileSystem.FileSystem, (files) => files.makeTempDirectoryScoped()),
   (folder) => Layer.mergeAll(
     Corpus.layerStories({ seed: 1, train: 400, validation: 40 }), Tokenizer.layerBytes, Transformer.layer,
-    OnnxRuntime.layer(), Journal.layer({ folder }), SnapshotStore.layer({ folder, keepLast: 2 })
+    OnnxRuntime.layer(), Journal.layer().pipe(Layer.provideMerge(SnapshotStore.layer({ folder, keepLast: 2 })))
   )
 ))
 

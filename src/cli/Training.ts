@@ -183,7 +183,7 @@ const learn = Effect.fnUntraced(function*(screen: Screen.Screen, options: Option
     yield* screen.print(`folder     ${folder}`)
     const origin = { data, tokenizerHash: hashOf(model), environment, resume, matmulRate: rate }
     yield* Stream.runForEach(Pretrain.pretrain(config, origin), shower(screen, options)).pipe(
-      Effect.provide(Journal.layer({ folder }))
+      Effect.provide(Journal.layer())
     )
     return model
   })

@@ -22,7 +22,9 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import * as Durable from "./Durable.ts"
+import type * as Manifest from "./Manifest.ts"
 import * as Metric from "./Metric.ts"
+import { SnapshotStore } from "./SnapshotStore.ts"
 
 /** What a step reports, by the names of the registry; the recipe's own metrics are checked by `satisfies Values`. */
 export interface Entry {
@@ -32,12 +34,6 @@ export interface Entry {
 
 /** The values of this library's metrics, each if it was measured: `values satisfies Values` finds a misspelt name. */
 export type Values = { readonly [N in Exclude<Metric.Name, "step">]?: number }
-
-/** Schema for the lengths of both files, in bytes. */
-export const Offsets = Schema.Struct({ journal: Schema.Natural, timing: Schema.Natural })
-
-/** The lengths of both files, in bytes: each the end of a line. */
-export interface Offsets extends Schema.Schema.Type<typeof Offsets> {}
 
 const Kind = Schema.Literals(["unwritable", "shorter than its snapshot", "cut inside a line", "malformed line"])
 
@@ -178,21 +174,17 @@ export class Journal extends Context.Service<Journal, {
    */
   readonly append: (entry: Entry) => Effect.Effect<void, JournalError | EntryError>
   /** Waits until all entries are on the disk and gives the lengths of the files, for the manifest of a snapshot. */
-  readonly offsets: Effect.Effect<Offsets, JournalError>
+  readonly offsets: Effect.Effect<Manifest.Offsets, JournalError>
   /** Goes back to the offsets of the snapshot from which the run resumes. A new run goes back to zero. */
-  readonly truncate: (offsets: Offsets) => Effect.Effect<void, JournalError>
+  readonly truncate: (offsets: Manifest.Offsets) => Effect.Effect<void, JournalError>
 }>()("cria/store/Journal") {}
 
-const make = Effect.fnUntraced(function*(options: {
-  readonly folder: string
-  readonly registry?: Metric.Registry
-}) {
+const make = Effect.fnUntraced(function*(registry: Metric.Registry) {
   const path = yield* Path.Path
-  yield* Durable.makeFolder(options.folder)
-  const journal = yield* openLines(path.join(options.folder, "journal.jsonl"))
-  const timing = yield* openLines(path.join(options.folder, "timing.jsonl"))
-  yield* Durable.syncFolder(options.folder)
-  const registry: Metric.Registry = options.registry ?? Metric.registry
+  const { folder } = yield* SnapshotStore
+  const journal = yield* openLines(path.join(folder, "journal.jsonl"))
+  const timing = yield* openLines(path.join(folder, "timing.jsonl"))
+  yield* Durable.syncFolder(folder)
   const files = new Map(registry.filter(({ name }) => name !== "step").map(({ file, name }) => [name, file]))
   const single = yield* Semaphore.make(1)
 
@@ -212,7 +204,7 @@ const make = Effect.fnUntraced(function*(options: {
   }, single.withPermits(1))
 
   const offsets = Effect.all({ journal: journal.sync, timing: timing.sync }).pipe(single.withPermits(1))
-  const truncate = Effect.fnUntraced(function*(offsets: Offsets) {
+  const truncate = Effect.fnUntraced(function*(offsets: Manifest.Offsets) {
     yield* journal.requireLine(offsets.journal)
     yield* timing.requireLine(offsets.timing)
     yield* journal.truncate(offsets.journal)
@@ -222,14 +214,12 @@ const make = Effect.fnUntraced(function*(options: {
 })
 
 /**
- * Layer with the journal of a run folder, made if it is missing; the torn last line of a killed run is cut off. The
- * folder must be locked, as the snapshot store of the same folder does. `registry` is this library's unless given.
+ * Layer with the journal of the run whose snapshots the store keeps: the store has locked their folder. The torn last
+ * line of a killed run is cut off. `registry` is this library's unless given.
  */
-export const layer = (options: {
-  readonly folder: string
-  readonly registry?: Metric.Registry
-}): Layer.Layer<Journal, JournalError | PlatformError, FileSystem.FileSystem | Path.Path> =>
-  Layer.effect(Journal, make(options))
+export const layer = ({ registry = Metric.registry }: { readonly registry?: Metric.Registry } = {}): Layer.Layer<
+  Journal, JournalError | PlatformError, SnapshotStore | FileSystem.FileSystem | Path.Path
+> => Layer.effect(Journal, make(registry))
 
 const parseLine = (text: string): Result.Result<Entry, string> =>
   Result.gen(function*() {

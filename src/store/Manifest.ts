@@ -16,7 +16,6 @@ import type { PlatformError } from "effect/PlatformError"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import { createHash } from "node:crypto"
-import * as Journal from "./Journal.ts"
 
 /** The version of the form of snapshots that this code writes and reads. */
 export const formatVersion = 1
@@ -39,6 +38,12 @@ export const FileRecord = Schema.Struct({
   sha256: Schema.String.check(Schema.isPattern(/^[0-9a-f]{64}$/))
 })
 
+/** Schema for the lengths of both files of a journal, in bytes. */
+export const Offsets = Schema.Struct({ journal: Schema.Natural, timing: Schema.Natural })
+
+/** The lengths of both files of a journal, in bytes: each the end of a line. */
+export interface Offsets extends Schema.Schema.Type<typeof Offsets> {}
+
 /** A file of a snapshot. */
 export interface FileRecord extends Schema.Schema.Type<typeof FileRecord> {}
 
@@ -53,7 +58,7 @@ export const Manifest = Schema.Struct({
   configuration: Schema.Json,
   dataCursor: Schema.Json,
   randomKeys: Schema.Json,
-  journal: Journal.Offsets,
+  journal: Offsets,
   environment: Environment,
   dataHash: Schema.String,
   tokenizerHash: Schema.String,

@@ -36,7 +36,7 @@ const origin: Pretrain.Origin = {
 const services = (folder: string, backend: typeof Reference.layer = Reference.layer) =>
   Layer.mergeAll(
     backend, Transformer.layer,
-    Journal.layer({ folder }).pipe(Layer.provideMerge(SnapshotStore.layer({ folder, keepLast: 2 })))
+    Journal.layer().pipe(Layer.provideMerge(SnapshotStore.layer({ folder, keepLast: 2 })))
   )
 
 const run = (folder: string, options: {

@@ -29,7 +29,7 @@ const origin = {
   environment: { engine: { name: "reference", version: "1" }, cpu: { model: "any", features: [] }, threadCount: 1 }
 }
 const store = (folder: string) =>
-  Layer.provideMerge(Journal.layer({ folder }), SnapshotStore.layer({ folder, keepLast: 9 }))
+  Layer.provideMerge(Journal.layer(), SnapshotStore.layer({ folder, keepLast: 9 }))
 
 /** Runs until a step, in a folder of its own. */
 const trained = Effect.fnUntraced(function*(until: number) {

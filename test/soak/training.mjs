@@ -57,7 +57,7 @@ const train = (folder) =>
   }).pipe(Effect.provide(Layer.mergeAll(
     OnnxRuntime.layer(),
     Transformer.layer,
-    SnapshotStore.layer({ folder, keepLast: 2 }).pipe(Layer.provideMerge(Journal.layer({ folder })))
+    Journal.layer().pipe(Layer.provideMerge(SnapshotStore.layer({ folder, keepLast: 2 })))
   ).pipe(Layer.provideMerge(NodeServices.layer))))
 
 const measure = async () => {

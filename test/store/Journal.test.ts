@@ -1,7 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, FileSystem, Option } from "effect"
+import { Effect, Exit, FileSystem, Layer, Option } from "effect"
 import * as fc from "fast-check"
+import * as Durable from "../../src/store/Durable.ts"
 import * as Journal from "../../src/store/Journal.ts"
+import type * as Manifest from "../../src/store/Manifest.ts"
+import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
 import * as MemoryDisk from "./MemoryDisk.ts"
 
 const folder = "/runs/a"
@@ -9,9 +12,15 @@ const [journalPath, timingPath] = [`${folder}/journal.jsonl`, `${folder}/timing.
 const text = (bytes: Uint8Array | undefined): string => new TextDecoder().decode(bytes)
 const bits = (value: number): string => Buffer.from(Float64Array.of(value).buffer).toString("hex")
 
+/** The journal of a run that a store has locked; of the store it takes the folder alone. */
+const opened = (options: Parameters<typeof Journal.layer>[0] = {}) =>
+  Journal.layer(options).pipe(Layer.provide(Layer.mock(SnapshotStore.SnapshotStore, {
+    folder, cleared: []
+  })), Layer.provide(Layer.effectDiscard(Durable.makeFolder(folder))))
+
 const use = <A, E>(
   run: (journal: Journal.Journal["Service"]) => Effect.Effect<A, E>
-) => Effect.scoped(Effect.flatMap(Journal.Journal, run).pipe(Effect.provide(Journal.layer({ folder }))))
+) => Effect.scoped(Effect.flatMap(Journal.Journal, run).pipe(Effect.provide(opened())))
 
 /** What a run reports at a step; `again` is the part that differs when the same step is run once more. */
 const entry = (step: number, again = 0): Journal.Entry => ({
@@ -48,7 +57,7 @@ describe("Journal laws", () => {
       Effect.forEach([1, 2, 3, 4, 5, 6], (step) => journal.append(entry(step))))))
     for (let n = 0, isKilled = true; isKilled; n++) {
       const disk = MemoryDisk.make()
-      let saved = Option.none<readonly [number, Journal.Offsets]>()
+      let saved = Option.none<readonly [number, Manifest.Offsets]>()
       const run = (process: number) => use(Effect.fnUntraced(function*(journal) {
         const [from, offsets] = Option.getOrElse(saved, () => [0, start] as const)
         yield* journal.truncate(offsets)
@@ -146,7 +155,7 @@ describe("Journal cases", () => {
     const registry = [{ name: "rhymes", unit: "1", reduction: "mean", definition, file: "journal" }] as const
     const disk = MemoryDisk.make()
     succeed(await MemoryDisk.live(disk, 1, Effect.flatMap(Journal.Journal, (journal) =>
-      journal.append({ step: 1, values: { rhymes: 0.5 } })).pipe(Effect.provide(Journal.layer({ folder, registry })))))
+      journal.append({ step: 1, values: { rhymes: 0.5 } })).pipe(Effect.provide(opened({ registry })))))
     assert.strictEqual(text(disk.files().get(journalPath)), `{"step":1,"rhymes":0.5}\n`)
   })
 

@@ -134,11 +134,9 @@ export const write = (folder: string, settings: Settings, tokenizer: Model): Sto
   Effect.gen(function*() {
     const path = yield* Path.Path
     const json = new TextEncoder().encode(`${JSON.stringify(settings, [...keys], 2)}\n`)
-    yield* Durable.writeFile(path.join(folder, tokenizerName), tokenizer.bytes)
-    yield* Durable.syncFolder(folder)
+    yield* Durable.replaceFile(path.join(folder, tokenizerName), tokenizer.bytes)
     // the mark of a run comes last, so that what has it has all that it needs
-    yield* Durable.writeFile(path.join(folder, configurationName), json)
-    yield* Durable.syncFolder(folder)
+    yield* Durable.replaceFile(path.join(folder, configurationName), json)
   })
 
 /** Fails unless a folder holds a run. */

@@ -3,7 +3,8 @@
  * it.
  *
  * From     POSIX fsync: a file's bytes and the entry of its name are made safe separately.
- * Checked  test/store/Snapshot.test.ts (power cut after every operation), test/store/Durable.test.ts.
+ * Checked  test/store/Snapshot.test.ts (power cut after every operation), test/store/Durable.test.ts,
+ *          test/cli/RunFolder.test.ts (a file that is replaced is whole or not there).
  * Departs  Windows has no sync of folders: there a rename is as safe as the file system's own journal makes it.
  *
  * @module
@@ -28,6 +29,20 @@ export const writeFile = (path: string, bytes: Uint8Array): Stored<void> =>
     yield* file.writeAll(bytes)
     yield* file.sync
   })).pipe(Effect.uninterruptible)
+
+/** The beginning of the names of what is being written; a killed process may leave some, which are rubbish. */
+export const partialPrefix = ".partial-"
+
+/** Writes a small file under another name and renames it once it is safe: it is never seen half written. */
+export const replaceFile = (path: string, bytes: Uint8Array): Stored<void, FileSystem.FileSystem | Path.Path> =>
+  Effect.gen(function*() {
+    const fileSystem = yield* FileSystem.FileSystem
+    const { basename, dirname, join } = yield* Path.Path
+    const partial = join(dirname(path), `${partialPrefix}${basename(path)}`)
+    yield* writeFile(partial, bytes)
+    yield* fileSystem.rename(partial, path)
+    yield* syncFolder(dirname(path))
+  }).pipe(Effect.uninterruptible)
 
 /** Waits until the names in a folder (files made, renamed and removed in it) are on the disk. */
 export const syncFolder = (path: string): Stored<void, FileSystem.FileSystem | Path.Path> =>

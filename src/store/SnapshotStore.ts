@@ -101,14 +101,14 @@ export class SnapshotStore extends Context.Service<SnapshotStore, {
   ) => Effect.Effect<Snapshot.Loaded, Snapshot.LoadError | PlatformError>
 }>()("cria/store/SnapshotStore") {}
 
-const [partialPrefix, removedPrefix] = [".partial-", ".removed-"]
+const removedPrefix = ".removed-"
 
 /** Removes what killed processes left in a run's folder under the names of work in progress. */
 const clear = Effect.fnUntraced(function*(folder: string) {
   const fileSystem = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const names = (yield* fileSystem.readDirectory(folder)).filter((name) =>
-    [partialPrefix, removedPrefix, Lock.temporaryPrefix].some((prefix) => name.startsWith(prefix))
+    [Durable.partialPrefix, removedPrefix, Lock.temporaryPrefix].some((prefix) => name.startsWith(prefix))
   )
   const paths = names.sort().map((name) => path.join(folder, name))
   yield* Effect.forEach(paths, (path) => fileSystem.remove(path, { recursive: true, force: true }))
@@ -213,7 +213,7 @@ const make = Effect.fnUntraced(function*({ folder, keepLast }: { readonly folder
       const began = yield* Clock.monotonicTimeNanos
       const { step } = request
       const target = path.join(folder, Snapshot.nameOf(step))
-      const partial = path.join(folder, `${partialPrefix}${Snapshot.nameOf(step)}`)
+      const partial = path.join(folder, `${Durable.partialPrefix}${Snapshot.nameOf(step)}`)
       const bytes = yield* Effect.gen(function*() {
         const newest = (yield* Snapshot.list(folder)).at(-1)
         if (newest !== undefined && newest.step >= step) {

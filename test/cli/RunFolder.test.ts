@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, FileSystem, Option, Path } from "effect"
+import { Effect, Exit, FileSystem, Option, Path } from "effect"
 import * as RunFolder from "../../src/cli/RunFolder.ts"
 import * as Tokenizer from "../../src/token/Tokenizer.ts"
 import * as MemoryDisk from "../store/MemoryDisk.ts"
@@ -56,6 +56,31 @@ describe("RunFolder", () => {
       assert.strictEqual(json, `{\n  "text": [\n    "b"\n  ],\n  "steps": 3\n}\n`)
       yield* on({ "/runs/a/configuration.json": "{}" }, RunFolder.require("runs/a"))
     }))
+  it.effect("killed, or cut off from power, at any point of its writing, leaves no mark of a run or a whole run", () =>
+    Effect.gen(function*() {
+      const write = RunFolder.write("/runs/a", { steps: 3, text: ["b"] }, Tokenizer.bytesModel)
+      const [, whole] = yield* on({ "/runs/a/x": "" }, write)
+      const expected = whole.files()
+      const marks: Array<boolean> = []
+      for (const survives of [true, false]) {
+        for (let n = 0, isKilled = true; isKilled; n++) {
+          const disk = MemoryDisk.make()
+          yield* withFiles(disk, { "/runs/a/x": "" })
+          disk.cutPower(() => true)
+          disk.killAfter(n)
+          const exit = yield* Effect.exit(Effect.provideService(write, FileSystem.FileSystem, disk.fileSystem))
+          isKilled = Exit.isFailure(exit)
+          disk.cutPower(() => survives)
+          const files = disk.files()
+          marks.push(files.has("/runs/a/configuration.json"))
+          if (marks.at(-1) === false) continue
+          for (const name of ["configuration.json", "tokenizer.model"]) {
+            assert.deepStrictEqual(files.get(`/runs/a/${name}`), expected.get(`/runs/a/${name}`), `${name}, ${n}`)
+          }
+        }
+      }
+      assert.deepStrictEqual([...new Set(marks)].sort(), [false, true])
+    }).pipe(Effect.provide(Path.layer)))
   it.effect("says that a folder is taken, or holds nothing, and what is beside it", () =>
     Effect.gen(function*() {
       const taken = on({ "/runs/a/configuration.json": "{}" }, RunFolder.requireFree("runs/a"))

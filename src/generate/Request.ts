@@ -14,10 +14,8 @@ import type * as Key from "../random/Key.ts"
 import type { Codec } from "../token/Tokenizer.ts"
 import type { Rule } from "./Sampling.ts"
 
-/** What is to be generated. */
-export interface Request {
-  /** Ids of each prompt, beginning of sequence included: see `Codec.encodeSegments`. */
-  readonly prompts: ReadonlyArray<ArrayLike<number>>
+/** How answers are generated. */
+export interface Settings {
   /** How many answers each prompt gets; 1 by default. */
   readonly candidates?: number
   /** How many tokens an answer has at most. */
@@ -29,8 +27,22 @@ export interface Request {
   readonly stopIds?: ReadonlyArray<number>
   /** Texts that end an answer, and do not belong to it; none by default. */
   readonly stopTexts?: ReadonlyArray<string>
-  /** Where an answer may not fit into the context: refuse the request (the default), or end the answer there. */
+  /** Where an answer may not fit into the context: refuse the prompt (the default), or end the answer there. */
   readonly atContextEnd?: "refuse" | "end"
+}
+
+/** What is to be generated. */
+export interface Request extends Settings {
+  /** Ids of each prompt, beginning of sequence included: see `Codec.encodeSegments`. */
+  readonly prompts: ReadonlyArray<ArrayLike<number>>
+}
+
+/** One prompt of many. */
+export interface Prompt {
+  /** Its number: its answers are told by it, and their draws derived from it. No two prompts should share one. */
+  readonly item: number
+  /** Its ids, beginning of sequence included. */
+  readonly ids: ArrayLike<number>
 }
 
 /** A sequence of a request. */
@@ -69,31 +81,44 @@ export class ContextFullError extends Schema.TaggedError<ContextFullError>()("Co
   }
 }
 
-/** Fails with every fault of a request, or with all prompts that leave too little room. */
+/** What a request is checked against. */
+export interface Bounds {
+  readonly codec: Codec
+  readonly contextLength: number
+  readonly settings: Settings
+}
+
+/** Fails with every fault of the settings and the prompts, or with all prompts that leave too little room. */
 export const check = (
-  request: Request, codec: Codec, contextLength: number
+  prompts: ReadonlyArray<Prompt>, bounds: Bounds
 ): Effect.Effect<void, RequestError | ContextFullError> => {
-  const { atContextEnd = "refuse", candidates = 1, maximumTokens, prompts, stopTexts = [] } = request
-  const faults = [
-    ...isCount(maximumTokens) ? [] : [`maximumTokens must be a whole number of at least 1, got ${maximumTokens}`],
-    ...isCount(candidates) ? [] : [`candidates must be a whole number of at least 1, got ${candidates}`],
-    ...stopTexts.includes("") ? [`an empty stop text would end every answer before it began`] : [],
-    ...prompts.flatMap((ids, item) => {
-      if (ids.length === 0) {
-        return [`prompt ${item} is empty; begin it with the beginning of sequence, id ${codec.bosId}`]
-      }
-      const strange = Array.from(ids).findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < codec.vocabSize))
-      return strange < 0
-        ? []
-        : [`prompt ${item} has the id ${ids[strange]} at ${strange}; ids are 0 to ${codec.vocabSize - 1}`]
-    })
-  ]
+  const { codec, contextLength, settings } = bounds
+  const { atContextEnd = "refuse", maximumTokens } = settings
+  const faults = [...settingFaults(settings), ...prompts.flatMap((prompt) => promptFaults(prompt, codec))]
   if (faults.length > 0) return Effect.fail(new RequestError({ faults }))
   const room = atContextEnd === "end" ? 1 : maximumTokens
-  const long = prompts.flatMap(({ length }, item) => length + room > contextLength ? [{ item, length }] : [])
+  const long = prompts.flatMap(({ ids, item }) =>
+    ids.length + room > contextLength ? [{ item, length: ids.length }] : [])
   return long.length > 0
     ? Effect.fail(new ContextFullError({ contextLength, maximumTokens, prompts: long }))
     : Effect.void
+}
+
+const settingFaults = ({ candidates = 1, maximumTokens, stopTexts = [] }: Settings) => [
+  ...isCount(maximumTokens) ? [] : [`maximumTokens must be a whole number of at least 1, got ${maximumTokens}`],
+  ...isCount(candidates) ? [] : [`candidates must be a whole number of at least 1, got ${candidates}`],
+  ...stopTexts.includes("") ? [`an empty stop text would end every answer before it began`] : []
+]
+
+const promptFaults = ({ ids, item }: Prompt, { bosId, vocabSize }: Codec) => {
+  const place = Number.isSafeInteger(item) ? [] : [`the number of a prompt must be a whole number, got ${item}`]
+  if (ids.length === 0) {
+    return [...place, `prompt ${item} is empty; begin it with the beginning of sequence, id ${bosId}`]
+  }
+  const strange = Array.from(ids).findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < vocabSize))
+  return strange < 0
+    ? place
+    : [...place, `prompt ${item} has the id ${ids[strange]} at ${strange}; ids are 0 to ${vocabSize - 1}`]
 }
 
 /** Is this a whole number of at least 1? */

@@ -6,6 +6,7 @@ import { Effect, Layer } from "effect"
 import { Backend } from "../../../src/backend/Backend.ts"
 import * as OnnxRuntime from "../../../src/backend/onnx/OnnxRuntime.ts"
 import * as Reference from "../../../src/backend/Reference.ts"
+import { collect } from "../../../src/generate/Answer.ts"
 import * as Decoder from "../../../src/generate/Decoder.ts"
 import { logProbability, sampling } from "../../../src/generate/Sampling.ts"
 import * as KeyValueCache from "../../../src/llama/KeyValueCache.ts"
@@ -42,9 +43,9 @@ layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)
       const request = { prompts, candidates: 2, maximumTokens: 5, rule, key: Key.make(4), stopIds: [] }
       const cells = yield* parameters(3)
       const decoder = yield* Decoder.make({ model, parameters: cells })
-      const wide = yield* Decoder.make({ model, parameters: cells, slots: 4, blockLength: 2, frozen: true })
-      const alone = yield* Decoder.collect(decoder.generate(request))
-      const together = yield* Decoder.collect(wide.generate(request))
+      const wide = yield* Decoder.make({ model, parameters: cells, slots: 4, blockLengths: [2], frozen: true })
+      const alone = yield* collect(decoder.generate(request))
+      const together = yield* collect(wide.generate(request))
       assert.deepStrictEqual(together.map(({ ids, text }) => [ids, text]), alone.map(({ ids, text }) => [ids, text]))
       const reference = Effect.gen(function*() {
         const full = yield* (yield* Backend).compile(yield* whole)

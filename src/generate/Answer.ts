@@ -1,0 +1,75 @@
+/**
+ * Answers: what happens while they are generated, token by token, and whole ones.
+ *
+ * From     Cria's own.
+ * Checked  test/generate/Answer.test.ts, test/generate/Decoder.test.ts.
+ *
+ * @module
+ */
+import type * as Effect from "effect/Effect"
+import * as Stream from "effect/Stream"
+import type { Place } from "./Request.ts"
+
+/** A token was drawn. */
+export interface Token extends Place {
+  readonly _tag: "Token"
+  readonly id: number
+  /** The text that is certain with it; "" while more is needed to know. */
+  readonly text: string
+  /** The log-probability of the token in exactly the distribution that it was drawn from. */
+  readonly logProb: number
+}
+
+/** Why an answer ended: a stop id, a stop text, `maximumTokens`, or the end of the context. */
+export type Reason = "id" | "text" | "maximum" | "context"
+
+/** An answer ended. */
+export interface End extends Place {
+  readonly _tag: "End"
+  readonly reason: Reason
+  /** Text that was held back and belongs to the answer after all. */
+  readonly text: string
+}
+
+/** What happens while answers are generated. */
+export type Event = Token | End
+
+/** A whole answer. */
+export interface Answer extends Place {
+  readonly ids: ReadonlyArray<number>
+  readonly logProbs: ReadonlyArray<number>
+  readonly text: string
+  readonly reason: Reason
+}
+
+interface Begun {
+  readonly ids: Array<number>
+  readonly logProbs: Array<number>
+  text: string
+}
+
+/** Whole answers, each as it ends. Only those that have not ended are held. */
+export const answers = <E, R>(events: Stream.Stream<Event, E, R>): Stream.Stream<Answer, E, R> =>
+  Stream.suspend(() => {
+    const begun = new Map<string, Begun>()
+    return Stream.flattenIterable(Stream.map(events, (event) => gathered(begun, event)))
+  })
+
+/** All answers, in the order in which they end. */
+export const collect = <E, R>(events: Stream.Stream<Event, E, R>): Effect.Effect<ReadonlyArray<Answer>, E, R> =>
+  Stream.runCollect(answers(events))
+
+const gathered = (begun: Map<string, Begun>, event: Event): ReadonlyArray<Answer> => {
+  const { candidate, item } = event
+  const name = `${item} ${candidate}`
+  const answer = begun.get(name) ?? { ids: [], logProbs: [], text: "" }
+  begun.set(name, answer)
+  answer.text += event.text
+  if (event._tag === "Token") {
+    answer.ids.push(event.id)
+    answer.logProbs.push(event.logProb)
+    return []
+  }
+  begun.delete(name)
+  return [{ item, candidate, ...answer, reason: event.reason }]
+}

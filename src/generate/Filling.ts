@@ -1,0 +1,141 @@
+/**
+ * Continuous filling: answers of a stream of prompts of any length, with a fixed number of slots that never wait.
+ *
+ * A slot whose answer ended begins with the next candidate, or the next prompt, before the next step. A prompt is
+ * pulled when there is a slot for it, so that a slow reader holds up the whole, and no more is in memory than runs;
+ * where prompts are slow to come, those that run go on meanwhile.
+ *
+ * From     Yu et al. 2022 (Orca: scheduling by iteration).
+ * Checked  test/generate/Filling.test.ts (filling and forking change nothing; order, bounds, slow prompts, failures).
+ * Departs  a prompt is computed between two steps, not beside them.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
+import * as Option from "effect/Option"
+import * as Pull from "effect/Pull"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { BackendError } from "../backend/Backend.ts"
+import type { Event } from "./Answer.ts"
+import { type Bounds, check, type ContextFullError, type Prompt, type RequestError } from "./Request.ts"
+import type { Logits } from "./Sampling.ts"
+import { advance, begin, DrawError, type Sequence } from "./Sequence.ts"
+import type { Slots } from "./Slots.ts"
+
+/** Why answers can fail. */
+export type FillingError = RequestError | ContextFullError | DrawError | BackendError
+
+/** What happens while slots are filled and refilled from a stream of prompts. */
+export const fill = <E, R>(
+  prompts: Stream.Stream<Prompt, E, R>, slots: Slots, bounds: Bounds
+): Stream.Stream<Event, Pull.ExcludeDone<E> | FillingError, R> =>
+  Stream.unwrap(Effect.gen(function*() {
+    const pull = yield* Stream.toPull(prompts)
+    const next = source(Pull.catchDone(pull, () => Effect.succeed(undefined)), yield* Effect.scope)
+    const turn = turns(next, slots, bounds)
+    return Stream.paginate(undefined, () =>
+      Effect.map(turn, (events) =>
+        [events ?? [], events === undefined ? Option.none() : Option.some(undefined)] as const))
+  }))
+
+/** The next prompt, `undefined` at the end; "later" where it would have to be waited for and need not be. */
+type Next<E, R> = (mayWait: boolean) => Effect.Effect<Prompt | "later" | undefined, E, R>
+
+/** Gives prompts one by one of a pull of several, `undefined` at its end. */
+const source = <E, R>(
+  pull: Effect.Effect<ReadonlyArray<Prompt> | undefined, E, R>, scope: Scope.Scope
+): Next<E, R> => {
+  let ready: ReadonlyArray<Prompt> | undefined = []
+  let taken = 0
+  let pulling: Fiber.Fiber<ReadonlyArray<Prompt> | undefined, E> | undefined
+  return Effect.fnUntraced(function*(mayWait: boolean) {
+    while (ready !== undefined && taken === ready.length) {
+      pulling ??= yield* Effect.forkIn(pull, scope, { startImmediately: true })
+      const exit = pulling.pollUnsafe() ?? (mayWait ? yield* Fiber.await(pulling) : undefined)
+      if (exit === undefined) return "later"
+      pulling = undefined
+      ready = yield* exit
+      taken = 0
+    }
+    return ready?.[taken++]
+  })
+}
+
+/** A prompt that has been computed, and how many of its answers have begun. */
+interface Computed {
+  readonly prompt: Prompt
+  readonly logits: Logits
+  begun: number
+}
+
+/** One turn: fills empty slots, or where there are none takes a step. `undefined` when all is done. */
+const turns = <E, R>(
+  next: Next<E, R>, slots: Slots, bounds: Bounds
+): Effect.Effect<ReadonlyArray<Event> | undefined, E | FillingError, R> => {
+  const { candidates = 1 } = bounds.settings
+  const seats = Array.from({ length: slots.count }, (): Sequence | undefined => undefined)
+  const ids = new Int32Array(slots.count)
+  const places = new Int32Array(slots.count)
+  let computed: Computed | undefined
+
+  /** The prompt whose answers are beginning; `undefined` where there is none at present. */
+  const current = Effect.fnUntraced(function*(mayWait: boolean) {
+    if (computed !== undefined && computed.begun < candidates) return computed
+    const prompt = yield* next(mayWait)
+    if (prompt === undefined || prompt === "later") return undefined
+    yield* check([prompt], bounds)
+    computed = { prompt, logits: yield* slots.prefill(prompt.ids), begun: 0 }
+    return computed
+  })
+
+  /** Begins one answer; it takes the slot unless its first token ends it. */
+  const start = Effect.fnUntraced(function*(slot: number, from: Computed) {
+    const sequence = begin(from.prompt, from.begun++, bounds)
+    const events = advance(sequence, from.logits, bounds)
+    if (events instanceof DrawError) return yield* events
+    if (!sequence.isOver) {
+      yield* slots.seat(slot)
+      seats[slot] = sequence
+    }
+    return events
+  })
+
+  const step = Effect.gen(function*() {
+    const areBusy = seats.some((sequence) => sequence !== undefined)
+    if (!areBusy) return undefined
+    seats.forEach((sequence, slot) => {
+      ids[slot] = sequence?.lastId ?? 0
+      places[slot] = sequence === undefined ? 0 : sequence.length - 1
+    })
+    const logits = yield* slots.step(ids, places)
+    const vocabSize = logits.length / slots.count
+    const events: Array<Event> = []
+    for (const [slot, sequence] of seats.entries()) {
+      if (sequence === undefined) continue
+      const own = advance(sequence, logits.subarray(slot * vocabSize, (slot + 1) * vocabSize), bounds)
+      if (own instanceof DrawError) return yield* own
+      events.push(...own)
+      if (sequence.isOver) seats[slot] = undefined
+      if (slot % rowsAtOnce === rowsAtOnce - 1) yield* Effect.yieldNow
+    }
+    return events
+  })
+
+  return Effect.gen(function*() {
+    const events: Array<Event> = []
+    while (events.length < 2 * slots.count) { // answers of a single token fill no slot, and must not pile up
+      const slot = seats.indexOf(undefined)
+      if (slot < 0) break
+      const isIdle = events.length === 0 && seats.every((sequence) => sequence === undefined)
+      const from: Computed | undefined = yield* current(isIdle)
+      if (from === undefined) break
+      events.push(...yield* start(slot, from))
+    }
+    return events.length > 0 ? events : yield* step
+  })
+}
+
+/** After so many draws the event loop has its turn. */
+const rowsAtOnce = 16

@@ -1,0 +1,83 @@
+/**
+ * A sequence while it is generated: draws its next token, and says what became certain and whether it ended.
+ *
+ * From     Cria's own.
+ * Checked  test/generate/Decoder.test.ts (ends, text, messages).
+ *
+ * @module
+ */
+import * as Schema from "effect/Schema"
+import * as Key from "../random/Key.ts"
+import type { StreamDecoder } from "../token/Detokenizer.ts"
+import type { Event, Reason, Token } from "./Answer.ts"
+import type { Bounds, Place, Prompt } from "./Request.ts"
+import { type Draw, draw, type Logits, LogitsError } from "./Sampling.ts"
+import { pass } from "./StopText.ts"
+
+/** A token that could not be drawn. */
+export class DrawError extends Schema.TaggedError<DrawError>()("DrawError", {
+  item: Schema.Int,
+  candidate: Schema.Int,
+  position: Schema.Int,
+  reason: LogitsError
+}) {
+  override get message() {
+    return `generate: item ${this.item}, candidate ${this.candidate}, token ${this.position} of its sequence
+  ${this.reason.message}`
+  }
+}
+
+/** A sequence while it is generated. Its fields change from step to step; it never leaves its stream. */
+export interface Sequence extends Place {
+  readonly promptLength: number
+  /** How many tokens it has, prompt included. */
+  length: number
+  lastId: number
+  isOver: boolean
+  readonly text: StreamDecoder
+  held: string
+}
+
+/** A sequence that is its prompt. */
+export const begin = ({ ids, item }: Prompt, candidate: number, { codec }: Bounds): Sequence => {
+  const text = codec.streamDecoder()
+  // so that the answer keeps its first space, and ends a character that the prompt began
+  for (let i = 0; i < ids.length; i++) text.push(ids[i]!)
+  return { item, candidate, promptLength: ids.length, length: ids.length, lastId: -1, isOver: false, text, held: "" }
+}
+
+/** Draws the next token of a sequence, from the scores of it. */
+export const advance = (
+  sequence: Sequence, logits: Logits, { codec, contextLength, settings }: Bounds
+): ReadonlyArray<Event> | DrawError => {
+  const { candidate, item } = sequence
+  const { key, maximumTokens, rule, stopIds = [codec.eosId], stopTexts = [] } = settings
+  const drawn = attempt(() => draw(rule(logits), Key.derive(key, item, candidate, sequence.length)))
+  if (drawn instanceof LogitsError) {
+    return new DrawError({ item, candidate, position: sequence.length, reason: drawn })
+  }
+  const { id, logProb } = drawn
+  sequence.lastId = id
+  sequence.length++
+  const certain = pass(stopTexts, sequence.held, sequence.text.push(id))
+  sequence.held = certain.held
+  const token: Token = { _tag: "Token", item, candidate, id, text: certain.text, logProb }
+  const reason: Reason | undefined = stopIds.includes(id) ? "id" : certain.stop !== undefined ? "text"
+    : sequence.length - sequence.promptLength >= maximumTokens ? "maximum"
+      : sequence.length >= contextLength ? "context" : undefined
+  if (reason === undefined) return [token]
+  sequence.isOver = true
+  if (certain.stop !== undefined) return [token, { _tag: "End", item, candidate, reason, text: "" }]
+  const rest = pass(stopTexts, certain.held, sequence.text.end())
+  const text = rest.stop === undefined ? rest.text + rest.held : rest.text
+  return [token, { _tag: "End", item, candidate, reason, text }]
+}
+
+const attempt = (f: () => Draw): Draw | LogitsError => {
+  try { // the edge where what a rule throws becomes a failure
+    return f()
+  } catch (error) {
+    if (error instanceof LogitsError) return error
+    throw error
+  }
+}

@@ -132,6 +132,13 @@ export interface Capabilities {
   /** Composites that run as one kernel. */
   readonly kernels: ReadonlyArray<string>
   readonly threads: number
+  /** What the engine computes on, as it calls it; absent for the processor of the host. */
+  readonly device?: string
+  /**
+   * Primitives that are not one operation of the engine, by name (see `testing/PrimitiveCase`): composed of several, or
+   * computed on the processor of the host beside a device (fallback).
+   */
+  readonly primitives?: Readonly<Record<string, "composed" | "fallback">>
 }
 
 /** The service. Methods are independent of each other's order; everything allocated is freed with its scope. */
@@ -140,6 +147,11 @@ export class Backend extends Context.Service<Backend, {
   /** The engine and its version, as a manifest records them. */
   readonly version: string
   readonly capabilities: Capabilities
+  /**
+   * How many things are alive on the backend now: allocations, loaded programs, tensors of a device. Absent where the
+   * engine does not count them.
+   */
+  readonly live?: Effect.Effect<number>
   /** Cells that begin as their specification says; normal draws come from `initial`, which is given each path. */
   readonly allocate: <S>(specification: S, options?: {
     readonly precision?: Precision

@@ -100,6 +100,8 @@ export interface Host extends Identity {
 
 /** The state of a backend: the methods that a `Backend` has for cells, and what its runs need of them. */
 export interface HostState<X extends Stretch = Elements> extends Identity {
+  /** How many allocations are alive. */
+  readonly live: Effect.Effect<number>
   readonly allocate: <S>(specification: S, options?: {
     readonly precision?: Precision
     readonly initial?: (path: string, sizes: Sizes) => Elements | undefined
@@ -157,7 +159,7 @@ export const make = ({ memory, ...identity }: Host): HostState =>
 export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): HostState<X> => {
   const { backend } = host
   const known = new WeakMap<AnyCell, Held<X>>()
-  let allocations = 0
+  let [allocations, alive] = [0, 0]
   const fail: HostState<X>["fail"] = (operation, detail, remedy) =>
     Effect.fail(new BackendError({ backend, operation, detail, remedy }))
 
@@ -210,14 +212,16 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
       }
       return Effect.map(
         Effect.acquireRelease(
-          Effect.sync((): Allocation<X> => ({
-            serial: allocations++,
-            lock: Semaphore.makeUnsafe(1),
-            arenas: new Map([...plan.lengths].map(([storage, length]) => [storage, memory.allocate(storage, length)]))
-          })),
+          Effect.sync((): Allocation<X> => {
+            const arenas = new Map([...plan.lengths].map(([storage, length]) =>
+              [storage, memory.allocate(storage, length)]))
+            alive++
+            return { serial: allocations++, lock: Semaphore.makeUnsafe(1), arenas }
+          }),
           ({ arenas, lock }) => lock.withPermit(Effect.sync(() => {
             for (const arena of arenas.values()) memory.free(arena)
             arenas.clear()
+            alive--
           }))
         ),
         (allocation) => {
@@ -299,7 +303,9 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
       }))
     })
 
-  return { ...host, allocate, read, write, copy, view, resolve, take: memory.take, exclusively, fail }
+  const { take } = memory
+  const live = Effect.sync(() => alive)
+  return { ...host, live, allocate, read, write, copy, view, resolve, take, exclusively, fail }
 }
 
 /** The same axes with the same sizes in the same order: the elements lie alike. */

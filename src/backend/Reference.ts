@@ -27,12 +27,12 @@ const host: HostState.Host = {
 /** Makes a reference backend. Cells of one are unknown to another. */
 export const make = (): Backend["Service"] => {
   const state = HostState.make(host)
-  const { allocate, copy, read, view, write } = state
+  const { allocate, copy, live, read, view, write } = state
   return Backend.of({
     name: backend,
     version: "1",
     capabilities: { precisions: host.precisions, kernels: [], threads: 1 },
-    allocate, read, write, copy, view,
+    live, allocate, read, write, copy, view,
     compile: (program, options) => compile(state, program, options)
   })
 }

@@ -12,26 +12,24 @@ import type { Backend, BackendError, Elements, Precision } from "../backend/Back
 import * as Program from "../tensor/Program.ts"
 import type { ShapeError } from "../tensor/ShapeError.ts"
 import * as Specification from "../tensor/Specification.ts"
-import type { Untyped } from "../tensor/Node.ts"
-import { type Computation, evaluate, print } from "./Computation.ts"
+import type { Kind, Sizes, Untyped } from "../tensor/Node.ts"
+import { type Computation, distance, evaluate, print } from "./Computation.ts"
 import { LawError } from "./LawError.ts"
 import { requireEqual } from "./TensorLaw.ts"
 
 /** A backend as a value. */
 export type Service = Backend["Service"]
 
+const specify: Record<Kind, (sizes: Sizes) => Specification.AnySpecification> = {
+  real: Specification.real, id: Specification.ids, truth: Specification.truths, code: Specification.codes
+}
+
 /** What a backend computes for a computation, compiled as a program. */
 export const evaluateOn = (
   backend: Service, { build, given }: Computation, precision: Precision
 ): Effect.Effect<ReadonlyArray<Elements>, BackendError | ShapeError> =>
   Effect.scoped(Effect.gen(function*() {
-    const inputs = Object.fromEntries(given.map(({ kind, name, sizes }) => [name,
-      kind === "real"
-        ? Specification.real(sizes)
-        : kind === "id"
-          ? Specification.ids(sizes)
-          : Specification.truths(sizes)
-    ]))
+    const inputs = Object.fromEntries(given.map(({ kind, name, sizes }) => [name, specify[kind](sizes)]))
     const program = yield* Program.makeGeneric("computation", { inputs, state: {} }, (
       leaves: Readonly<Record<string, Untyped>>
     ) => ({
@@ -43,17 +41,26 @@ export const evaluateOn = (
     return Object.values(outputs).map(({ elements }) => elements)
   }))
 
-/** The backend computes what the reference does, up to `tolerance` (see `Computation.distance`). */
-export const agreesWithReference = (
+/**
+ * How far the backend is from the reference (see `Computation.distance`); fails where that is more than `tolerance`.
+ */
+export const distanceFromReference = (
   backend: Service, computation: Computation, options: { readonly precision: Precision; readonly tolerance: number }
-): Effect.Effect<void, BackendError | ShapeError | LawError> =>
+): Effect.Effect<number, BackendError | ShapeError | LawError> =>
   Effect.flatMap(evaluateOn(backend, computation, options.precision), (found) =>
     Effect.try({
-      try: () => requireEqual(
-        `${backend.name} computes what the reference does`, evaluate(computation), found, options.tolerance
-      ),
+      try: () => {
+        const expected = evaluate(computation)
+        requireEqual(`${backend.name} computes what the reference does`, expected, found, options.tolerance)
+        return Math.max(0, ...expected.map((elements, i) => distance(elements, found[i] ?? [])))
+      },
       catch: (error) => error instanceof LawError ? error : new LawError({ law: backend.name, detail: String(error) })
     }))
+
+/** The backend computes what the reference does, up to `tolerance` (see `Computation.distance`). */
+export const agreesWithReference = (
+  ...args: Parameters<typeof distanceFromReference>
+): Effect.Effect<void, BackendError | ShapeError | LawError> => Effect.asVoid(distanceFromReference(...args))
 
 /** Tries a law on many draws; fails with the smallest counterexample. */
 export const forAll = <A, E, R>(

@@ -12,7 +12,7 @@ import * as Tolerance from "../law/Tolerance.ts"
 import { contract } from "./Contract.ts"
 
 describe("Reference", () => {
-  contract(Reference.layer, { precision: "f64", tolerance: Tolerance.exact, randomPrograms: 50 })
+  contract(Reference.layer, { precision: "f64", primitive: Tolerance.exact, composed: Tolerance.exact })
 
   const run = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, f: (
     x: T.Tensor<"i">, ids: T.Tensor<"k", "id">

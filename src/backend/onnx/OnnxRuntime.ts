@@ -101,6 +101,7 @@ const make = (engine: Interface): typeof Backend.Service => {
   }
   const state = HostState.make({ backend: name, precisions: ["f32", "f64"], precision: "f32", memory })
   const { copy, read, view, write } = state
+  let programs = 0 // that are loaded
 
   const allocate: HostState.HostState["allocate"] = (specification, options) =>
     Effect.catchDefect(state.allocate(specification, options), (defect) =>
@@ -109,6 +110,7 @@ const make = (engine: Interface): typeof Backend.Service => {
   const load = Effect.fnUntraced(function*<I, S, O>(
     program: Program<I, S, O>, precision: Precision, watch: ReadonlyArray<string>, frozen: ReadonlyMap<string, Elements>
   ): Effect.fn.Return<Loaded, BackendError, Scope.Scope> {
+    yield* Effect.acquireRelease(Effect.sync(() => { programs++ }), () => Effect.sync(() => { programs-- }))
     const lowered = lower(program, { hasKernel: precision === "f32" ? hasKernel : () => false, watch })
     const constants = new Map([...frozen].map(([path, { buffer, byteLength, byteOffset }]) =>
       [path, new Uint8Array(buffer, byteOffset, byteLength)] as const))
@@ -225,6 +227,7 @@ const make = (engine: Interface): typeof Backend.Service => {
     name,
     version: `onnxruntime ${engine.version} (${engine.name})`,
     capabilities: { precisions: state.precisions, kernels: Object.keys(kernels), threads: engine.threads },
+    live: Effect.map(state.live, (allocations) => allocations + programs),
     allocate, read, write, copy, view, compile
   })
 }

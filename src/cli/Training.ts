@@ -5,8 +5,11 @@
  *
  * @module
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Stream from "effect/Stream"
@@ -68,11 +71,22 @@ export const tokenizerOf = Effect.fnUntraced(function*(
     Stream.filter((document) => Split.part(document, validationShare) === "train"),
     Stream.map(({ text }) => text)
   )
-  const { model, statistics } = yield* Trainer.train(texts, Trainer.llama(vocabSize))
+  const trainer = Trainer.llama(vocabSize)
+  const { model, statistics } = yield* Trainer.train(texts, trainer)
   const seconds = Number((yield* Clock.monotonicTimeNanos) - began) / 1e9
   yield* screen.print(
     `tokenizer  ${vocabSize} pieces from ${Screen.quantity(statistics.words)} words in ${seconds.toFixed(1)} s`
   )
+  const { linesReserved, linesTooLong } = statistics
+  if (linesTooLong > 0) {
+    const limit = trainer.maxSentenceLength
+    yield* screen.print(`           not from ${linesTooLong} lines longer than ${limit} bytes; the ` +
+      "model learns from them all the same, and the tokenizer too once they are broken")
+  }
+  if (linesReserved > 0) {
+    yield* screen.print(`           not from ${linesReserved} lines with ▅ (U+2585), which training keeps for what ` +
+      "is rare; the model learns from them all the same")
+  }
   return yield* withCodec(model)
 })
 
@@ -191,17 +205,25 @@ const learn = Effect.fnUntraced(function*(screen: Screen.Screen, options: Option
   return yield* Effect.provide(learnLocked, SnapshotStore.layer({ folder, keepLast: settings.keep }))
 })
 
+/** Says what an interrupted run has saved, what it could not save, and how to go on. */
+const tellStopped = Effect.fnUntraced(function*(screen: Screen.Screen, folder: string, cause: Cause.Cause<unknown>) {
+  const newest = yield* Effect.orElseSucceed(Snapshot.latest(folder), Option.none)
+  yield* screen.print(Option.isNone(newest)
+    ? "\nstopped; nothing is saved yet"
+    : `\nstopped; step ${newest.value.step} is saved. Go on with: cria pretrain --resume --out ${folder}`)
+  for (const reason of cause.reasons) {
+    const error = Cause.isDieReason(reason) ? reason.defect : Cause.isFailReason(reason) ? reason.error : undefined
+    if (error instanceof Error) yield* Console.error(`error: ${error.message}`)
+  }
+})
+
 /** Runs it all. Interrupted, it says how to go on; the recipe has saved the last step by then. */
 export const run = Effect.fnUntraced(function*(screen: Screen.Screen, options: Options) {
   const { folder, settings } = options
   const backend = yield* Backend
   const model = yield* Effect.scoped(learn(screen, options)).pipe(
-    Effect.onInterrupt(() => Effect.gen(function*() {
-      const newest = yield* Effect.orElseSucceed(Snapshot.latest(folder), Option.none)
-      yield* screen.print(Option.isNone(newest)
-        ? "\nstopped before the first step"
-        : `\nstopped; step ${newest.value.step} is saved. Go on with: cria pretrain --resume --out ${folder}`)
-    }))
+    Effect.onExit((exit) =>
+      Exit.isFailure(exit) && Exit.hasInterrupts(exit) ? tellStopped(screen, folder, exit.cause) : Effect.void)
   )
   yield* drawCurve(screen, folder)
   yield* showContinuation(screen, folder, settings.prompt).pipe(

@@ -1,6 +1,6 @@
 /** The command line in this process: what it prints, and how it ends. */
 import * as NodePath from "@effect/platform-node/NodePath"
-import { Console, Effect, type Exit, FileSystem, Layer, Stdio, Stream, Terminal } from "effect"
+import { Console, Effect, type Exit, Fiber, FileSystem, Layer, Stdio, Stream, Terminal } from "effect"
 import { ChildProcessSpawner } from "effect/process"
 import * as CommandLine from "../../src/cli/CommandLine.ts"
 import * as Stories from "../../src/data/Stories.ts"
@@ -23,13 +23,23 @@ export const alone = Layer.succeed(Lock.Processes, {
 /** Runs `cria` on a disk in memory; nothing of the world but its clock is used. */
 export const cria = (
   disk: MemoryDisk, args: ReadonlyArray<string>,
-  options: { readonly input?: string; readonly isTerminal?: boolean } = {}
+  options: {
+    readonly input?: string
+    readonly isTerminal?: boolean
+    /** Sees what was printed, each time something is; may press Ctrl-C. */
+    readonly watch?: (output: string, interrupt: () => void) => void
+  } = {}
 ): Effect.Effect<Outcome> =>
   Effect.gen(function*() {
     let [output, errors] = ["", ""]
-    const display = (text: string) => Effect.sync(() => { output += text })
+    let interrupt = (): void => {}
+    const print = (text: string): void => {
+      output += text
+      options.watch?.(output, interrupt)
+    }
+    const display = (text: string) => Effect.sync(() => print(text))
     const console = Object.assign(Object.create(globalThis.console), {
-      log: (...texts: ReadonlyArray<string>) => { output += `${texts.join(" ")}\n` },
+      log: (...texts: ReadonlyArray<string>) => print(`${texts.join(" ")}\n`),
       error: (...texts: ReadonlyArray<string>) => { errors += `${texts.join(" ")}\n` }
     })
     const layers = Layer.mergeAll(
@@ -49,9 +59,11 @@ export const cria = (
       Layer.succeed(ChildProcessSpawner.ChildProcessSpawner, ChildProcessSpawner.make(() => Effect.die("unused"))),
       alone
     )
-    const exit = yield* CommandLine.run("0.0.0", args).pipe(
-      Effect.provideService(Console.Console, console), Effect.provide(layers), Effect.exit
+    const fiber = yield* CommandLine.run("0.0.0", args).pipe(
+      Effect.provideService(Console.Console, console), Effect.provide(layers), Effect.forkChild
     )
+    interrupt = () => fiber.interruptUnsafe()
+    const exit = yield* Fiber.await(fiber)
     return { exit, output, errors }
   })
 

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, FileSystem, Path } from "effect"
+import { Cause, Effect, Exit, FileSystem, Path } from "effect"
 import { createHash } from "node:crypto"
 import * as Snapshot from "../../src/store/Snapshot.ts"
 import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
@@ -81,6 +81,18 @@ describe("cria pretrain", () => {
         [...disk.files().keys()].filter((path) => path.startsWith("/runs/a/") && !path.includes("snapshot")),
         ["tokenizer.model", "configuration.json", "journal.jsonl", "timing.jsonl"].map((name) => `/runs/a/${name}`)
       )
+    }))
+
+  it.live("says which lines the tokenizer did not learn from, and why", () =>
+    Effect.gen(function*() {
+      const odd = ["so ".repeat(1500), "a bar ▅ of music"].flatMap((text) =>
+        [1, 2, 3, 4, 5].map((n) => JSON.stringify({ text: `${text} ${n}` })))
+      const disk = yield* machine({ "/texts/a.jsonl": [rows, ...odd].join("\n") })
+      const { errors, exit, output } = yield* cria(disk, pretrain({ "--steps": "2", "--snapshot-every": "2" }))
+      assert.isTrue(Exit.isSuccess(exit), errors)
+      assert.match(output, /^ {11}not from [1-5] lines longer than 4192 bytes; the model learns from them all the/m)
+      assert.match(output, /^ {11}not from [1-5] lines with ▅ \(U\+2585\), which training keeps for what is rare/m)
+      assert.notInclude((yield* trained()).output, "not from")
     }))
 
   it.live("echoes its configuration in a form that gives the same run again", () =>
@@ -275,6 +287,38 @@ describe("what cria pretrain refuses", () => {
       const resumed = yield* cria(disk, ["pretrain", "--resume", "--out", "/runs/a"])
       assert.isTrue(Exit.isSuccess(resumed.exit), resumed.errors)
       assert.deepStrictEqual(remains(disk), remains(whole))
+    }))
+
+  it.live("stopped by Ctrl-C, says what is saved and how to go on", () =>
+    Effect.gen(function*() {
+      const disk = yield* machine()
+      const { errors, exit, output } = yield* cria(disk, pretrain(), {
+        watch: (output, interrupt) => output.includes("\nstep 3/4") && interrupt()
+      })
+      assert.isTrue(Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause))
+      assert.strictEqual(errors, "")
+      assert.match(output, /\n\nstopped; step 3 is saved\. Go on with: cria pretrain --resume --out \/runs\/a\n$/)
+    }))
+
+  it.live("stopped by Ctrl-C on a full disk, says that its last step is not saved, and keeps the snapshots", () =>
+    Effect.gen(function*() {
+      const disk = yield* machine()
+      const { errors, exit, output } = yield* cria(disk, pretrain(), {
+        watch: (output, interrupt) => {
+          if (!output.includes("\nstep 3/4")) return
+          disk.fillAt([...disk.files().values()].reduce((sum, file) => sum + file.length, 1000))
+          interrupt()
+        }
+      })
+      assert.isTrue(Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause), "its exit code would be Ctrl-C's")
+      assert.strictEqual(errors, "error: /runs/a/snapshot-00000003 could not be saved: ENOSPC: no space left on " +
+        "device, write\nThe others are untouched; /runs/a/snapshot-00000002 is the newest. Free space on this disk, " +
+        "then resume the run.\n")
+      assert.match(output, /\n\nstopped; step 2 is saved\. Go on with: cria pretrain --resume --out \/runs\/a\n$/)
+      disk.fillAt(Infinity)
+      const resumed = yield* cria(disk, ["pretrain", "--resume", "--out", "/runs/a"])
+      assert.isTrue(Exit.isSuccess(resumed.exit), resumed.errors)
+      assert.deepStrictEqual(remains(disk), remains((yield* trained()).disk))
     }))
 
   it.live("a snapshot of which a byte changed or the end is missing; goes on from the one before if asked to", () =>

@@ -51,7 +51,7 @@ export interface Options {
   readonly perOperation?: number
   /** The seed of all draws; by default another every time. */
   readonly seed?: number
-  /** Whether NaN, infinities and the ends of float32 are tried, which graphics cards need not define. By default, yes. */
+  /** Whether NaN, infinities and the ends of float32 are tried, which graphics cards need not define. Yes by default. */
   readonly extremes?: boolean
 }
 

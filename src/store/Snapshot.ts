@@ -175,10 +175,10 @@ export const best = (folder: string): Stored<Option.Option<Known>, SnapshotDamag
   })
 
 /**
- * Loads a snapshot by the path of its folder, once its checksums are verified: all of its files, or only those named
- * (`["model"]`), of which alone the bytes are read.
+ * The manifest of a snapshot, by the path of its folder, once the checksums of all its files, or of those named, are
+ * verified.
  */
-export const load = (snapshot: string, files?: ReadonlyArray<string>): Stored<Loaded, LoadError> =>
+export const verify = (snapshot: string, files?: ReadonlyArray<string>): Stored<Manifest.Manifest, LoadError> =>
   Effect.gen(function*() {
     const fileSystem = yield* FileSystem.FileSystem
     const path = yield* Path.Path
@@ -189,11 +189,21 @@ export const load = (snapshot: string, files?: ReadonlyArray<string>): Stored<Lo
     }
     const inspected = yield* inspect(snapshot, files)
     if (Result.isFailure(inspected)) return yield* damaged(snapshot, inspected.failure)
-    const manifest = inspected.success
-    const available = Object.keys(manifest.files)
-    const wanted = files?.map(fileName) ?? available
-    const missing = wanted.find((file) => !available.includes(file))
+    const available = Object.keys(inspected.success.files)
+    const missing = files?.map(fileName).find((file) => !available.includes(file))
     if (missing !== undefined) return yield* new SnapshotMissingError({ path: snapshot, wanted: missing, available })
+    return inspected.success
+  })
+
+/**
+ * Loads a snapshot by the path of its folder, once its checksums are verified: all of its files, or only those named
+ * (`["model"]`), of which alone the bytes are read.
+ */
+export const load = (snapshot: string, files?: ReadonlyArray<string>): Stored<Loaded, LoadError> =>
+  Effect.gen(function*() {
+    const path = yield* Path.Path
+    const manifest = yield* verify(snapshot, files)
+    const wanted = files?.map(fileName) ?? Object.keys(manifest.files)
     const tensors = yield* Effect.forEach(wanted, (file) =>
       Effect.map(Safetensors.read(path.join(snapshot, file)), ({ tensors }) =>
         [path.basename(file, ".safetensors"), tensors] as const))

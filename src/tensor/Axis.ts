@@ -24,7 +24,9 @@ export const glossary = {
   vocab: "pieces of the vocabulary",
   layer: "blocks of the transformer",
   comparison: "pairs of preferred and rejected answers",
-  candidate: "samples for one prompt"
+  candidate: "samples for one prompt",
+  block: "blocks of weights that share a scale",
+  byte: "bytes in which the codes of a block lie"
 } as const
 
 /** An axis of the glossary. */

@@ -5,6 +5,7 @@
  *     Σₖ (b s) y       = Σₖ b (y s)               y smaller than b
  *     d + put(0, v)    = put(d, v)
  *     x (W + D U)      = x W + (x D) U            a low-rank correction is never multiplied out
+ *     x decoded(c)     = one composite            weights in few bits need not be written out
  *
  * So the row weights of a cross-entropy never touch its logits: they go to the small side of the product. Broadcasts
  * that an operation performs anyway are dropped.
@@ -14,6 +15,7 @@
  *
  * @module
  */
+import { fuseContraction } from "./BlockCodes.ts"
 import { partsOf } from "./Composite.ts"
 import { add, multiply, multiplyScalars } from "./Elementwise.ts"
 import { topological } from "./Gradient.ts"
@@ -25,7 +27,7 @@ import { spread } from "./Structure.ts"
 
 /** Rewrites the outputs together. `hasKernel` says which composites stay whole. */
 export const rewrite = (outputs: ReadonlyArray<Any>, hasKernel: (composite: Any) => boolean): ReadonlyArray<Any> =>
-  rebuild(expand(outputs, hasKernel), simplify)
+  rebuild(expand(rebuild(outputs, fuseContraction), hasKernel), simplify)
 
 /** Rebuilds a graph bottom up, each node given by `f` over its rebuilt operands. */
 const rebuild = (outputs: ReadonlyArray<Any>, f: (node: Any) => Any): ReadonlyArray<Any> => {

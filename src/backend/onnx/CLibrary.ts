@@ -33,6 +33,16 @@ export interface Options {
   readonly spin?: boolean
   /** Path of an ONNX Runtime library, in place of the one inside the package onnxruntime-node. */
   readonly library?: string
+  /** Who computes, as the library calls it, and its settings; the processor by default, and whatever it cannot. */
+  readonly provider?: Provider
+}
+
+/** An execution provider of the library. */
+export interface Provider {
+  readonly name: string
+  readonly settings: Readonly<Record<string, string>>
+  /** How many of its runs may be in native code at once. */
+  readonly runs: number
 }
 
 /**
@@ -105,11 +115,26 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
   native(122, "a", "void")(threading)
   const memory = made(native(69, "iia")(0, 0, outAddress))
   const allocator = made(native(78, "a")(outAddress))
-  const sessionOptions = (level: number): number => {
+  const appendProvider = native(216, "asaan")
+  /** Options are made once for each level and provider, and kept. */
+  const kept = new Map<string, number>()
+  const sessionOptions = (level: number, provider?: Provider): number => {
+    const key = JSON.stringify([level, provider])
+    const found = kept.get(key)
+    if (found !== undefined) return found
     const options = made(native(10, "a")(outAddress))
     check(native(120, "a")(options)) // no thread pool of its own
     check(native(17, "a")(options)) // no memory pattern
     check(native(23, "ai")(options, level))
+    if (provider !== undefined) {
+      const settings = Object.entries(provider.settings)
+      const texts = settings.flat().map((text) => new TextEncoder().encode(text + "\0".repeat(minimumBytes)))
+      const keys = table(texts.filter((_, i) => i % 2 === 0).map((text) => Number(koffi.address(text))))
+      const values = table(texts.filter((_, i) => i % 2 === 1).map((text) => Number(koffi.address(text))))
+      const addresses = [keys, values].map((one) => Number(koffi.address(one)))
+      check(appendProvider(options, provider.name, addresses[0] ?? 0, addresses[1] ?? 0, settings.length))
+    }
+    kept.set(key, options)
     return options
   }
   const names = made(native(125, "aa")(outAddress, outAddress + 8))
@@ -151,9 +176,7 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
     path, threads, spin, version, failed, environment,
     providers: providers.map((name) => name.replace("ExecutionProvider", "").toLowerCase()),
     addressOf: (memory: ArrayBufferLike | ArrayBufferView): number => Number(koffi.address(memory)),
-    options: {
-      off: sessionOptions(0), basic: sessionOptions(1), extended: sessionOptions(2), all: sessionOptions(99)
-    },
+    sessionOptions,
     createSession: native(8, "aanaa"),
     inputs: (session: number) => declared(session, ...inputFunctions),
     outputs: (session: number) => declared(session, ...outputFunctions),

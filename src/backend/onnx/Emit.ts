@@ -10,8 +10,9 @@
  *
  * @module
  */
-import type { Lowered, Port } from "../../tensor/Instruction.ts"
+import type { Instruction, Lowered, Port } from "../../tensor/Instruction.ts"
 import type { Precision } from "../Backend.ts"
+import { kernels } from "./Kernel.ts"
 import type { Graph, Node, Value } from "./ModelProto.ts"
 import { productSum, writeInstruction } from "./Operator.ts"
 import { elementType, makeWriter, type Writer } from "./Writer.ts"
@@ -97,7 +98,7 @@ interface Leaves {
   readonly reshaped: ReadonlySet<number>
 }
 
-/** Declares the leaves that are used: in the one shape they are reshaped to, where nothing sees another. */
+/** Declares the leaves that are used: in the one shape in which they are read, where nothing sees another. */
 const declareLeaves = ({ cells, inputs, instructions }: Lowered, writer: Writer, ends: ReadonlySet<number>): Leaves => {
   const readers = new Map<number, Set<number>>()
   instructions.forEach(({ inputs }, index) => {
@@ -111,7 +112,9 @@ const declareLeaves = ({ cells, inputs, instructions }: Lowered, writer: Writer,
       ? reader.outputs[0] ?? port.value
       : port.value
     if (target !== port.value) reshaped.add(target)
-    const { kind, shape } = writer.value(target)
+    const { kind, shape: own } = writer.value(target)
+    const isReadOnce = others.length === 0 && !ends.has(port.value)
+    const shape = isReadOnce ? shapeRead(reader, port.value, own) : own
     writer.give(target, { name, shape })
     return { port, value: { name, type: elementType(kind, writer.precision), sizes: shape } }
   }
@@ -122,6 +125,14 @@ const declareLeaves = ({ cells, inputs, instructions }: Lowered, writer: Writer,
     reshaped
   }
 }
+
+/** The shape in which a fused operator reads its operand. */
+const shapeRead = (
+  reader: Instruction | undefined, operand: number, shape: ReadonlyArray<number>
+): ReadonlyArray<number> =>
+  reader?.primitive._tag === "composite"
+    ? kernels[reader.primitive.composite.name]?.reads?.(shape, reader.inputs.indexOf(operand)) ?? shape
+    : shape
 
 interface Cleared extends Leaf {
   /** The value that the cell stands for. */

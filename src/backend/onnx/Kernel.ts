@@ -5,8 +5,11 @@
  *
  * From     ONNX opset 23, com.microsoft 1, and an operator that ONNX Runtime keeps for itself
  *          (SimplifiedLayerNormalization).
- * Checked  test/backend/onnx/Kernel (each against the float64 reference, the rare branch of the cross-entropy too).
+ * Checked  test/backend/onnx/Kernel (each against the float64 reference, the rare branch of the cross-entropy too);
+ *          test/backend/onnx/CodedProduct.
  * Departs  a score that is hidden by causality and is not a number makes its row so too; a decomposition overlooks it.
+ *          A product with coded weights codes the other operand too, in 8 bits: each element is off by at most 1/254 of
+ *          the largest of its block.
  *
  * @module
  */
@@ -22,6 +25,8 @@ type Orders = ReadonlyArray<ReadonlyArray<string>>
 export interface Kernel {
   /** When the fused operator computes the composite; always, if absent. */
   readonly applies?: (inputs: ReadonlyArray<Any>) => boolean
+  /** The shape in which the fused operator reads an operand, where it is another than the operand's own. */
+  readonly reads?: (shape: ReadonlyArray<number>, operand: number) => ReadonlyArray<number>
   readonly write: (writer: Writer, instruction: Instruction, composite: Composite, orders: Orders) => void
 }
 
@@ -178,9 +183,36 @@ const rotate: Kernel = {
   }
 }
 
+/** Codes as [rows, blocks, bytes], and their scales in one row. */
+const asRows = (shape: ReadonlyArray<number>, operand: number): ReadonlyArray<number> =>
+  operand === 1 ? [elementCount(shape.slice(0, -2)), ...shape.slice(-2)]
+    : operand === 2 ? [elementCount(shape)] : shape
+
+/** Products of 8-bit integers: each block of x is coded in 8 bits too, and sums are exact until they are scaled. */
+const contractCodes: Kernel = {
+  reads: asRows,
+  write: ({ give, lying, one, reshape, value }, { inputs, outputs }, { attributes }) => {
+    const [x = -1, codes = -1, scales = -1] = inputs
+    const [out = -1] = outputs
+    const bits = Number(attributes["bits"])
+    const [rows = 1, blocks = 1, bytes = 1] = asRows(value(codes).shape, 1)
+    const summed = blocks * bytes * 8 / bits
+    const count = elementCount(value(x).shape) / summed
+    const operands = [
+      reshape(lying(x), [count, summed]), reshape(lying(codes), [rows, blocks, bytes]),
+      reshape(lying(scales), asRows(value(scales).shape, 2))
+    ]
+    const product = one("MatMulNBits", operands, {
+      K: { int: summed }, N: { int: rows }, bits: { int: bits }, block_size: { int: bytes * 8 / bits },
+      accuracy_level: { int: 4 }
+    }, microsoft)
+    give(out, { name: product, shape: [count, rows] })
+  }
+}
+
 /** The kernels by composite name. */
 export const kernels: Readonly<Record<string, Kernel>> = {
-  softmax, softmaxWhere, silu, rmsNorm, softmaxCrossEntropy, rotate
+  softmax, softmaxWhere, silu, rmsNorm, softmaxCrossEntropy, rotate, contractCodes
 }
 
 /** Whether a composite runs as a fused operator here. */

@@ -45,7 +45,7 @@ const without = (sizes: Sizes, ...axes: ReadonlyArray<string>): Sizes =>
 const turn = (...[heads, cos, sin]: ReadonlyArray<Untyped>): Untyped => rotate(heads!, { cos: cos!, sin: sin! })
 
 /** What each kernel is tried on: its operands in any order of axes. */
-const drawn: Readonly<Record<keyof typeof kernels, fc.Arbitrary<Computation>>> = {
+const drawn: Readonly<Record<string, fc.Arbitrary<Computation>>> = {
   softmax: sizesOf(["vocab"], ["batch", "position"]).chain((sizes) => Arbitrary.real("x", sizes))
     .map((x) => computation([x], T.softmax("vocab"))),
   softmaxWhere: sizesOf(["position"], ["batch", "kvHead", "group"]).chain((sizes) => {
@@ -79,6 +79,9 @@ const drawn: Readonly<Record<keyof typeof kernels, fc.Arbitrary<Computation>>> =
   }).map((given) => computation(given, turn))
 }
 
+/** All kernels but the product with codes, which rounds: test/backend/onnx/CodedProduct.test.ts. */
+const names = Object.keys(kernels).filter((name) => name !== "contractCodes")
+
 /** The composites of a computation that run as a kernel, and the operators of the graph that it becomes. */
 const compiled = ({ build, given }: Computation) => {
   const leaves = leavesOf(given)
@@ -96,7 +99,7 @@ const compiled = ({ build, given }: Computation) => {
 }
 
 describe("kernels", () => {
-  it.each(Object.keys(kernels))("%s is used", (name) =>
+  it.each(names)("%s is used", (name) =>
     fc.assert(fc.property(drawn[name]!, (computation) => {
       assert.deepStrictEqual(compiled(computation).composites, [name])
     }), { numRuns: 20 }))
@@ -139,9 +142,9 @@ for (const [engine, backend] of backends) {
     layer(backend)((it) => {
       const agrees = (computation: Computation, tolerance: number) => Effect.flatMap(Backend, (backend) =>
         agreesWithReference(backend, computation, { precision: "f32", tolerance }))
-      it.effect.each(Object.keys(kernels))("%s computes what its decomposition does", (name) =>
+      it.effect.each(names)("%s computes what its decomposition does", (name) =>
         forAll(drawn[name]!, (computation) => agrees(computation, Tolerance.single), { numRuns: 25 }))
-      it.effect.each(Object.keys(kernels))("the gradient through %s is that of the reference", (name) =>
+      it.effect.each(names)("the gradient through %s is that of the reference", (name) =>
         forAll(drawn[name]!, (computation) => agrees(gradients(computation), Tolerance.composed), { numRuns: 15 }))
       it.effect.each(Object.keys(surprises))("cross-entropy: %s", (name) => Effect.gen(function*() {
         yield* agrees(surprises[name]!, Tolerance.single)

@@ -1,0 +1,219 @@
+/**
+ * Weights in 8 or 4 bits: codes with one scale for each block of elements that are summed together.
+ *
+ *     ŵ = s (c − z),   s = max |w| / (z − 1) over the block,   c = z + round(w / s),   z = 2^(bits − 1)
+ *     |w − ŵ| ≤ s / 2
+ *
+ * w the weights of a block · c their codes, whole numbers from 1 to 2 z − 1 · s the block's scale
+ *
+ * A block runs along the axes over which the weights are contracted, so that a kernel can sum codes and scale a sum.
+ * The codes lie as bytes, two of 4 bits in one, the first in its low half.
+ *
+ * From     the common symmetric scheme (Dettmers et al. 2022, appendix; Q8_0 of llama.cpp); bytes and zero as
+ *          MatMulNBits of ONNX Runtime wants them.
+ * Checked  test/tensor/BlockCodes.test.ts (the bound, products equal those of the decoded weights, gradients);
+ *          test/backend/onnx/Kernel.test.ts (the fused product).
+ * Departs  4 bits use 15 of their 16 codes, for one bound that holds on both sides of zero.
+ *
+ * @module
+ */
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import { type Composite, composite, withLast } from "./Composite.ts"
+import { divide, floor, multiply, real, subtract } from "./Elementwise.ts"
+import type { Any, Sizes, Tensor, Untyped } from "./Node.ts"
+import { count, describe, fail, omit, requireKind, show } from "./Node.ts"
+import { contract } from "./Reduction.ts"
+import type { Specification } from "./Specification.ts"
+import * as Specifications from "./Specification.ts"
+import { merge, split, stack } from "./Structure.ts"
+
+/** How weights are coded: bits of a code, and elements of a block (32 or 64 are usual; a power of two from 16 on). */
+export interface Scheme {
+  readonly bits: 4 | 8
+  readonly block: number
+}
+
+/** Coded weights; `R` are the axes that are not contracted. */
+export interface BlockCodes<R extends string> {
+  readonly codes: Tensor<R | "block" | "byte", "code">
+  readonly scales: Tensor<R | "block">
+}
+
+/** A weight that is no number, and so has no code. */
+export class WeightError extends Schema.TaggedError<WeightError>()("WeightError", {
+  element: Schema.Int,
+  value: Schema.String
+}) {
+  override get message() {
+    return `block codes: element ${this.element} of the weights is ${this.value}
+  Only finite weights have codes. Training that went wrong leaves such weights; is the checkpoint damaged?`
+  }
+}
+
+const sizesOf = (sizes: Sizes, over: ReadonlyArray<string>, { bits, block }: Scheme) => {
+  const summed = over.reduce((product, axis) => product * (sizes[axis] ?? 0), 1)
+  if (!(block >= 16 && Number.isInteger(Math.log2(block)) && summed > 0 && summed % block === 0)) {
+    fail("block codes", `the block must be a power of two from 16 on that divides ${summed}, the size of ${
+      over.map((axis) => `"${axis}"`).join(" · ")}`, [["weights", describe(sizes)], ["block", String(block)]],
+    "Choose a smaller block, or leave these weights as they are.")
+  }
+  const rest = omit(sizes, over)
+  return {
+    codes: { ...rest, block: summed / block, byte: block * bits / 8 },
+    scales: { ...rest, block: summed / block }
+  }
+}
+
+/** The cells of coded weights, given the sizes of the weights and the axes over which they are contracted. */
+export const specification = <A extends string, const K extends A>(
+  sizes: Readonly<Record<A, number>>, over: ReadonlyArray<K>, scheme: Scheme
+): {
+  readonly codes: Specification<Exclude<A, K> | "block" | "byte", "code">
+  readonly scales: Specification<Exclude<A, K> | "block">
+} => {
+  const { codes, scales } = sizesOf(sizes, over, scheme)
+  return { codes: Specifications.codes(codes as never), scales: Specifications.real(scales as never) }
+}
+
+/** Codes and scales as they lie in their cells. */
+export interface Encoded {
+  readonly codes: Uint8Array
+  readonly scales: Float32Array
+}
+
+/** Codes weights that lie in the order of `sizes`. */
+export const encode = (
+  elements: Float32Array | Float64Array, sizes: Sizes, over: ReadonlyArray<string>, scheme: Scheme
+): Result.Result<Encoded, WeightError> => {
+  const coded = sizesOf(sizes, over, scheme)
+  const odd = elements.findIndex((element) => !Number.isFinite(element))
+  if (odd >= 0) return Result.fail(new WeightError({ element: odd, value: String(elements[odd]) }))
+  const { bits, block } = scheme
+  const zero = 2 ** (bits - 1)
+  const [codes, scales] = [new Uint8Array(count(coded.codes)), new Float32Array(count(coded.scales))]
+  const axes = Object.keys(sizes)
+  const rows = places(sizes, axes.filter((axis) => !over.includes(axis)))
+  const columns = places(sizes, over)
+  for (let row = 0, next = 0; row < rows.length; row++) {
+    for (let start = 0; start < columns.length; start += block, next++) {
+      let largest = 0
+      for (let i = 0; i < block; i++) {
+        largest = Math.max(largest, Math.abs(elements[rows[row]! + columns[start + i]!]!))
+      }
+      const scale = scales[next] = largest / (zero - 1)
+      const inverse = scales[next] === 0 ? 0 : 1 / scales[next]!
+      for (let i = 0; i < block; i++) {
+        const code = zero + (scale === 0 ? 0 : Math.round(elements[rows[row]! + columns[start + i]!]! * inverse))
+        const at = next * block + i
+        if (bits === 8) codes[at] = code
+        else codes[at >> 1]! |= code << (at & 1) * 4
+      }
+    }
+  }
+  return Result.succeed({ codes, scales })
+}
+
+/** Where every index of some axes lies, the last of them changing fastest. */
+const places = (sizes: Sizes, axes: ReadonlyArray<string>): Int32Array => {
+  const order = Object.keys(sizes)
+  const step = (axis: string): number =>
+    order.slice(order.indexOf(axis) + 1).reduce((product, name) => product * (sizes[name] ?? 1), 1)
+  let found = new Int32Array(1)
+  for (const axis of axes) {
+    const [size, stride] = [sizes[axis] ?? 1, step(axis)]
+    const next = new Int32Array(found.length * size)
+    for (let i = 0; i < found.length; i++) {
+      for (let k = 0; k < size; k++) next[i * size + k] = found[i]! + k * stride
+    }
+    found = next
+  }
+  return found
+}
+
+const name = "dequantise"
+
+/**
+ * The weights that codes stand for: the axes `over`, in the order in which they were coded, in place of the blocks.
+ *
+ * Where it is contracted over just these axes, a backend may never write the weights out. The gradient flows to the
+ * scales; codes are counted, not measured, and have none.
+ */
+export const dequantise = <R extends string, const K extends string>(
+  { codes, scales }: BlockCodes<R>, over: Readonly<Record<K, number>>, bits: Scheme["bits"]
+): Tensor<NoInfer<R> | NoInfer<K>> => {
+  requireKind(name, [codes], ["code"])
+  requireKind(name, [scales], ["real"])
+  const { block = 0, byte = 0 } = codes.sizes as Sizes
+  const coded = block * byte * 8 / bits
+  const isFree = Object.keys(over).every((axis) => !(axis in codes.sizes))
+  const areScaled = sorted(omit(codes.sizes, ["byte"])) === sorted(scales.sizes)
+  if (count(over) !== coded || !isFree || !areScaled) {
+    fail(name, `as many weights in "block" and "byte" of ${bits}-bit codes as in the new axes that come from them`,
+      [["codes", show(codes)], ["scales", show(scales)], ["into", describe(over)]],
+      "The scales have the axes of the codes without \"byte\". Were they coded with another number of bits?")
+  }
+  return composite(decoding(over, bits), [codes, scales])[0]!
+}
+
+const sorted = (sizes: Sizes): string =>
+  describe(Object.fromEntries(Object.entries(sizes).toSorted(([left], [right]) => left < right ? -1 : 1)))
+
+const decoding = (over: Sizes, bits: Scheme["bits"]): Composite => ({
+  name,
+  attributes: { bits, over: Object.keys(over).join() },
+  residuals: 0,
+  decompose: (inputs) => {
+    const [codes, scales] = inputs as readonly [Tensor<"block" | "byte", "code">, Tensor<"block">]
+    const halves = real(codes)
+    const whole: Tensor<"block" | "byte"> = bits === 8 ? halves : nibbles(halves)
+    const weights = multiply(subtract(whole, 2 ** (bits - 1)), scales)
+    const axes = Object.keys(over)
+    const flat: Untyped = merge(weights, ["block", "byte"], "byte")
+    return [axes.length === 0 ? flat : split(flat, "byte", over)]
+  }
+})
+
+/** The two codes of each byte, the low one first. */
+const nibbles = (bytes: Tensor<"block" | "byte">): Tensor<"block" | "byte"> => {
+  const high = floor(divide(bytes, 16))
+  const low = subtract(bytes, multiply(high, 16))
+  return merge(stack("half", [low, high]), ["byte", "half"], "byte")
+}
+
+/** A contraction as one composite with the decoding of its right operand, where it is that. */
+export const fuseContraction = (node: Any): Any => {
+  if (node.operation._tag !== "Contract") return node
+  const { over } = node.operation
+  for (const [x, weights] of [node.operands, node.operands.toReversed()]) {
+    const coded = weights?.operation._tag === "Output" ? weights.operands[0] : undefined
+    if (x === undefined || coded?.operation._tag !== "Composite" || coded.operation.composite.name !== name) continue
+    const { attributes } = coded.operation.composite
+    const axes = String(attributes["over"]).split(",")
+    const [codes, scales] = coded.operands
+    const isApart = Object.keys(codes?.sizes ?? {}).every((axis) => !(axis in x.sizes))
+    if (codes === undefined || scales === undefined || !isApart) continue
+    if (axes.length !== over.length || !axes.every((axis) => over.includes(axis))) continue
+    const into = Object.fromEntries(axes.map((axis) => [axis, x.sizes[axis] ?? 0]))
+    return composite(product(into, attributes["bits"] === 4 ? 4 : 8), [x, codes, scales])[0]!
+  }
+  return node
+}
+
+const product = (over: Sizes, bits: Scheme["bits"]): Composite => ({
+  name: "contractCodes",
+  attributes: { bits, over: Object.keys(over).join() },
+  residuals: 0,
+  decompose: (inputs) => {
+    const [x, codes, scales] = inputs as readonly [Untyped, Untyped, Untyped]
+    return [contract(x, dequantise({ codes, scales }, over, bits), Object.keys(over))]
+  },
+  layout: ([order = [], codes = []]) => {
+    const rest = codes.filter((axis) => axis !== "block" && axis !== "byte")
+    const x = withLast(order, Object.keys(over))
+    return {
+      inputs: [x, [...rest, "block", "byte"], [...rest, "block"]],
+      outputs: [[...x.slice(0, x.length - Object.keys(over).length), ...rest]]
+    }
+  }
+})

@@ -47,7 +47,7 @@ const main = Effect.gen(function*() {
   for (let step = 1; step <= 120; step++) {
     const { ids, mask, targetCount: count, targets } = Batches.at(batches, step - 1)
     const microBatches = [{ ids, targets, mask, count }]
-    const { loss } = yield* train.run({ step, learningRate: 0.3 * (1 - step / 121), microBatches, describe: String })
+    const { loss } = yield* train.run({ step, learningRate: 0.3 * (1 - step / 121), microBatches })
     if (step === 1 || step % 40 === 0) console.log(`step ${String(step).padStart(3)}  loss ${loss.toFixed(2)}`)
   }
   console.log(`counting gives ${least.toFixed(2)}`)

@@ -2,8 +2,7 @@
  * LoRA: a parameter is an expression. The trained weights stay; a correction of low rank beside some is learned.
  */
 import {
-  AdamW, Backend, Clip, Config, CrossEntropy, Initialization, Key, Program, Specification, Tensor as T, TrainStep,
-  Transformer, Visibility
+  AdamW, Config, CrossEntropy, Initialization, Key, Specification, Tensor as T, TrainStep, Transformer, Visibility
 } from "cria"
 import * as OnnxRuntime from "cria/backend/onnx"
 import { Effect } from "effect"
@@ -45,29 +44,20 @@ const main = Effect.gen(function*() {
     initial: Initialization.draws(Key.make(1), model.specification)
   })
   for (let step = 1; step <= 60; step++) {
-    const report = yield* run({ step, learningRate: 0.003, microBatches: [counting(3, step)], describe: String })
+    const report = yield* run({ step, learningRate: 0.003, microBatches: [counting(3, step)] })
     if (step === 60) console.log(`by three, all weights: loss ${report.loss.toFixed(2)}`)
   }
 
-  // One program for the whole step: it reads the weights and replaces the factors and their moments.
-  const [optimizer, number] = [AdamW.adamW({ weightDecay: 0 }), Specification.real({})]
-  const adapt = yield* Program.make("adapt", {
-    inputs: { ids: tokens, targets: tokens, learningRate: number, count: number },
-    state: { base: model.specification, low: factors, memory: optimizer.memory(factors) }
-  }, ({ ids, targets, ...step }, { base, low, memory }) => {
-    const found = loss(corrected(base, low), ids, targets)
-    const gradients = T.gradient(found, low)
-    const gradientNorm = Clip.globalNorm(gradients)
-    const after = optimizer.update({ gradients, memory, parameters: low, step: { ...step, gradientNorm } })
-    return { outputs: { loss: found }, state: { low: after.parameters, memory: after.memory } }
+  // The same step again: the weights are frozen cells now, and only the factors are trained.
+  const low = yield* TrainStep.make({
+    name: "adapt", inputs: { ids: tokens, targets: tokens }, parameters: factors,
+    frozen: { specification: model.specification, cells: parameters }, optimizer: AdamW.adamW({ weightDecay: 0 }),
+    loss: (low, { ids, targets }, base) => ({ loss: loss(corrected(base, low), ids, targets), outputs: {} }),
+    initial: Initialization.draws(Key.make(2), factors)
   })
-  const backend = yield* Backend.Backend
-  const low = yield* backend.allocate(factors, { initial: Initialization.draws(Key.make(2), factors) })
-  const memory = yield* backend.allocate(adapt.state.memory)
-  const learn = yield* (yield* backend.compile(adapt)).bind({ base: parameters, low, memory })
-  for (let count = 1; count <= 200; count++) {
-    const { loss } = yield* learn.run({ ...counting(5, count), learningRate: 0.01, count })
-    if (count % 199 === 1) console.log(`by five, corrections: loss ${loss.elements[0]?.toFixed(2)}`)
+  for (let step = 1; step <= 200; step++) {
+    const report = yield* low.run({ step, learningRate: 0.01, microBatches: [counting(5, step)] })
+    if (step % 199 === 1) console.log(`by five, corrections: loss ${report.loss.toFixed(2)}`)
   }
 })
 

@@ -3,14 +3,14 @@
  *
  *     g = Σ over micro-batches ∇ loss        (m, w) ← optimizer(g, |g|, m, w)
  *
- * g `gradients` · m `memory` of the optimizer · w `parameters`
+ * g `gradients` · m `memory` of the optimizer · w `parameters`; the loss may read `frozen` cells beside them
  *
  * Between the programs stands the check that every number is finite: a step that is not never reaches a parameter, and
  * is replayed with inner values watched to name the first tensor that went wrong.
  *
  * From     Llama 2 §2.2 (AdamW, clipping at 1.0); the split into programs is Cria's own.
  * Checked  test/recipe/TrainStep.test.ts (any split into micro-batches gives the big batch's step; a NaN is named and
- *          reaches no parameter).
+ *          reaches no parameter; frozen cells are read and stay).
  *
  * @module
  */
@@ -37,31 +37,37 @@ export class NonFiniteError extends Schema.TaggedError<NonFiniteError>()("NonFin
   step: Schema.Int,
   /** The micro-batch of the step, counted from 1. */
   microBatch: Schema.Int,
-  /** The first tensor that is not finite: a parameter, a labelled inner value, or a gradient. */
+  /** The first tensor that is not finite: a parameter, a frozen cell, a labelled inner value, or a gradient. */
   tensor: Schema.String,
   /** The place of its first such element, and what stands there. */
   element: Schema.Int,
   value: Schema.String,
-  /** Which data the micro-batch held. */
-  batch: Schema.String
+  /** Which data the micro-batch held; null where nobody described it. */
+  batch: Schema.NullOr(Schema.String)
 }) {
   override get message() {
     const { batch, element, microBatch, step, tensor, value } = this
+    const data = batch === null ? ", whose data nobody named: give the step a `describe`" : `: ${batch}`
     return `step ${step}: every number must be finite, and ${tensor} is ${value} at element ${element}\n` +
-      `  in micro-batch ${microBatch}: ${batch}\n` +
+      `  in micro-batch ${microBatch}${data}\n` +
       "  No parameter was changed by this step, the snapshots are intact. Usual causes: a learning rate too high\n" +
       "  or a warm-up too short; resume with a lower one. If it fails at once: damaged weights."
   }
 }
 
 /** What a step is made of. */
-export interface Parts<I, S, O> {
+export interface Parts<I, S, O, F> {
   readonly name: string
   readonly inputs: I
   readonly parameters: S
+  /** Cells of others that the loss reads and no step changes: the weights under a LoRA, a reference policy. */
+  readonly frozen?: { readonly specification: F; readonly cells: Cells<F> }
   readonly optimizer: Optimizer
   /** A micro-batch's share of the loss of the step (the shares are summed), and what else to return. */
-  readonly loss: (parameters: Tensors<S>, inputs: Tensors<I>) => { readonly loss: Scalar; readonly outputs: O }
+  readonly loss: (parameters: Tensors<S>, inputs: Tensors<I>, frozen: Tensors<F>) => {
+    readonly loss: Scalar
+    readonly outputs: O
+  }
   /** The normal draws that parameters begin with. */
   readonly initial: (path: string, sizes: Sizes) => Elements | undefined
 }
@@ -82,7 +88,7 @@ export interface Task<I> {
   readonly learningRate: number
   readonly microBatches: ReadonlyArray<Given<I>>
   /** Names the data of a micro-batch (counted from 0), for the report of a number that is not finite. */
-  readonly describe: (microBatch: number) => string
+  readonly describe?: (microBatch: number) => string
 }
 
 /** A step ready to run, and the cells that it changes. */
@@ -93,8 +99,8 @@ export interface TrainStep<I, S, O> {
 }
 
 /** Compiles the programs of a step and allocates its cells. */
-export const make = Effect.fnUntraced(function*<I, S, O>(
-  { initial, inputs, loss, name, optimizer, parameters }: Parts<I, S, O>
+export const make = Effect.fnUntraced(function*<I, S, O, F = {}>(
+  { frozen, initial, inputs, loss, name, optimizer, parameters }: Parts<I, S, O, F>
 ): Effect.fn.Return<TrainStep<I, S, O>, BackendError | ShapeError, Backend | Scope.Scope> {
   const backend = yield* Backend
   const gradients = Specification.zeros(parameters)
@@ -102,9 +108,11 @@ export const make = Effect.fnUntraced(function*<I, S, O>(
   const scalars = {
     learningRate: Specification.real({}), count: Specification.real({}), gradientNorm: Specification.real({})
   }
+  const others = frozen ?? { specification: {} as F, cells: {} as Cells<F> }
+  const read = { parameters, gradients, frozen: others.specification }
   const gradient = (mode: "set" | "add") =>
-    Program.makeGeneric(`${name}.gradient.${mode}`, { inputs, state: { parameters, gradients } }, (given, state) => {
-      const share = loss(state.parameters, given)
+    Program.makeGeneric(`${name}.gradient.${mode}`, { inputs, state: read }, (given, state) => {
+      const share = loss(state.parameters, given, state.frozen)
       const found = gradientOf(share.loss, state.parameters)
       return { outputs: share, state: { gradients: mode === "set" ? found : addTrees(state.gradients, found) } }
     })
@@ -122,6 +130,7 @@ export const make = Effect.fnUntraced(function*<I, S, O>(
   const cells = {
     parameters: yield* backend.allocate(parameters, { initial }),
     gradients: yield* backend.allocate(gradients),
+    frozen: others.cells,
     memory: yield* backend.allocate(memory)
   }
   const first = yield* Effect.flatMap(backend.compile(set), (executable) => executable.bind(cells))
@@ -141,14 +150,15 @@ export const make = Effect.fnUntraced(function*<I, S, O>(
     if (microBatches.length === 0) { // else the gradients of the step before would be applied again
       return yield* Effect.die(new RangeError(`${name}, step ${step}: a step needs at least one micro-batch`))
     }
+    const batchOf = (part: number): string | null => describe?.(part) ?? null
     const outputs: Array<Results<O>> = []
     let total = 0
     for (const [i, given] of microBatches.entries()) {
       const share = yield* (i === 0 ? first : yield* later).run(given)
       const value = share.loss.elements[0] ?? NaN
       if (!Number.isFinite(value)) {
-        return yield* (yield* locate(step, i, given, describe(i))) ?? new NonFiniteError({
-          step, microBatch: i + 1, tensor: "the loss", element: 0, value: String(value), batch: describe(i)
+        return yield* (yield* locate(step, i, given, batchOf(i))) ?? new NonFiniteError({
+          step, microBatch: i + 1, tensor: "the loss", element: 0, value: String(value), batch: batchOf(i)
         })
       }
       total += value
@@ -157,13 +167,13 @@ export const make = Effect.fnUntraced(function*<I, S, O>(
     const gradientNorm = (yield* measure.run({})).norm.elements[0] ?? NaN
     if (!Number.isFinite(gradientNorm)) {
       for (const [i, given] of microBatches.entries()) { // each by itself, so that the one at fault is named
-        const error = yield* locate(step, i, given, describe(i))
+        const error = yield* locate(step, i, given, batchOf(i))
         if (error !== undefined) return yield* error
       }
       const last = microBatches.length - 1
       return yield* new NonFiniteError({
         step, microBatch: last + 1, tensor: "the norm of the gradients", element: 0, value: String(gradientNorm),
-        batch: describe(last)
+        batch: batchOf(last)
       })
     }
     yield* change.run({ learningRate, count: step, gradientNorm })
@@ -178,16 +188,23 @@ const addTrees = <G>(left: unknown, right: G): G => {
     (leaf, path) => T.add(others.get(path) as Tensor<string>, leaf as Tensor<string>))
 }
 
+/** What the gradient of a micro-batch is made of. */
+interface State<S, F> {
+  readonly parameters: S
+  readonly gradients: S
+  readonly frozen: F
+}
+
 /**
- * Finds the first tensor that is not finite: among the parameters, then the labelled inner values, then the gradients
- * of one micro-batch, whose gradient program is run once more; `undefined` where all are finite.
+ * Finds the first tensor that is not finite: among the parameters, the frozen cells, the labelled inner values, the
+ * gradients of one micro-batch, whose gradient program is run once more; `undefined` where all are finite.
  */
-const locateNonFinite = <I, S, O>(
+const locateNonFinite = <I, S, O, F>(
   backend: typeof Backend.Service,
-  program: Program.Program<I, { readonly parameters: S; readonly gradients: S }, O>,
-  cells: Cells<{ readonly parameters: S; readonly gradients: S }>
+  program: Program.Program<I, State<S, F>, O>,
+  cells: Cells<State<S, F>>
 ) =>
-  Effect.fnUntraced(function*(step: number, microBatch: number, given: Given<I>, batch: string) {
+  Effect.fnUntraced(function*(step: number, microBatch: number, given: Given<I>, batch: string | null) {
     const fail = (tensor: string, elements: Elements) => {
       const element = elements.findIndex((value) => !Number.isFinite(value))
       return element < 0 ? undefined : new NonFiniteError({
@@ -199,8 +216,8 @@ const locateNonFinite = <I, S, O>(
       return values.map(([path, { elements }]) => fail(`${kind} ${path}`, elements)).find(
         (error) => error !== undefined)
     })
-    const parameter = yield* inCells("parameter", cells.parameters)
-    if (parameter !== undefined) return parameter
+    const cell = (yield* inCells("parameter", cells.parameters)) ?? (yield* inCells("frozen", cells.frozen))
+    if (cell !== undefined) return cell
     const watch = Program.labels(program)
     const watched = yield* Effect.scoped(
       Effect.gen(function*() {

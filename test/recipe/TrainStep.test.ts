@@ -7,6 +7,7 @@ import { maskedMean } from "../../src/loss/Mask.ts"
 import { adamW } from "../../src/optimize/AdamW.ts"
 import { clipByGlobalNorm } from "../../src/optimize/Clip.ts"
 import { chain } from "../../src/optimize/Optimizer.ts"
+import { sgd } from "../../src/optimize/Sgd.ts"
 import * as TrainStep from "../../src/recipe/TrainStep.ts"
 import * as Specification from "../../src/tensor/Specification.ts"
 import * as T from "../../src/tensor/Tensor.ts"
@@ -141,6 +142,62 @@ layer(Reference.layer)("TrainStep", (it) => {
       }))
       assert.isTrue(error._tag === "NonFiniteError" && error.tensor === "gradient weight")
       assert.include(error.message, "in micro-batch 2: rows of part 1")
+    }))
+
+  it.effect("names step and micro-batch where nobody describes the data", () =>
+    Effect.gen(function*() {
+      const train = yield* begin(total)
+      const bad = given(Array.from({ length: total * embed }, () => -9), total, 0)
+      const error = yield* Effect.flip(train.run({ step: 7, learningRate: 0.1, microBatches: [bad] }))
+      assert.strictEqual(error.message.split("\n").slice(0, 2).join("\n"), [
+        "step 7: every number must be finite, and surprise is NaN at element 0",
+        "  in micro-batch 1, whose data nobody named: give the step a `describe`"
+      ].join("\n"))
+    }))
+
+  it.effect("reads frozen cells and never changes them", () =>
+    Effect.promise(() => fc.assert(fc.asyncProperty(
+      fc.array(fc.double({ min: -2, max: 2, noNaN: true }), { minLength: 3 * embed, maxLength: 3 * embed }),
+      (numbers) => Effect.runPromise(Effect.scoped(Effect.gen(function*() {
+        const backend = yield* Backend
+        const [base, x, y] = [0, 1, 2].map((i) => Float64Array.from(numbers.slice(i * embed, (i + 1) * embed)))
+        const [weights, row] = [{ base: Specification.real({ embed }) }, Specification.real({ embed })]
+        const cells = yield* backend.allocate(weights)
+        yield* backend.write(cells.base, base!)
+        const train = yield* TrainStep.make({
+          name: "correction",
+          inputs: { x: row },
+          frozen: { specification: weights, cells },
+          parameters: { low: Specification.real({ embed }) },
+          optimizer: sgd,
+          loss: ({ low }, { x }, { base }) =>
+            ({ loss: T.sum(T.square(T.multiply(T.add(base, low), x)), "embed"), outputs: {} }),
+          initial: () => undefined
+        })
+        yield* train.run({ step: 1, learningRate: 0.5, microBatches: [{ x: x! }, { x: y! }] })
+        const after = yield* backend.read({ ...cells, ...train.parameters })
+        assert.deepStrictEqual([...after.base.elements], [...base!])
+        after.low.elements.forEach((value, i) => { // −η ∂/∂low Σ ((base + low) x)² at low = 0
+          assert.closeTo(value, -0.5 * 2 * base![i]! * (x![i]! ** 2 + y![i]! ** 2), 1e-9)
+        })
+        assert.deepStrictEqual(Object.keys(train.memory), [])
+      })).pipe(Effect.provide(Reference.layer)))
+    ), { numRuns: 10 })))
+
+  it.effect("names a frozen cell that is not finite", () =>
+    Effect.gen(function*() {
+      const backend = yield* Backend
+      const specification = { base: Specification.real({ batch: 2 }) }
+      const cells = yield* backend.allocate(specification)
+      yield* backend.write(cells.base, Float64Array.of(1, NaN))
+      const train = yield* TrainStep.make({
+        name: "correction", inputs: {}, frozen: { specification, cells },
+        parameters: { low: Specification.real({ batch: 2 }) }, optimizer: sgd,
+        loss: ({ low }, _, { base }) => ({ loss: T.sum(T.add(base, low), "batch"), outputs: {} }),
+        initial: () => undefined
+      })
+      const error = yield* Effect.flip(train.run({ step: 1, learningRate: 0.5, microBatches: [{}] }))
+      assert.isTrue(error._tag === "NonFiniteError" && error.tensor === "frozen base" && error.element === 1)
     }))
 
   it.effect("needs data", () =>

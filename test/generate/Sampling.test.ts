@@ -56,6 +56,17 @@ describe("a distribution", () => {
     }), { numRuns: 1000 })
   })
 
+  it("keeps the same of many ids, of which many are equal", () => {
+    fc.assert(fc.property(fc.nat(), fc.constantFrom(1, 8, 1e9), options, (seed, steps, chosen) => {
+      const row = new Float32Array(5000)
+      Key.fillNormal(Key.make(seed), row, { mean: 0, deviation: 2 })
+      row.forEach((logit, id) => { row[id] = Math.round(logit * steps) / steps })
+      const [found, expected] = [probabilities(sampling(chosen), row), direct(row, chosen)]
+      assert.strictEqual(found.size, expected.size)
+      for (const [id, probability] of expected) assert.closeTo(found.get(id)!, probability, 1e-12)
+    }), { numRuns: 30 })
+  })
+
   it("gives a draw the log-probability that it has", () => {
     fc.assert(fc.property(rows, options, fc.nat(), (row, chosen, seed) => {
       const distribution = sampling(chosen)(row)

@@ -4,7 +4,7 @@
  *     identity (Llama):  "" → "",  otherwise  x → ␣ x        where ␣ is a space, written U+2581 in the pieces
  *
  * From     google/sentencepiece, `src/normalizer.cc`; the compiled rules are a Darts-clone double array (Yata,
- *          `darts-clone`).
+ *          `darts-clone`). Hugging Face's `Metaspace` with the scheme "first".
  * Checked  test/token/Normalizer.test.ts (all flags), parity/tokenizer (a model with NFKC rules against the library).
  * Departs  offsets into the original text are not kept.
  *
@@ -39,6 +39,18 @@ export const make = (
     return { text: (text) => bytes(encoder.encode(text)), bytes }
   })
 }
+
+/**
+ * The rule of Hugging Face's `legacy = false` for the beginning of a sequence: a space in front of text that begins
+ * with none (U+2581 is one).
+ */
+export const nonLegacyFirst: Normalize = {
+  text: (text) => text === "" || text.startsWith(" ") || text.startsWith("\u2581") ? text : " " + text,
+  bytes: (bytes) => nonLegacyFirst.text(Utf8.lenientText(bytes))
+}
+
+/** The rule of Hugging Face's `legacy = false` for text after anything else: none. */
+export const nonLegacyLater: Normalize = { text: (text) => text, bytes: Utf8.lenientText }
 
 const encoder = new TextEncoder()
 const SPACE = 0x20

@@ -207,7 +207,7 @@ const readTexts = (
 ): ReadonlyArray<string> => {
   // Moved together, each with a newline after it; before a text there is at least its key and its length, so no text
   // is overwritten before it was moved.
-  const together = bytes.slice()
+  const together = new Uint8Array(bytes) // a copy; `slice` of Node's Buffer, which files are read into, is a view
   let length = 0
   for (let i = 0; i < starts.length; i++) {
     together.copyWithin(length, starts[i]!, ends[i]!)

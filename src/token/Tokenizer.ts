@@ -15,6 +15,7 @@ import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Layer from "effect/Layer"
+import * as Path from "effect/Path"
 import type * as PlatformError from "effect/PlatformError"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
@@ -24,6 +25,7 @@ import * as Detokenizer from "./Detokenizer.ts"
 import * as Normalizer from "./Normalizer.ts"
 import * as SentencePiece from "./SentencePiece.ts"
 import * as TokenizerBin from "./TokenizerBin.ts"
+import * as TokenizerConfig from "./TokenizerConfig.ts"
 import * as TokenizerJson from "./TokenizerJson.ts"
 import * as Utf8 from "./Utf8.ts"
 import * as Vocabulary from "./Vocabulary.ts"
@@ -76,7 +78,8 @@ export interface Codec {
    */
   readonly encodeWithDropout: (text: string, dropout: Dropout) => Int32Array
   /**
-   * Texts, each encoded on its own (so each gets its own leading space, as in Meta's code), with specials between them.
+   * Texts, each encoded on its own, with specials between them. Each gets its own leading space, as in Meta's code
+   * (but see {@link fromModelNonLegacy}).
    */
   readonly encodeSegments: (segments: ReadonlyArray<string | Special>) => Int32Array
   /** Text of a sequence; control ids are silent. Throws {@link Detokenizer.IdRangeError}. */
@@ -114,6 +117,7 @@ export class TokenizerFileError extends Schema.TaggedError<TokenizerFileError>()
     SentencePiece.SentencePieceError,
     UnsupportedModelError,
     TokenizerJson.TokenizerJsonError,
+    TokenizerConfig.TokenizerConfigError,
     TokenizerBin.TokenizerBinError
   ])
 }) {
@@ -122,15 +126,52 @@ export class TokenizerFileError extends Schema.TaggedError<TokenizerFileError>()
   }
 }
 
-/** The tokenizer of a SentencePiece model, read from a file or just trained. */
-export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, UnsupportedModelError> => {
+/**
+ * The tokenizer of a SentencePiece model, read from a file or just trained. A space is put in front of every text, also
+ * of one that begins with a space or follows a special: what SentencePiece and Meta's code do, and Hugging Face calls
+ * legacy.
+ */
+export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, UnsupportedModelError> =>
+  codecOf(
+    model,
+    Result.map(
+      Normalizer.make(model.normalizer, model.trainer.treatWhitespaceAsSuffix, model.pieces),
+      (normalize) => ({ first: normalize, later: normalize })
+    )
+  )
+
+/**
+ * The same vocabulary as another function, Hugging Face's `legacy = false`: a space is put only in front of the first
+ * text of a sequence, and only if it begins with none. Decoding still drops one space in front, so a text that begins
+ * with a space comes back without it.
+ */
+export const fromModelNonLegacy = (model: SentencePiece.Model): Result.Result<Codec, UnsupportedModelError> => {
+  const { addDummyPrefix, charsmap, escapeWhitespaces, removeExtraWhitespaces } = model.normalizer
+  const isLlamas = addDummyPrefix && escapeWhitespaces && !removeExtraWhitespaces && charsmap.length === 0 &&
+    !model.trainer.treatWhitespaceAsSuffix
+  return codecOf(
+    model,
+    isLlamas
+      ? Result.succeed({ first: Normalizer.nonLegacyFirst, later: Normalizer.nonLegacyLater })
+      : Result.fail("its normalizer is not Llama's, and legacy = false is defined for no other")
+  )
+}
+
+/** How texts are normalised: at the beginning of a sequence, and after something. */
+interface Reading {
+  readonly first: Normalizer.Normalize
+  readonly later: Normalizer.Normalize
+}
+
+const codecOf = (
+  model: SentencePiece.Model, reading: Result.Result<Reading, string>
+): Result.Result<Codec, UnsupportedModelError> => {
   const { normalizer, pieces, trainer } = model
   const control = new Map<string, number>()
   for (let id = 0; id < pieces.length; id++) if (pieces[id]!.type === "control") control.set(pieces[id]!.text, id)
   const bosId = control.get(trainer.bosPiece) ?? -1
   const eosId = control.get(trainer.eosPiece) ?? -1
   const padId = control.get(trainer.padPiece)
-  const normalize = Normalizer.make(normalizer, trainer.treatWhitespaceAsSuffix, pieces)
   const reasons = [
     ...trainer.modelType === "bpe" ? [] : [
       `its model_type is ${trainer.modelType}, which cuts text by another rule than byte-pair encoding`
@@ -138,10 +179,10 @@ export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, Unsu
     ...model.hasDenormalizer ? ["it has a denormalizer, which would rewrite decoded text"] : [],
     ...bosId >= 0 ? [] : [`no control piece is named ${trainer.bosPiece} (beginning of sequence)`],
     ...eosId >= 0 ? [] : [`no control piece is named ${trainer.eosPiece} (end of sequence)`],
-    ...Result.isFailure(normalize) ? [normalize.failure] : []
+    ...Result.isFailure(reading) ? [reading.failure] : []
   ]
-  if (Result.isFailure(normalize) || reasons.length > 0) return Result.fail(new UnsupportedModelError({ reasons }))
-  const { bytes, text } = normalize.success
+  if (Result.isFailure(reading) || reasons.length > 0) return Result.fail(new UnsupportedModelError({ reasons }))
+  const { first: { bytes, text }, later } = reading.success
   const vocabulary = Vocabulary.make(pieces, normalizer.escapeWhitespaces)
   const pairs = BytePair.make(vocabulary)
   // Made at first use: a program that only encodes does without.
@@ -164,10 +205,16 @@ export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, Unsu
       if (!(rate >= 0 && rate <= 1)) throw new DropoutRateError({ rate })
       return pairs.encodeWithDropout(text(input), rate, key)
     },
-    encodeSegments: (segments) =>
-      concatenated(segments.map((segment) =>
-        typeof segment === "string" ? encode(segment) : Int32Array.of(segment.special === "bos" ? bosId : eosId)
-      )),
+    encodeSegments: (segments) => {
+      let isFirst = true
+      return concatenated(segments.map((segment) => {
+        const ids = typeof segment !== "string"
+          ? Int32Array.of(segment.special === "bos" ? bosId : eosId)
+          : isFirst ? encode(segment) : pairs.encode(later.text(segment))
+        if (ids.length > 0) isFirst = false
+        return ids
+      }))
+    },
     decode: (ids) => decoding().decode(ids),
     streamDecoder: () => decoding().streamDecoder(),
     piece: (id) => pieces[checked(id)]!.text,
@@ -184,10 +231,10 @@ const concatenated = (parts: ReadonlyArray<Int32Array>): Int32Array => {
   return all
 }
 
-const readModel = (
+const readFile = <A>(
   path: string,
-  parse: (bytes: Uint8Array) => Result.Result<SentencePiece.Model, TokenizerFileError["reason"]>
-): Effect.Effect<SentencePiece.Model, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
+  parse: (bytes: Uint8Array) => Result.Result<A, TokenizerFileError["reason"]>
+): Effect.Effect<A, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
   Effect.gen(function*() {
     const files = yield* FileSystem.FileSystem
     const bytes = yield* files.readFile(path)
@@ -200,7 +247,7 @@ const readModel = (
 export const loadModel = (
   path: string
 ): Effect.Effect<SentencePiece.Model, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
-  readModel(path, SentencePiece.parse)
+  readFile(path, SentencePiece.parse)
 
 /** Writes a model as a SentencePiece `.model` file, which SentencePiece itself, llama.cpp and others read. */
 export const saveModel = (
@@ -209,14 +256,55 @@ export const saveModel = (
 ): Effect.Effect<void, PlatformError.PlatformError, FileSystem.FileSystem> =>
   Effect.flatMap(FileSystem.FileSystem, (files) => files.writeFile(path, model.bytes))
 
+/** The two files of a Hugging Face tokenizer: what they hold, together. */
+export interface HuggingFace {
+  readonly model: SentencePiece.Model
+  readonly config: TokenizerConfig.TokenizerConfig
+}
+
+/**
+ * Reads `tokenizer.json` and `tokenizer_config.json` from a folder; the model has the special tokens that the latter
+ * names. `parse` is `TokenizerJson.parse` or `TokenizerJson.parseNonLegacy`: the caller says which function it expects.
+ */
+export const loadHuggingFace = Effect.fnUntraced(function*(
+  folder: string, parse: typeof TokenizerJson.parse
+): Effect.fn.Return<
+  HuggingFace, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem | Path.Path
+> {
+  const path = yield* Path.Path
+  const spelled = yield* readFile(path.join(folder, "tokenizer.json"), (bytes) => parse(Utf8.lenientText(bytes)))
+  const file = path.join(folder, "tokenizer_config.json")
+  const config = yield* readFile(file, (bytes) => TokenizerConfig.parse(Utf8.lenientText(bytes)))
+  const model = yield* Effect.fromResult(TokenizerConfig.named(spelled, config)).pipe(
+    Effect.mapError((reason) => new TokenizerFileError({ path: file, reason }))
+  )
+  return { model, config }
+})
+
+/**
+ * Writes `tokenizer.json` and `tokenizer_config.json` into a folder that exists. `print` is `TokenizerJson.print` or
+ * `TokenizerJson.printNonLegacy`: the caller says which function readers are to get.
+ */
+export const saveHuggingFace = Effect.fnUntraced(function*(
+  folder: string, { config, model }: HuggingFace, print: typeof TokenizerJson.print
+): Effect.fn.Return<
+  void, TokenizerJson.TokenizerJsonError | PlatformError.PlatformError, FileSystem.FileSystem | Path.Path
+> {
+  const [files, path] = [yield* FileSystem.FileSystem, yield* Path.Path]
+  const text = yield* Effect.fromResult(print(model, config))
+  yield* files.writeFileString(path.join(folder, "tokenizer.json"), text)
+  yield* files.writeFileString(path.join(folder, "tokenizer_config.json"), TokenizerConfig.print(config))
+})
+
 const layerFile = (
   path: string,
-  parse: (bytes: Uint8Array) => Result.Result<SentencePiece.Model, TokenizerFileError["reason"]>
+  parse: (bytes: Uint8Array) => Result.Result<SentencePiece.Model, TokenizerFileError["reason"]>,
+  codec: typeof fromModel = fromModel
 ): Layer.Layer<Tokenizer, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
   Layer.effect(
     Tokenizer,
-    Effect.flatMap(readModel(path, parse), (model) =>
-      Effect.fromResult(fromModel(model)).pipe(Effect.mapError((reason) => new TokenizerFileError({ path, reason }))))
+    Effect.flatMap(readFile(path, parse), (model) =>
+      Effect.fromResult(codec(model)).pipe(Effect.mapError((reason) => new TokenizerFileError({ path, reason }))))
   )
 
 /** The tokenizer of a SentencePiece `.model` file. */
@@ -225,11 +313,17 @@ export const layerSentencePiece = (
 ): Layer.Layer<Tokenizer, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
   layerFile(path, SentencePiece.parse)
 
-/** The tokenizer of a Hugging Face `tokenizer.json`; see {@link TokenizerJson} for what it must be. */
+/** The tokenizer of a Hugging Face `tokenizer.json` of the legacy kind: see `TokenizerJson.parse`. */
 export const layerTokenizerJson = (
   path: string
 ): Layer.Layer<Tokenizer, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
   layerFile(path, (bytes) => TokenizerJson.parse(Utf8.lenientText(bytes)))
+
+/** The tokenizer of a Hugging Face `tokenizer.json` saved with `legacy = false`: see `TokenizerJson.parseNonLegacy`. */
+export const layerTokenizerJsonNonLegacy = (
+  path: string
+): Layer.Layer<Tokenizer, TokenizerFileError | PlatformError.PlatformError, FileSystem.FileSystem> =>
+  layerFile(path, (bytes) => TokenizerJson.parseNonLegacy(Utf8.lenientText(bytes)), fromModelNonLegacy)
 
 /** The tokenizer of a `tokenizer.bin` of llama2.c. */
 export const layerLlama2c = (

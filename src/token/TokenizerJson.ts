@@ -7,10 +7,11 @@
  *          where SentencePiece has scores. Scores are found again from the list, and the list again from the scores, so
  *          a list that no scores explain is refused.
  * Checked  test/token/TokenizerJson.test.ts (there and back on any vocabulary; 61 249 merges of Llama 2; every
- *          refusal, as text).
- * Departs  Hugging Face reads `<s>` in text as a control token; Cria never does. Only the "legacy" behaviour is read
- *          and written, a space in front of every text, which is Meta's own. The other one ("legacy": false) puts none
- *          where the text begins with a space: another function, and refused rather than taken for this one.
+ *          refusal, as text), test/parity/TokenizerJson.test.ts (the tokenizers library, id for id, both ways).
+ * Departs  Hugging Face reads `<s>` in text as a control token; Cria never does. A file is one of two functions:
+ *          "legacy", a space in front of every text, which is Meta's own, or not, where a space is put in front of the
+ *          first text only and only if it begins with none. Each has a reader and a writer of its own, and neither
+ *          reader takes the other's file.
  *
  * @module
  */
@@ -55,26 +56,78 @@ const prepend = { type: "Prepend", prepend: SPACE }
 const escape = { type: "Replace", pattern: { String: " " }, content: SPACE }
 const normalizerOf = (addDummyPrefix: boolean) =>
   addDummyPrefix ? { type: "Sequence", normalizers: [prepend, escape] } : escape
+const metaspace = { type: "Metaspace", replacement: SPACE, prepend_scheme: "first", split: false }
+const decoderOf = (addDummyPrefix: boolean) => ({
+  type: "Sequence",
+  decoders: [
+    { type: "Replace", pattern: { String: SPACE }, content: " " },
+    { type: "ByteFallback" },
+    { type: "Fuse" },
+    ...addDummyPrefix ? [{ type: "Strip", content: " ", start: 1, stop: 0 }] : []
+  ]
+})
 
-/**
- * Reads a `tokenizer.json` into a SentencePiece model with the same pieces and the same order of merges. Its scores are
- * new: the file has none.
- */
-export const parse = (
-  text: string
-): Result.Result<SentencePiece.Model, TokenizerJsonError | SentencePiece.SentencePieceError> => {
+type Document = typeof Document.Type
+type Parsed = Result.Result<SentencePiece.Model, TokenizerJsonError | SentencePiece.SentencePieceError>
+
+const documentOf = (text: string): Result.Result<Document, TokenizerJsonError> => {
   const json = decodeJson(text)
   if (Result.isFailure(json)) return fail("$", `not JSON: ${json.failure.message}`)
   const decoded = decodeDocument(json.success)
-  if (Result.isFailure(decoded)) return fail("$", decoded.failure.message)
-  const { added_tokens, model, normalizer, pre_tokenizer } = decoded.success
+  return Result.isFailure(decoded) ? fail("$", decoded.failure.message) : Result.succeed(decoded.success)
+}
+
+/** Whether the document is of the kind saved with `legacy = false`. */
+const isNonLegacy = ({ normalizer, pre_tokenizer }: Document): boolean =>
+  normalizer === null && sameJson(pre_tokenizer, metaspace)
+
+/**
+ * Reads a `tokenizer.json` of the legacy kind into a SentencePiece model with the same pieces and the same order of
+ * merges; `Tokenizer.fromModel` is its function. The model's scores are new: the file has none.
+ */
+export const parse = (text: string): Parsed =>
+  Result.flatMap(documentOf(text), (document) => {
+    const { normalizer, pre_tokenizer } = document
+    if (isNonLegacy(document)) {
+      return fail(
+        "$.pre_tokenizer",
+        "saved with legacy = false: it puts no space before text that begins with one, nor before text that follows " +
+          "<s> or </s>, which is another function than Meta's; choose it by its name: TokenizerJson.parseNonLegacy, " +
+          "Tokenizer.layerTokenizerJsonNonLegacy"
+      )
+    }
+    const addDummyPrefix = [true, false].find((prefix) => sameJson(normalizer, normalizerOf(prefix)))
+    if (addDummyPrefix === undefined || (pre_tokenizer ?? null) !== null) {
+      return fail(
+        addDummyPrefix === undefined ? "$.normalizer" : "$.pre_tokenizer",
+        "not the normalizer of a Llama tokenizer (prepend U+2581, then U+2581 for each space) without a pre-tokenizer"
+      )
+    }
+    return modelOf(document, addDummyPrefix)
+  })
+
+/**
+ * Reads a `tokenizer.json` saved with `legacy = false`; `Tokenizer.fromModelNonLegacy` is its function. (Whoever wants
+ * Meta's function and has only such a file may give the model to `Tokenizer.fromModel`.)
+ */
+export const parseNonLegacy = (text: string): Parsed =>
+  Result.flatMap(documentOf(text), (document) =>
+    isNonLegacy(document)
+      ? modelOf(document, true)
+      : fail(
+        "$.pre_tokenizer",
+        "not saved with legacy = false, which means a null normalizer and the pre-tokenizer " +
+          `${JSON.stringify(metaspace)}; for Meta's function, read it with TokenizerJson.parse or ` +
+          "Tokenizer.layerTokenizerJson"
+      ))
+
+/** The model that a document whose normalisation is known spells out. */
+const modelOf = ({ added_tokens, decoder, model }: Document, addDummyPrefix: boolean): Parsed => {
   if (model.type !== "BPE") return fail("$.model.type", `${JSON.stringify(model.type)} is not "BPE"`)
-  const addDummyPrefix = [true, false].find((prefix) => sameJson(normalizer, normalizerOf(prefix)))
-  if (addDummyPrefix === undefined || (pre_tokenizer ?? null) !== null) {
+  if ((decoder ?? null) !== null && !sameJson(decoder, decoderOf(addDummyPrefix))) {
     return fail(
-      addDummyPrefix === undefined ? "$.normalizer" : "$.pre_tokenizer",
-      "not the normalizer of a Llama tokenizer (prepend U+2581, then U+2581 for each space) without a pre-tokenizer; " +
-        "a file saved with legacy = false puts no space before text that begins with one, which is another function"
+      "$.decoder",
+      `not that of a Llama tokenizer: ${JSON.stringify(decoderOf(addDummyPrefix).decoders)} in sequence`
     )
   }
   const ids = idsOf(model.vocab, added_tokens)
@@ -119,7 +172,8 @@ export const parse = (
       `$.model.merges[${at}]`,
       `${JSON.stringify(merges[at] ?? null)} where the pieces' scores would put ` +
         `${JSON.stringify(again[at] ?? null)}: ` +
-        "the list is not that of a vocabulary ordered by scores"
+        "the list is not that of a vocabulary ordered by scores; transformers 5 makes such a list of a " +
+        "tokenizer.model, ordered by ids: read the tokenizer.model itself"
     )
   }
   return SentencePiece.make(
@@ -228,8 +282,35 @@ const mergesOf = (pieces: ReadonlyArray<SentencePiece.Piece>): ReadonlyArray<rea
   return found.map(({ left, right }) => [left, right])
 }
 
-/** Writes the `tokenizer.json` of a model. Fails for what that format, as Llama uses it, cannot say. */
-export const print = (model: SentencePiece.Model): Result.Result<string, TokenizerJsonError> => {
+/** What Hugging Face adds around a text, unless told not to; text alone never becomes either id. */
+export interface Frame {
+  readonly addBos: boolean
+  readonly addEos: boolean
+}
+
+/** Llama's: a beginning, no end. */
+export const llamaFrame: Frame = { addBos: true, addEos: false }
+
+/**
+ * Writes the `tokenizer.json` of a model, of the legacy kind: the same function as `Tokenizer.fromModel`. Fails for
+ * what that format, as Llama uses it, cannot say.
+ */
+export const print = (
+  model: SentencePiece.Model, frame: Frame = llamaFrame
+): Result.Result<string, TokenizerJsonError> =>
+  printed(model, frame, { normalizer: normalizerOf(model.normalizer.addDummyPrefix), pre_tokenizer: null })
+
+/** Writes the `tokenizer.json` of a model as `legacy = false`: the same function as `Tokenizer.fromModelNonLegacy`. */
+export const printNonLegacy = (
+  model: SentencePiece.Model, frame: Frame = llamaFrame
+): Result.Result<string, TokenizerJsonError> =>
+  model.normalizer.addDummyPrefix
+    ? printed(model, frame, { normalizer: null, pre_tokenizer: metaspace })
+    : fail("$.pre_tokenizer", "the model puts no space in front of text, so there is no rule for one to differ in")
+
+const printed = (
+  model: SentencePiece.Model, frame: Frame, reading: { readonly normalizer: unknown; readonly pre_tokenizer: unknown }
+): Result.Result<string, TokenizerJsonError> => {
   const { normalizer, pieces, trainer } = model
   const { addDummyPrefix, charsmap, escapeWhitespaces, removeExtraWhitespaces } = normalizer
   if (charsmap.length > 0 || removeExtraWhitespaces || !escapeWhitespaces || trainer.treatWhitespaceAsSuffix) {
@@ -251,32 +332,32 @@ export const print = (model: SentencePiece.Model): Result.Result<string, Tokeniz
       ]
       : []
   )
-  const bos = trainer.bosPiece
-  const bosToken = { SpecialToken: { id: bos, type_id: 0 } }
-  const sequence = (id: string, type_id: number) => ({ Sequence: { id, type_id } })
-  const bosId = pieces.findIndex((piece) => piece.type === "control" && piece.text === bos)
+  const idOf = (text: string) => pieces.findIndex((piece) => piece.type === "control" && piece.text === text)
+  const [bos, eos] = [trainer.bosPiece, trainer.eosPiece]
+  const framing = [...frame.addBos ? [bos] : [], ...frame.addEos ? [eos] : []]
+  const nameless = framing.find((text) => idOf(text) < 0)
+  if (nameless !== undefined) {
+    return fail("$.post_processor", `it is to add ${nameless}, but no control piece of the model has that name`)
+  }
+  const special = (text: string, type_id: number) => ({ SpecialToken: { id: text, type_id } })
+  const framed = (id: string, type_id: number) => [
+    ...frame.addBos ? [special(bos, type_id)] : [],
+    { Sequence: { id, type_id } },
+    ...frame.addEos ? [special(eos, type_id)] : []
+  ]
   return Result.succeed(JSON.stringify({
     version: "1.0",
     truncation: null,
     padding: null,
     added_tokens: added,
-    normalizer: normalizerOf(addDummyPrefix),
-    pre_tokenizer: null,
-    post_processor: bosId < 0 ? null : {
+    ...reading,
+    post_processor: framing.length === 0 ? null : {
       type: "TemplateProcessing",
-      single: [bosToken, sequence("A", 0)],
-      pair: [bosToken, sequence("A", 0), { SpecialToken: { id: bos, type_id: 1 } }, sequence("B", 1)],
-      special_tokens: { [bos]: { id: bos, ids: [bosId], tokens: [bos] } }
+      single: framed("A", 0),
+      pair: [...framed("A", 0), ...framed("B", 1)],
+      special_tokens: Object.fromEntries(framing.map((text) => [text, { id: text, ids: [idOf(text)], tokens: [text] }]))
     },
-    decoder: {
-      type: "Sequence",
-      decoders: [
-        { type: "Replace", pattern: { String: SPACE }, content: " " },
-        { type: "ByteFallback" },
-        { type: "Fuse" },
-        ...addDummyPrefix ? [{ type: "Strip", content: " ", start: 1, stop: 0 }] : []
-      ]
-    },
+    decoder: decoderOf(addDummyPrefix),
     model: {
       type: "BPE",
       dropout: null,

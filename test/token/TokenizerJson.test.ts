@@ -1,9 +1,10 @@
 import * as NodeFileSystem from "@effect/platform-node/NodeFileSystem"
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Effect, FileSystem, Result } from "effect"
+import { Effect, FileSystem, Layer, Path, type PlatformError, Result } from "effect"
 import * as fc from "fast-check"
 import type * as SentencePiece from "../../src/token/SentencePiece.ts"
 import * as Tokenizer from "../../src/token/Tokenizer.ts"
+import * as TokenizerConfig from "../../src/token/TokenizerConfig.ts"
 import * as TokenizerJson from "../../src/token/TokenizerJson.ts"
 import * as Trainer from "../../src/token/Trainer.ts"
 import { hasData, llama, llamaModel } from "./realModel.ts"
@@ -92,6 +93,19 @@ describe("TokenizerJson", () => {
       "at $.pre_tokenizer: not the normalizer"
     )
     assert.include(
+      problem(Result.getOrThrow(TokenizerJson.printNonLegacy(small))),
+      "at $.pre_tokenizer: saved with legacy = false: it puts no space before text that begins with one"
+    )
+    assert.include(
+      Result.getOrThrow(Result.flip(TokenizerJson.parseNonLegacy(printed(small)))).message,
+      "at $.pre_tokenizer: not saved with legacy = false, which means a null normalizer and the pre-tokenizer " +
+        "{\"type\":\"Metaspace\",\"replacement\":\"▁\",\"prepend_scheme\":\"first\",\"split\":false}"
+    )
+    assert.include(
+      problem(changed((document) => { document.decoder.decoders.pop() })),
+      "at $.decoder: not that of a Llama tokenizer"
+    )
+    assert.include(
       problem(changed((document) => { document.model.vocab.ab = 9999 })),
       "id 9999 of \"ab\" is not between 0 and 263"
     )
@@ -111,13 +125,25 @@ describe("TokenizerJson", () => {
     assert.include(
       problem(changed((document) => { document.model.merges = ["a b"] })),
       "at $.model.merges[1]: null where the pieces' scores would put [\"ab\",\"c\"]: " +
-        "the list is not that of a vocabulary ordered by scores"
+        "the list is not that of a vocabulary ordered by scores; transformers 5 makes such a list of a "
     )
     assert.include(problem(changed((document) => { document.added_tokens[0].special = "yes" })), "special")
     assert.include(
       problem(changed((document) => { document.model.unk_token = null })),
       "exactly one piece must have type unknown"
     )
+  })
+
+  it("writes the frame that is asked for", () => {
+    const template = (frame: TokenizerJson.Frame) =>
+      JSON.parse(Result.getOrThrow(TokenizerJson.print(small, frame))).post_processor
+    assert.isNull(template({ addBos: false, addEos: false }))
+    const { pair, single, special_tokens } = template({ addBos: true, addEos: true })
+    const names = (parts: ReadonlyArray<{ SpecialToken?: { id: string }; Sequence?: { id: string } }>) =>
+      parts.map((part) => part.SpecialToken?.id ?? part.Sequence?.id).join(" ")
+    assert.strictEqual(names(single), "<s> A </s>")
+    assert.strictEqual(names(pair), "<s> A </s> <s> B </s>")
+    assert.deepStrictEqual(special_tokens["</s>"], { id: "</s>", ids: [2], tokens: ["</s>"] })
   })
 
   it("mutated documents are read or refused", () => {
@@ -132,6 +158,19 @@ describe("TokenizerJson", () => {
     assert.include(
       refusal(modelOf([], false, { removeExtraWhitespaces: true })),
       "at $.normalizer: the model rewrites text by more"
+    )
+    const plain = modelOf([], false, { addDummyPrefix: false })
+    assert.include(
+      Result.getOrThrow(Result.flip(TokenizerJson.printNonLegacy(plain))).message,
+      "at $.pre_tokenizer: the model puts no space in front of text"
+    )
+    assert.include(
+      Result.getOrThrow(Result.flip(Tokenizer.fromModelNonLegacy(plain))).message,
+      "its normalizer is not Llama's, and legacy = false is defined for no other"
+    )
+    assert.include(
+      refusal(modelOf([], false, {}, { bosPiece: "<bos>" })),
+      "at $.post_processor: it is to add <bos>, but no control piece of the model has that name"
     )
     assert.include(refusal(modelOf([], false, {}, { modelType: "word" })), "the model is word, not byte-pair")
     assert.include(refusal(modelOf([{ text: "x", score: 0, type: "unused" }], false)), "piece 3 is of type unused")
@@ -149,7 +188,32 @@ describe("TokenizerJson", () => {
   })
 })
 
-layer(NodeFileSystem.layer)("TokenizerJson files", (it) => {
+layer(Layer.merge(NodeFileSystem.layer, Path.layer))("TokenizerJson files", (it) => {
+  it.effect("a folder there and back, of either kind", () =>
+    Effect.gen(function*() {
+      const files = yield* FileSystem.FileSystem
+      const folder = yield* files.makeTempDirectoryScoped()
+      for (const legacy of [true, false]) {
+        const [parse, print] = legacy
+          ? [TokenizerJson.parse, TokenizerJson.print] as const
+          : [TokenizerJson.parseNonLegacy, TokenizerJson.printNonLegacy] as const
+        const config = { ...TokenizerConfig.ofModel(trained, legacy), chatTemplate: "{{ bos_token }}" }
+        yield* Tokenizer.saveHuggingFace(folder, { model: trained, config }, print)
+        const again = yield* Tokenizer.loadHuggingFace(folder, parse)
+        assert.deepStrictEqual(again.config, config)
+        assert.deepStrictEqual(again.model.pieces.map(({ text }) => text), trained.pieces.map(({ text }) => text))
+      }
+      const read = (layer: Layer.Layer<Tokenizer.Tokenizer, Tokenizer.TokenizerFileError | PlatformError.PlatformError,
+        FileSystem.FileSystem>) => Tokenizer.Tokenizer.pipe(Effect.provide(layer))
+      const { encode } = yield* read(Tokenizer.layerTokenizerJsonNonLegacy(`${folder}/tokenizer.json`))
+      assert.strictEqual(encode(" cat").length, encode("cat").length)
+      const error = yield* Effect.flip(read(Tokenizer.layerTokenizerJson(`${folder}/tokenizer.json`)))
+      assert.include(error.message, "tokenizer.json: tokenizer.json, at $.pre_tokenizer: saved with legacy = false")
+      yield* files.writeFileString(`${folder}/tokenizer_config.json`, `{ "bos_token": "<bos>" }`)
+      const unknown = yield* Effect.flip(Tokenizer.loadHuggingFace(folder, TokenizerJson.parseNonLegacy))
+      assert.include(unknown.message, "tokenizer_config.json, at $.bos_token: \"<bos>\" is not in the vocabulary")
+    }))
+
   it.effect("a layer reads one", () =>
     Effect.gen(function*() {
       const files = yield* FileSystem.FileSystem

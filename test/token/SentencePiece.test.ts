@@ -4,6 +4,7 @@ import * as fc from "fast-check"
 import { createHash } from "node:crypto"
 import * as Protobuf from "../../src/format/Protobuf.ts"
 import * as SentencePiece from "../../src/token/SentencePiece.ts"
+import * as Tokenizer from "../../src/token/Tokenizer.ts"
 import { hasData, llamaModel, readData } from "./realModel.ts"
 import { bytePieces, modelOf, reserved } from "./vocabularies.ts"
 
@@ -71,6 +72,12 @@ describe("SentencePiece", () => {
     assert.deepStrictEqual(modelOf(fresh.slice(2), false).pieces.slice(3), fresh.slice(2))
   })
 
+  it("parsing changes no byte, of Node's Buffer neither, whose slice is a view", () => {
+    const model = Tokenizer.bytesModel
+    const buffer = Buffer.from(model.bytes)
+    assert.isTrue(Result.isSuccess(SentencePiece.parse(buffer)))
+    assert.isTrue(buffer.equals(Buffer.from(model.bytes)))
+  })
   it("any text and any float32 score survive", () => {
     fc.assert(fc.property(
       fc.uniqueArray(fc.record({

@@ -2,9 +2,9 @@
  * The laws of backends, all of them: whether a backend is right is what they say.
  *
  * A law is a named effect; any test runner can run it. What a backend computes is compared with the float64 reference:
- * every primitive on every kind and edge shape, whole random programs (which shrink), their gradients. Beside that
- * stand the contract (state, views, constants, watched values, refusals, release) and determinism: the same run gives
- * the same bits.
+ * every primitive on every kind and edge shape, the composites of the model, whole random programs (which shrink), the
+ * gradients of both. Beside that stand the contract (state, views, constants, watched values, refusals, release) and
+ * determinism: the same run gives the same bits.
  *
  * From     Cria's own; differential testing, with the reference as the judge.
  * Checked  law/BackendLaws.test.ts (holds of the reference; each kind of fault is seen), backend/Backend.test.ts.
@@ -20,6 +20,7 @@ import type { ShapeError } from "../tensor/ShapeError.ts"
 import * as Specification from "../tensor/Specification.ts"
 import * as T from "../tensor/Tensor.ts"
 import { distanceFromReference, evaluateOn, forAll } from "./BackendLaw.ts"
+import { composites } from "./CompositeCase.ts"
 import type { Computation } from "./Computation.ts"
 import * as ContractLaw from "./ContractLaw.ts"
 import { indexed } from "./IndexedArbitrary.ts"
@@ -51,14 +52,14 @@ export interface Options {
   readonly perOperation?: number
   /** The seed of all draws; by default another every time. */
   readonly seed?: number
-  /** Whether NaN, infinities and the ends of float32 are tried, which graphics cards need not define. Yes by default. */
+  /** Whether NaN, infinities and the ends of float32 are tried; a graphics card need not define them. Yes if absent. */
   readonly extremes?: boolean
 }
 
 /** A law about a backend. */
 export interface Law<R = Backend, E = never> {
-  readonly group: "primitive" | "operation" | "program" | "contract" | "determinism"
-  /** The law, as a sentence; the name of a primitive or an operation for laws about one. */
+  readonly group: "primitive" | "composite" | "operation" | "program" | "contract" | "determinism"
+  /** The law, as a sentence; the name of a primitive, a composite or an operation for laws about one. */
   readonly name: string
   /** Fails where the law does not hold; else how far from the reference the backend was at most. */
   readonly holds: Effect.Effect<number, LawError | BackendError | ShapeError | E, R>
@@ -105,16 +106,23 @@ const equalBits = (what: string, first: string, second: string): Effect.Effect<v
     law: what, detail: `the bits differ\n  once  ${first.slice(0, 400)}\n  again ${second.slice(0, 400)}`
   }))
 
-/** Sums long enough to be cut in parts, a product, a softmax, rows added where they collide. */
-const deterministic = (precision: Precision): Law["holds"] =>
+/** A program that is compiled twice gives the same bits. */
+const repeats = (precision: Precision, names: ReadonlyArray<string>): Law["holds"] =>
+  Effect.gen(function*() {
+    const backend = yield* Backend
+    for (const { computations } of rows.filter(({ name }) => names.includes(name))) {
+      for (const computation of computations) {
+        const evaluated = Effect.map(evaluateOn(backend, computation, precision), bits)
+        yield* equalBits("compiled twice, a program gives the same bits", yield* evaluated, yield* evaluated)
+      }
+    }
+    return 0
+  })
+
+/** Cells that are trained twice from the same beginning hold the same bits. */
+const retrains = (precision: Precision): Law["holds"] =>
   Effect.scoped(Effect.gen(function*() {
     const backend = yield* Backend
-    const large = rows.filter(({ name }) => ["reduce sum", "matmul", "scatter add", "topK"].includes(name))
-      .flatMap(({ computations }) => computations)
-    for (const computation of large) {
-      const evaluated = Effect.map(evaluateOn(backend, computation, precision), bits)
-      yield* equalBits("compiled twice, a program gives the same bits", yield* evaluated, yield* evaluated)
-    }
     const state = { w: Specification.real({ i: 37, k: 129 }) }
     const program = yield* Program.make("descend", { inputs: { x: Specification.real({ b: 65, i: 37 }) }, state },
       ({ x }, { w }) => {
@@ -145,6 +153,9 @@ export const laws = (tolerance: Tolerance, options: Options = {}): ReadonlyArray
       group: "primitive", name: "gather and scatter, however their axes lie",
       holds: worstOf(indexed, precision, primitive, parameters(count))
     },
+    ...Object.entries(composites).map(([name, computation]): Law => ({
+      group: "composite", name, holds: worst([computation, gradients(computation)], precision, composed)
+    })),
     ...allOperations.map((operation): Law => ({
       group: "operation", name: operation,
       holds: worstOf(programs({ operations: [operation], zero: true }), precision, composed, parameters(perOperation))
@@ -159,7 +170,13 @@ export const laws = (tolerance: Tolerance, options: Options = {}): ReadonlyArray
     },
     ...ContractLaw.laws({ precision, tolerance: composed }).map(({ holds, name }): Law =>
       ({ group: "contract", name, holds: Effect.as(holds, 0) })),
-    { group: "determinism", name: "the same run gives the same bits", holds: deterministic(precision) }
+    {
+      group: "determinism", name: "sums, products and choices give the same bits again",
+      holds: repeats(precision, ["reduce sum", "matmul", "topK", "cumulativeSum"])
+    },
+    { group: "determinism", name: "rows added where they collide give the same bits again",
+      holds: repeats(precision, ["scatter add"]) },
+    { group: "determinism", name: "training twice gives the same bits", holds: retrains(precision) }
   ]
 }
 

@@ -80,7 +80,8 @@ const unary = Object.entries({
 /** Shapes of two operands that broadcast by name. */
 const pairs: ReadonlyArray<readonly [Sizes, Sizes]> = [
   [{}, {}], [{ i: 2, j: 3 }, { j: 3 }], [{ j: 3 }, { i: 2, j: 3 }], [{ i: 2, j: 3 }, { j: 3, i: 2 }],
-  [{ i: 2 }, { j: 3 }], [{ i: 0, j: 2 }, { j: 2 }], [{ i: 1, j: 1 }, {}], [{ i: 300, j: 70 }, { i: 300 }]
+  [{ i: 2 }, { j: 3 }], [{ i: 1 }, { j: 4 }], [{ j: 8 }, { i: 1 }], [{ i: 1, j: 4 }, { i: 1, k: 3 }],
+  [{ i: 0, j: 2 }, { j: 2 }], [{ i: 1, j: 1 }, {}], [{ i: 300, j: 70 }, { i: 300 }]
 ]
 
 const { add, addIds, divide, maximum, minimum, multiply, power, subtract, subtractIds } = T

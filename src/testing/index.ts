@@ -6,6 +6,7 @@
 export * as Arbitrary from "./Arbitrary.ts"
 export * as BackendLaw from "./BackendLaw.ts"
 export * as BackendLaws from "./BackendLaws.ts"
+export * as CompositeCase from "./CompositeCase.ts"
 export * as Computation from "./Computation.ts"
 export * as ContractLaw from "./ContractLaw.ts"
 export * as IndexedArbitrary from "./IndexedArbitrary.ts"

@@ -22,7 +22,9 @@ import { dirname } from "node:path"
 import { alignment, allocate, type Buffer, minimumBytes } from "./Buffer.ts"
 import { type EngineError, failure } from "./EngineError.ts"
 import { elements, elementTypeOf } from "./ModelProto.ts"
-import { type Declared, type Interface, make as makeSession, type Native, type NativeRun } from "./Session.ts"
+import {
+  type Declared, type Interface, make as makeSession, type Native, type NativeRun, type Optimization
+} from "./Session.ts"
 
 /** How the C library is found and started. */
 export interface Options {
@@ -39,10 +41,9 @@ export interface Options {
 
 /** An execution provider of the library. */
 export interface Provider {
-  readonly name: string
-  readonly settings: Readonly<Record<string, string>>
-  /** How many of its runs may be in native code at once. */
-  readonly runs: number
+  readonly name: "WebGPU" | "CUDA"
+  /** Whether a program that it cannot compute whole fails to load; otherwise the processor computes the rest. */
+  readonly isAlone?: boolean
 }
 
 /**
@@ -81,7 +82,7 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
   const version: string = koffi.decode(getVersion, koffi.proto("str", []))()
   const api = koffi.decode(getApi, koffi.proto("void *", ["uint32_t"]))(apiVersion)
   if (api === null) throw new Error(`it is ONNX Runtime ${version}, which does not have API version ${apiVersion}`)
-  const functions: ReadonlyArray<unknown> = koffi.decode(api, "void *", 150)
+  const functions: ReadonlyArray<unknown> = koffi.decode(api, "void *", 217)
   const native = (index: number, parameters: string, result = "uintptr_t"): NativeFunction =>
     koffi.decode(functions[index], koffi.proto(result, [...parameters].map((kind) => parameterTypes[kind] ?? kind)))
 
@@ -115,26 +116,19 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
   native(122, "a", "void")(threading)
   const memory = made(native(69, "iia")(0, 0, outAddress))
   const allocator = made(native(78, "a")(outAddress))
-  const appendProvider = native(216, "asaan")
-  /** Options are made once for each level and provider, and kept. */
-  const kept = new Map<string, number>()
   const sessionOptions = (level: number, provider?: Provider): number => {
-    const key = JSON.stringify([level, provider])
-    const found = kept.get(key)
-    if (found !== undefined) return found
     const options = made(native(10, "a")(outAddress))
     check(native(120, "a")(options)) // no thread pool of its own
     check(native(17, "a")(options)) // no memory pattern
     check(native(23, "ai")(options, level))
-    if (provider !== undefined) {
-      const settings = Object.entries(provider.settings)
-      const texts = settings.flat().map((text) => new TextEncoder().encode(text + "\0".repeat(minimumBytes)))
-      const keys = table(texts.filter((_, i) => i % 2 === 0).map((text) => Number(koffi.address(text))))
-      const values = table(texts.filter((_, i) => i % 2 === 1).map((text) => Number(koffi.address(text))))
-      const addresses = [keys, values].map((one) => Number(koffi.address(one)))
-      check(appendProvider(options, provider.name, addresses[0] ?? 0, addresses[1] ?? 0, settings.length))
-    }
-    kept.set(key, options)
+    if (provider === undefined) return options
+    if (provider.isAlone === true) check(native(130, "ass")(options, "session.disable_cpu_ep_fallback", "1"))
+    if (provider.name === "CUDA") { // the one that is not known by its name
+      const cuda = made(native(205, "a")(outAddress))
+      const status = native(204, "aa")(options, cuda)
+      native(208, "a", "void")(cuda)
+      check(status)
+    } else check(native(216, "asaan")(options, provider.name, outAddress, outAddress, 0))
     return options
   }
   const names = made(native(125, "aa")(outAddress, outAddress + 8))
@@ -176,7 +170,12 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
     path, threads, spin, version, failed, environment,
     providers: providers.map((name) => name.replace("ExecutionProvider", "").toLowerCase()),
     addressOf: (memory: ArrayBufferLike | ArrayBufferView): number => Number(koffi.address(memory)),
-    sessionOptions,
+    options: {
+      off: sessionOptions(0), basic: sessionOptions(1), extended: sessionOptions(2), all: sessionOptions(99)
+    },
+    /** Options of one session: a provider counts its sessions by them. */
+    optionsWith: sessionOptions,
+    releaseOptions: native(100, "a", "void"),
     createSession: native(8, "aanaa"),
     inputs: (session: number) => declared(session, ...inputFunctions),
     outputs: (session: number) => declared(session, ...outputFunctions),
@@ -266,7 +265,7 @@ const loadModel = (library: Library, model: Uint8Array, options: number): Effect
     createSession.async(environment, addressOf(model), model.length, options, addressOf(out), done)
   })))
 
-const nativeSession = (library: Library, session: number): Native => {
+const nativeSession = (library: Library, session: number, permits: Semaphore.Semaphore): Native => {
   const { addressOf, createTensor, failed, releaseSession, releaseValue, run } = library
   const inputs = library.inputs(session)
   const outputs = library.outputs(session)
@@ -326,20 +325,42 @@ const table = (addresses: ReadonlyArray<number>): BigUint64Array => {
 
 /** The engine over the C library. Fails where koffi or the library is missing, or the pool is pinned differently. */
 export const make = (options: Options = {}): Effect.Effect<Interface, EngineError> =>
-  Effect.map(openOnce(options), (library): Interface => ({
+  Effect.flatMap(openOnce(options), (library) => Effect.try({
+    try: (): Interface => over(library, options.provider),
+    catch: (cause) => failure("MissingProvider", "layerKoffi", `provider: ${options.provider?.name}`,
+      `this library has ${library.providers.join(", ")}`, cause)
+  }))
+
+const levels: Record<Optimization, number> = { off: 0, basic: 1, extended: 2, all: 99 }
+
+const over = (library: Library, provider: Provider | undefined): Interface => {
+  // Fails here where it cannot be had. These options are kept, and with them the device, until the process ends.
+  if (provider !== undefined) library.optionsWith(levels.all, provider)
+  const load = (model: Uint8Array, level: Optimization): Effect.Effect<number, EngineError> => {
+    if (provider === undefined) return loadModel(library, model, library.options[level])
+    return Effect.acquireUseRelease(
+      Effect.sync(() => library.optionsWith(levels[level], provider)),
+      (options) => loadModel(library, model, options),
+      (options) => Effect.sync(() => library.releaseOptions(options))
+    )
+  }
+  const runs = provider === undefined ? permits : Semaphore.makeUnsafe(1) // one queue of commands to a device
+  return {
     name: "koffi",
+    provider: provider?.name.toLowerCase() ?? "cpu",
     version: library.version,
     threads: library.threads,
     providers: library.providers,
     allocate: allocate(library.addressOf),
     createSession: (model, { optimization = "all" } = {}) =>
       makeSession(
-        loadModel(library, model, library.options[optimization]).pipe(Effect.flatMap((session) => Effect.try({
-          try: () => nativeSession(library, session),
+        load(model, optimization).pipe(Effect.flatMap((session) => Effect.try({
+          try: () => nativeSession(library, session, runs),
           catch: (cause) => {
             library.releaseSession(session)
             return failure("BadModel", "createSession", cause)
           }
         })))
       )
-  }))
+  }
+}

@@ -22,6 +22,11 @@ const lessons = {
     rule: "a process has one thread pool, made by the first layer and kept until the process ends",
     remedy: "Ask for the same everywhere, leave the options out to share what is there, or start another process."
   },
+  MissingProvider: {
+    rule: "a provider must be built into the library, and find a device with its driver",
+    remedy: "WebGPU needs a Vulkan driver (or SwiftShader: VK_DRIVER_FILES names its .json). CUDA needs a library built"
+      + " with it, named in the option `library`, with CUDA 12 and cuDNN 9. See docs/guide/backends.md."
+  },
   BadOption: {
     rule: "`threads` must be a whole number of at least 1",
     remedy: "Leave it out to use the cores of this machine."
@@ -55,8 +60,8 @@ export type Reason = keyof typeof lessons
 /** Fails an engine operation: the reason, the operation, and every value that broke the rule. */
 export class EngineError extends Schema.TaggedError<EngineError>()("EngineError", {
   reason: Schema.Literals([
-    "MissingLibrary", "StackTooSmall", "ThreadsPinned", "BadOption", "BadModel", "BadBuffer", "OutOfMemory",
-    "RunFailed", "Closed"
+    "MissingLibrary", "StackTooSmall", "ThreadsPinned", "MissingProvider", "BadOption", "BadModel", "BadBuffer",
+    "OutOfMemory", "RunFailed", "Closed"
   ]),
   operation: Schema.String,
   values: Schema.Array(Schema.String)

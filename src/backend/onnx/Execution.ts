@@ -48,7 +48,8 @@ export interface Compiled {
 export const compile = (
   engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>
 ): Effect.Effect<Compiled, EngineError, Scope.Scope> => {
-  const plan = tiling(lowered, new Set(constants.keys()))
+  // tiles pay where an update waits for memory; to a device each would be copied by itself
+  const plan = engine.provider === "cpu" ? tiling(lowered, new Set(constants.keys())) : undefined
   return plan === undefined
     ? whole(engine, lowered, precision, constants)
     : tiled(engine, plan, precision, constants)

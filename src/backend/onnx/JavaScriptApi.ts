@@ -124,6 +124,7 @@ export const make = (options: Options = {}): Effect.Effect<Interface, EngineErro
         }
         return {
           name: "node",
+          provider: "cpu",
           version: api.env.versions.node ?? "unknown",
           threads,
           providers: binding.listSupportedBackends().map(({ name }) => name),

@@ -26,6 +26,7 @@ import {
 import { bindCells, checkInputs, checkOptions, freeze, type Input, outcome } from "../HostProgram.ts"
 import * as HostState from "../HostState.ts"
 import type { Buffer } from "./Buffer.ts"
+import { spreadPowers } from "./Detour.ts"
 import { Engine, layer as engineLayer } from "./Engine.ts"
 import { EngineError, type Reason } from "./EngineError.ts"
 import { type Compiled, compile as compileLowered, type Execution, type Located } from "./Execution.ts"
@@ -92,6 +93,10 @@ interface StandIn {
 }
 
 const make = (engine: Interface): typeof Backend.Service => {
+  const isWebGpu = engine.provider === "webgpu"
+  // there the second output of its normalisation is wrong: see WebGpu.ts
+  const canFuse: typeof hasKernel = (composite, inputs) =>
+    !(isWebGpu && composite.name === "rmsNorm") && hasKernel(composite, inputs)
   const arenas = new WeakMap<Elements, Buffer>()
   const memory: HostState.Memory = (storage, length) => {
     const buffer = Effect.runSync(engine.allocate(elementTypes[storage], [length]))
@@ -99,7 +104,8 @@ const make = (engine: Interface): typeof Backend.Service => {
     arenas.set(arena, buffer)
     return arena
   }
-  const state = HostState.make({ backend: name, precisions: ["f32", "f64"], precision: "f32", memory })
+  const precisions: ReadonlyArray<Precision> = isWebGpu ? ["f32"] : ["f32", "f64"]
+  const state = HostState.make({ backend: name, precisions, precision: "f32", memory })
   const { copy, read, view, write } = state
   let programs = 0 // that are loaded
 
@@ -111,7 +117,8 @@ const make = (engine: Interface): typeof Backend.Service => {
     program: Program<I, S, O>, precision: Precision, watch: ReadonlyArray<string>, frozen: ReadonlyMap<string, Elements>
   ): Effect.fn.Return<Loaded, BackendError, Scope.Scope> {
     yield* Effect.acquireRelease(Effect.sync(() => { programs++ }), () => Effect.sync(() => { programs-- }))
-    const lowered = lower(program, { hasKernel: precision === "f32" ? hasKernel : () => false, watch })
+    const plain = lower(program, { hasKernel: precision === "f32" ? canFuse : () => false, watch })
+    const lowered = isWebGpu ? spreadPowers(plain) : plain
     const constants = new Map([...frozen].map(([path, { buffer, byteLength, byteOffset }]) =>
       [path, new Uint8Array(buffer, byteOffset, byteLength)] as const))
     const compiled = yield* Effect.mapError(
@@ -225,8 +232,9 @@ const make = (engine: Interface): typeof Backend.Service => {
 
   return Backend.of({
     name,
-    version: `onnxruntime ${engine.version} (${engine.name})`,
-    capabilities: { precisions: state.precisions, kernels: Object.keys(kernels), threads: engine.threads },
+    version: `onnxruntime ${engine.version} (${engine.name}${engine.provider === "cpu" ? "" : `, ${engine.provider}`})`,
+    capabilities: { precisions: state.precisions, kernels: Object.keys(kernels), threads: engine.threads,
+      ...engine.provider === "cpu" ? {} : { device: engine.provider } },
     live: Effect.map(state.live, (allocations) => allocations + programs),
     allocate, read, write, copy, view, compile
   })

@@ -50,6 +50,8 @@ export type Optimization = "off" | "basic" | "extended" | "all"
 export interface Interface {
   /** `koffi`: the C library called directly. `node`: the JavaScript API of onnxruntime-node. */
   readonly name: "koffi" | "node"
+  /** Who computes what it can; the processor does the rest: `cpu`, `webgpu`, `cuda`. */
+  readonly provider: string
   readonly version: string
   /** Threads that compute; results have the same bits from run to run only while this number is the same. */
   readonly threads: number

@@ -5,3 +5,5 @@
  */
 export { layer, layerNoDeps } from "./OnnxRuntime.ts"
 export { Engine, EngineError, layerKoffi, layerNode } from "./Engine.ts"
+export { layerCuda } from "./Cuda.ts"
+export { layerWebGpu } from "./WebGpu.ts"

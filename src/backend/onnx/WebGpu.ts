@@ -1,0 +1,31 @@
+/**
+ * The backend over ONNX Runtime's WebGPU provider, which comes with onnxruntime-node: any graphics card with a Vulkan,
+ * Metal or Direct3D 12 driver, or SwiftShader, which is one in software.
+ *
+ * Inputs, results and cells lie in the memory of the host and are copied at every run: only what a run computes inside
+ * stays on the card. So it pays for large programs (a training step), not for small ones (a decode step). What the
+ * provider has no kernel for the processor computes, inside the same run.
+ *
+ * From     ONNX Runtime 1.30, its WebGPU provider, through the C library.
+ * Checked  backend/onnx/Provider.test.ts (the laws, where a device or SwiftShader is found). Seen working on linux x64
+ *          with SwiftShader only.
+ * Departs  NaN, infinities and sums over equal ids are as the card has them: WGSL does not define the first two, and
+ *          atomic sums come in any order. Float32 only. The normalisation kernel is composed, for the provider's second
+ *          output of it is wrong.
+ *
+ * @module
+ */
+import * as Layer from "effect/Layer"
+import type { Backend } from "../Backend.ts"
+import { type EngineError, layerKoffi } from "./Engine.ts"
+import { layerNoDeps } from "./OnnxRuntime.ts"
+
+/** How a provider is used. */
+export interface Options {
+  /** Whether a program that the device cannot compute whole fails to compile; by default the processor helps out. */
+  readonly isAlone?: boolean
+}
+
+/** The backend over WebGPU. Fails where no device is found. */
+export const layerWebGpu = ({ isAlone = false }: Options = {}): Layer.Layer<Backend, EngineError> =>
+  layerNoDeps.pipe(Layer.provide(layerKoffi({ provider: { name: "WebGPU", isAlone } })))

@@ -1,0 +1,65 @@
+/**
+ * ONNX Runtime's providers keep the laws where they start; where not, the failure says what is missing and what to do.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { existsSync } from "node:fs"
+import { Backend } from "../../../src/backend/Backend.ts"
+import { layerCuda } from "../../../src/backend/onnx/Cuda.ts"
+import type { EngineError } from "../../../src/backend/onnx/EngineError.ts"
+import { layerWebGpu } from "../../../src/backend/onnx/WebGpu.ts"
+import * as Program from "../../../src/tensor/Program.ts"
+import * as Specification from "../../../src/tensor/Specification.ts"
+import * as T from "../../../src/tensor/Tensor.ts"
+import { tolerances } from "../../../src/testing/BackendLaws.ts"
+import { contract } from "../Contract.ts"
+
+const swiftShader = "/usr/lib/chromium/vk_swiftshader_icd.json" // where Debian's chromium-common puts it
+if (existsSync(swiftShader)) process.env["VK_DRIVER_FILES"] ??= swiftShader
+
+const providers: Readonly<Record<string, string>> = { layerWebGpu: "WebGPU", layerCuda: "CUDA" }
+
+/** Why a layer does not start, if it does not. */
+const absence = (layer: Layer.Layer<Backend, EngineError>): Promise<EngineError | undefined> =>
+  Effect.runPromise(Effect.scoped(Layer.build(layer)).pipe(Effect.as(undefined), Effect.catch(Effect.succeed)))
+
+const layers = { layerWebGpu, layerCuda }
+
+for (const [name, make] of Object.entries(layers)) {
+  const absent = await absence(make())
+  describe(name, () => {
+    if (absent !== undefined) {
+      it.skip(`the laws were not tried, for it does not start: ${absent.message.split("\n").slice(1, -1).join(";")}`)
+      it("says what is missing, and what to do", () => {
+        assert.strictEqual(absent.reason, "MissingProvider")
+        const rule = "ONNX Runtime, in layerKoffi: a provider must be built into the library, and find a device"
+        assert.include(absent.message, rule)
+        assert.include(absent.message, `\n  provider: ${providers[name]}\n`)
+        assert.include(absent.message, "docs/guide/backends.md")
+      })
+      return
+    }
+    contract(make(), tolerances.f32, { programs: 20, perOperation: 2, extremes: false }, {
+      "rows added where they collide give the same bits again": "a card adds atomically, in any order"
+    })
+    it.effect("computes in float32, on its device", () => Effect.gen(function*() {
+      const { capabilities, version } = yield* Backend
+      assert.include(version, `(koffi, ${capabilities.device})`)
+      if (name === "layerWebGpu") assert.deepStrictEqual(capabilities.precisions, ["f32"])
+    }).pipe(Effect.provide(make())))
+    it.effect("alone it refuses what it would leave to the processor", () => Effect.gen(function*() {
+      const backend = yield* Backend
+      const compile = (f: (x: T.Tensor<"i" | "j">) => T.Tensor<"i" | "j">) => Effect.scoped(Effect.flatMap(
+        Program.make("alone", { inputs: { x: Specification.real({ i: 8, j: 8 }) }, state: {} }, ({ x }) => ({
+          outputs: { y: f(x) }
+        })),
+        (program) => backend.compile(program)
+      ))
+      yield* compile((x) => T.exp(T.multiply(x, 2)))
+      if (name !== "layerWebGpu") return
+      const error = yield* Effect.flip(compile((x) => T.sign(x)))
+      assert.include(error.message, "onnxruntime, compile alone: ")
+    }).pipe(Effect.provide(make({ isAlone: true }))))
+  })
+}

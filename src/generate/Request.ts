@@ -11,6 +11,7 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Key from "../random/Key.ts"
+import { ShapeError } from "../tensor/ShapeError.ts"
 import type { Codec } from "../token/Tokenizer.ts"
 import type { Rule } from "./Sampling.ts"
 
@@ -123,3 +124,16 @@ const promptFaults = ({ ids, item }: Prompt, { bosId, vocabSize }: Codec) => {
 
 /** Is this a whole number of at least 1? */
 export const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 1
+
+/** Fails where one of some sizes is no whole number of at least 1. */
+export const requireCounts = (
+  operation: string, sizes: Readonly<Record<string, number | ReadonlyArray<number>>>
+): Effect.Effect<void, ShapeError> => {
+  const names = Object.keys(sizes)
+  const isRight = Object.values(sizes).map((size) => [size].flat()).every((all) => all.length > 0 && all.every(isCount))
+  return isRight ? Effect.void : Effect.fail(new ShapeError({
+    operation, place: "",
+    invariant: `${names.slice(0, -1).join(", ")} and ${names.at(-1)} must be whole numbers of at least 1`,
+    values: Object.entries(sizes).map(([name, size]) => [name, JSON.stringify(size)] as const)
+  }))
+}

@@ -20,13 +20,13 @@ import { isCell } from "../backend/HostState.ts"
 import * as KeyValueCache from "../llama/KeyValueCache.ts"
 import type { Transformer } from "../llama/Transformer.ts"
 import * as Program from "../tensor/Program.ts"
-import { ShapeError } from "../tensor/ShapeError.ts"
+import type { ShapeError } from "../tensor/ShapeError.ts"
 import * as Specification from "../tensor/Specification.ts"
 import type { Specifications } from "../tensor/Specification.ts"
 import * as T from "../tensor/Tensor.ts"
 import type { Tensor } from "../tensor/Tensor.ts"
 import { entries } from "../tensor/Tree.ts"
-import { isCount } from "./Request.ts"
+import { requireCounts } from "./Request.ts"
 import type { Logits } from "./Sampling.ts"
 
 /** What slots are made of. */
@@ -102,18 +102,9 @@ export const make = Effect.fnUntraced(function*<P>(
 ): Effect.fn.Return<Machine, BackendError | ShapeError, Backend | Scope.Scope> {
   const backend = yield* Backend
   const source = contextLength ?? model.config.contextLength
-  if (![slots, source, ...blockLengths].every(isCount) || blockLengths.length === 0) {
-    return yield* Effect.fail(new ShapeError({
-      operation: "decoder", place: "",
-      invariant: "slots, contextLength and blockLengths must be whole numbers of at least 1",
-      values: [
-        ["slots", String(slots)], ["contextLength", String(source)], ["blockLengths", `[${blockLengths.join(", ")}]`]
-      ]
-    }))
-  }
+  yield* requireCounts("decoder", { slots, contextLength: source, blockLengths })
   const lengths = [...new Set(blockLengths.map((length) => Math.min(length, source)))].sort((a, b) => a - b)
-  const cells = frozen ? entries(parameters, isCell) : []
-  const constants = new Map(cells.map(([path, cell]) => [`parameters.${path}`, cell] as const))
+  const constants = frozen ? frozenParameters(parameters) : new Map<string, AnyCell>()
   const compiled = (name: string, sizes: Sizes) =>
     Effect.flatMap(program(name, model, sizes), (closed) => backend.compile(closed, { constants }))
   const prompt = yield* Effect.forEach(lengths, (position) => compiled("prefill", { batch: 1, position, source }))
@@ -140,6 +131,10 @@ export const make = Effect.fnUntraced(function*<P>(
   })
   return { slots, contextLength: source, allocate }
 })
+
+/** The cells of parameters as constants of a program whose state holds them as `parameters`. */
+export const frozenParameters = (parameters: unknown): ReadonlyMap<string, AnyCell> =>
+  new Map(entries(parameters, isCell).map(([path, cell]) => [`parameters.${path}`, cell]))
 
 /** Copies a cache cell by cell; the event loop has its turn between two, as caches may be large. */
 const seat = (

@@ -2,13 +2,15 @@
  * Decoding on ONNX Runtime: the cache lies still, and each token has the probability that the reference gives it.
  */
 import { assert, layer } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Stream } from "effect"
 import { Backend } from "../../../src/backend/Backend.ts"
 import * as OnnxRuntime from "../../../src/backend/onnx/OnnxRuntime.ts"
 import * as Reference from "../../../src/backend/Reference.ts"
 import { collect } from "../../../src/generate/Answer.ts"
 import * as Decoder from "../../../src/generate/Decoder.ts"
+import type { Place } from "../../../src/generate/Request.ts"
 import { logProbability, sampling } from "../../../src/generate/Sampling.ts"
+import * as Scoring from "../../../src/generate/Scoring.ts"
 import * as KeyValueCache from "../../../src/llama/KeyValueCache.ts"
 import * as Key from "../../../src/random/Key.ts"
 import * as Program from "../../../src/tensor/Program.ts"
@@ -62,5 +64,27 @@ layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)
         }
       })
       yield* Effect.provide(reference, Reference.layer)
+    }))
+
+  it.effect("changes no bit of a sequence by what runs beside it, and scores what it sampled", () =>
+    Effect.gen(function*() {
+      const cells = yield* parameters(5)
+      const rule = sampling({ temperature: 0.9, topP: 0.95 })
+      const prompts = [[1], [1, 70, 260, 9, 8], [1, 9, 8, 7, 6, 5, 4], [1, 33], [1, 44, 55]]
+      const settings = { candidates: 3, maximumTokens: 5, rule, key: Key.make(6), stopIds: [70, 71, 72, 73] }
+      const decoder = yield* Decoder.make({ model, parameters: cells, slots: 4, blockLengths: [2, 8] })
+      const together = yield* collect(decoder.generate({ prompts, ...settings }))
+      const alone = yield* Effect.forEach(prompts, (ids, item) =>
+        collect(decoder.generateFrom(Stream.make({ item, ids }), settings)))
+      const name = ({ candidate, item }: Place) => `${item} ${candidate}`
+      const expected = new Map(alone.flat().map((answer) => [name(answer), answer]))
+      assert.strictEqual(together.length, expected.size)
+      for (const answer of together) assert.deepStrictEqual(answer, expected.get(name(answer)))
+
+      const scorer = yield* Scoring.make({ model, parameters: cells, slots: 4, blockLength: 8, rule })
+      const given = together.map(({ ids, item }) => ({ item, prompt: prompts[item]!, answer: ids }))
+      const scores = yield* Stream.runCollect(scorer.score(Stream.fromIterable(given)))
+      scores.forEach(({ logProbs }, i) =>
+        logProbs.forEach((logProb, t) => assert.closeTo(logProb, together[i]!.logProbs[t]!, composed)))
     }))
 })

@@ -16,6 +16,17 @@ import { createHash } from "node:crypto"
 /** The most bytes that one request moves: enough for the disk's speed, and soon hashed: the event loop stays alive. */
 export const chunkBytes = 4 * 1024 * 1024
 
+/** One array of the bytes of all parts. */
+export const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array<ArrayBuffer> => {
+  const bytes = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0))
+  let at = 0
+  for (const part of parts) {
+    bytes.set(part, at)
+    at += part.length
+  }
+  return bytes
+}
+
 /** Why bytes could not be had, beside what the operating system says: for which tensor, at which byte of the file. */
 export interface Stop {
   readonly kind: "too large" | "cut while reading"

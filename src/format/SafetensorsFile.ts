@@ -70,9 +70,8 @@ export const openSharded = Effect.fnUntraced(function*(
   FileSystem.FileSystem | Path.Path | Scope.Scope
 > {
   const format = "sharded safetensors"
-  const problem = (kind: keyof typeof advice, tensor: string | null, expected: string, found: string) => ({
-    kind, tensor, offset: 0, expected, found, advice: advice[kind]
-  })
+  const problem = (kind: keyof typeof advice, tensor: string | null, expected: string, found: string) =>
+    TensorFile.problemsOf(advice)(kind, tensor, 0, expected, found)
   const failure = (...problems: ReadonlyArray<TensorFile.Problem>) =>
     new TensorFile.TensorFileError({ format, path, problems })
   const paths = yield* Path.Path

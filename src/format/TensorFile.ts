@@ -80,8 +80,21 @@ export interface Entry {
   readonly bytes: number
 }
 
+/** Numbers of one width, as GGUF keeps them in its metadata. */
+export type Numbers =
+  | Uint8Array
+  | Int8Array
+  | Uint16Array
+  | Int16Array
+  | Uint32Array
+  | Int32Array
+  | Float32Array
+  | Float64Array
+  | BigUint64Array
+  | BigInt64Array
+
 /** What a file says beside its tensors. */
-export type Value = string | number | bigint | boolean | ReadonlyArray<Value>
+export type Value = null | string | number | bigint | boolean | ReadonlyArray<Value> | Numbers
 
 /** Some rows of a tensor: from index `from` of its outermost axis up to, and without, `to`. */
 export interface Rows {
@@ -118,6 +131,26 @@ export interface TensorFile {
   readonly readBytes: (name: string, rows?: Rows) => Effect.Effect<Uint8Array<ArrayBuffer>, Failure>
 }
 
+/** A tensor to be written: its bytes, or an Effect that gives them when their turn comes, one tensor at a time. */
+export interface Source<E = never, R = never> {
+  readonly name: string
+  readonly type: Type
+  readonly sizes: ReadonlyArray<number>
+  readonly bytes: Uint8Array | Effect.Effect<Uint8Array, E, R>
+}
+
+/** The bytes of a source, which must be as many as type and sizes say; `misfit` makes the error when they are not. */
+export const bytesOf = <E, R, F>(
+  { bytes, sizes, type }: Source<E, R>,
+  group: number,
+  misfit: (expected: string, found: string) => F
+): Effect.Effect<Uint8Array, E | F, R> =>
+  Effect.flatMap(bytes instanceof Uint8Array ? Effect.succeed(bytes) : bytes, (bytes) => {
+    const expected = byteCount(type, elementCount(sizes), group)
+    if (bytes.length === expected) return Effect.succeed(bytes)
+    return Effect.fail(misfit(`${expected} bytes for ${type} [${sizes.join(", ")}]`, `${bytes.length} bytes`))
+  })
+
 /** How reading fails: the file breaks its format or lacks what was asked for, or the operating system refuses. */
 export type Failure = TensorFileError | PlatformError
 
@@ -133,6 +166,12 @@ export const Problem = Schema.Struct({
 
 /** One thing wrong with a file. */
 export interface Problem extends Schema.Schema.Type<typeof Problem> {}
+
+/** Makes problems of the kinds for which a format has advice; `tensor` is null where the place is no tensor's. */
+export const problemsOf = <K extends string>(advice: { readonly [kind in K]: string }) =>
+  (kind: K, tensor: string | null, offset: number, expected: string, found: string): Problem => (
+    { kind, tensor, offset, expected, found, advice: advice[kind] }
+  )
 
 const listed = 12 // a damaged file may have thousands of problems: the message lists so many, the error has all
 
@@ -169,13 +208,9 @@ const advice = {
 /** The error of one problem, for which this module has the advice. */
 const problem = (
   file: { readonly format: string; readonly path: string },
-  kind: keyof typeof advice,
-  tensor: string | null,
-  offset: number,
-  expected: string,
-  found: string
-): TensorFileError =>
-  new TensorFileError({ ...file, problems: [{ kind, tensor, offset, expected, found, advice: advice[kind] }] })
+  ...problem: Parameters<typeof known>
+): TensorFileError => new TensorFileError({ ...file, problems: [known(...problem)] })
+const known = problemsOf(advice)
 
 /** Opens the bytes of a file whose errors are {@link TensorFileError}s of a format. */
 export const openBytes = (path: string, format: string) =>

@@ -7,6 +7,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { fileURLToPath } from "node:url"
 import * as Safetensors from "../../src/format/Safetensors.ts"
+import { naming } from "../../src/llama/checkpoint/HuggingFaceModel.ts"
+import { places } from "../../src/llama/checkpoint/Layout.ts"
 import * as Config from "../../src/llama/Config.ts"
 import * as Transformer from "../../src/llama/Transformer.ts"
 import { causal } from "../../src/llama/Visibility.ts"
@@ -35,26 +37,8 @@ const read = (name: string) =>
 
 /** Hugging Face's name of a parameter, and the axes of its tensor in memory. */
 const translate = (path: string, config: Config.Config): readonly [name: string, sizes: Sizes] => {
-  const { embedSize: embed, headCount, headSize, hiddenSize: hidden, kvHeadCount: kvHead, vocabSize: vocab } = config
-  const head = { kvHead, part: 2, plane: headSize / 2 }
-  const heads = { kvHead, group: headCount / kvHead, part: 2, plane: headSize / 2 }
-  const layer = `model.layers.${path.split(".")[1]}`
-  const names: Readonly<Record<string, readonly [string, Sizes]>> = {
-    "embedding": ["model.embed_tokens", { vocab, embed }],
-    "attentionNorm.gain": [`${layer}.input_layernorm`, { embed }],
-    "attention.query": [`${layer}.self_attn.q_proj`, { ...heads, embed }],
-    "attention.key": [`${layer}.self_attn.k_proj`, { ...head, embed }],
-    "attention.value": [`${layer}.self_attn.v_proj`, { ...head, embed }],
-    "attention.output": [`${layer}.self_attn.o_proj`, { embed, ...heads }],
-    "feedForwardNorm.gain": [`${layer}.post_attention_layernorm`, { embed }],
-    "feedForward.gate": [`${layer}.mlp.gate_proj`, { hidden, embed }],
-    "feedForward.up": [`${layer}.mlp.up_proj`, { hidden, embed }],
-    "feedForward.down": [`${layer}.mlp.down_proj`, { embed, hidden }],
-    "norm.gain": ["model.norm", { embed }],
-    "head": ["lm_head", { vocab, embed }]
-  }
-  const [name, sizes] = names[path.replace(/^block\.\d+\./, "")]!
-  return [`${name}.weight`, sizes]
+  const place = places(config, naming).find((place) => place.path === path)!
+  return [place.name, place.theirs]
 }
 
 describe.each(["mha.safetensors", "gqa.safetensors"])("%s", (file) => {

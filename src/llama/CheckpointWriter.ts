@@ -1,0 +1,334 @@
+/**
+ * Writing a model in the forms of others: a folder of Hugging Face or Meta, a file of llama2.c or GGUF, a folder of
+ * Cria's own.
+ *
+ * Parameters are read one by one, brought into the order of the form, narrowed to its numbers, and written as a
+ * stream. Everything is written under a temporary name beside its place, and renamed once it is on the disk: what can
+ * be seen is whole. What is there already is never touched.
+ *
+ * A head that equals the embedding bit for bit is stored once, as tied models are.
+ *
+ * From     Cria's own; formats and names are those of llama/checkpoint.
+ * Checked  test/llama/CheckpointWriter.test.ts (there and back, bit for bit where the form holds the bits; every
+ *          refusal; nothing is left of a write that failed); test/parity/Stories.test.ts (the same greedy text).
+ * Departs  float64 parameters are rounded to float32, which all forms hold. Of Q8_0, gains are F32, and matrices whose
+ *          rows are no blocks of 32 are F16, as in llama.cpp's own converter.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Path from "effect/Path"
+import * as Result from "effect/Result"
+import { Backend, type BackendError } from "../backend/Backend.ts"
+import { isCell } from "../backend/HostState.ts"
+import * as Float16 from "../format/Float16.ts"
+import * as Gguf from "../format/Gguf.ts"
+import * as Llama2c from "../format/Llama2c.ts"
+import * as Quantise from "../format/Quantise.ts"
+import * as Safetensors from "../format/Safetensors.ts"
+import { elementCount, type Source as TensorSource } from "../format/TensorFile.ts"
+import * as TorchFile from "../format/TorchFile.ts"
+import * as Durable from "../store/Durable.ts"
+import { entries } from "../tensor/Tree.ts"
+import type { Model } from "../token/SentencePiece.ts"
+import * as Tokenizer from "../token/Tokenizer.ts"
+import * as TokenizerBin from "../token/TokenizerBin.ts"
+import * as TokenizerJson from "../token/TokenizerJson.ts"
+import { CheckpointExistsError, CheckpointUnfitError } from "./checkpoint/CheckpointError.ts"
+import * as GgufModel from "./checkpoint/GgufModel.ts"
+import * as HuggingFaceModel from "./checkpoint/HuggingFaceModel.ts"
+import * as Keys from "./checkpoint/Keys.ts"
+import { type Naming, type Place, places, type Reals, reordered } from "./checkpoint/Layout.ts"
+import * as Llama2cModel from "./checkpoint/Llama2cModel.ts"
+import * as MetaModel from "./checkpoint/MetaModel.ts"
+import type { Config } from "./Config.ts"
+
+/** What is written: a checkpoint that was opened, or the cells of a model. */
+export interface Source<E = never, R = never> {
+  readonly config: Config
+  /** A parameter by our path, in the order of our axes. */
+  readonly read: (path: string) => Effect.Effect<Reals, E, R>
+  readonly tokenizer: Model | undefined
+}
+
+/** The cells of a model as a source. Fails, when it is read, for a parameter that has no cell. */
+export const fromCells = (
+  config: Config, cells: unknown, tokenizer: Model | undefined
+): Source<BackendError | CheckpointUnfitError, Backend> => {
+  const byPath = new Map(entries(cells, isCell))
+  return {
+    config,
+    tokenizer,
+    read: Effect.fnUntraced(function*(path) {
+      const cell = byPath.get(path)
+      if (cell === undefined) return yield* missing(path)
+      const { elements } = yield* (yield* Backend).read(cell)
+      if (elements instanceof Float32Array || elements instanceof Float64Array) return elements.slice()
+      return yield* missing(path)
+    })
+  }
+}
+
+const missing = (path: string) =>
+  new CheckpointUnfitError({ format: "a Llama", reasons: [`the model has no parameter ${path} of real numbers`] })
+
+/** Narrowed numbers that a file holds. */
+type Type = HuggingFaceModel.Dtype
+
+/** Little-endian bytes of numbers in another width. Fails where a number would become infinite. */
+const narrowed = (
+  path: string, format: string, type: Type, elements: Reals
+): Result.Result<Uint8Array<ArrayBuffer>, CheckpointUnfitError> => {
+  const singles = elements instanceof Float32Array ? elements : Float32Array.from(elements)
+  const bytesOf = ({ buffer, byteLength, byteOffset }: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>) =>
+    Result.succeed(new Uint8Array(buffer, byteOffset, byteLength))
+  const limit = type === "F16" ? 65_520 : Infinity // from here on, rounding gives infinity
+  const at = limit === Infinity ? -1 : singles.findIndex((value) => Math.abs(value) >= limit && Number.isFinite(value))
+  if (at >= 0) return Result.fail(new CheckpointUnfitError({
+    format, reasons: [`${path} has ${singles[at]} at ${at}, and F16 ends at 65504: write BF16 or F32`]
+  }))
+  return type === "F32" ? bytesOf(singles)
+    : bytesOf(new Uint16Array((type === "F16" ? Float16.narrowF16 : Float16.narrowBF16)(singles)))
+}
+
+const sameBits = (left: Reals, right: Reals): boolean => {
+  const bits = ({ buffer, byteLength, byteOffset }: Reals) => new Uint32Array(buffer, byteOffset, byteLength / 4)
+  const [here, there] = [bits(left), bits(right)]
+  return here.length === there.length && here.every((word, i) => word === there[i])
+}
+
+/** Whether the head is the embedding. */
+const isTied = Effect.fnUntraced(function*<E, R>({ config, read }: Source<E, R>) {
+  const { embedSize: embed, vocabSize: vocab } = config
+  const head = reordered(yield* read("head"), { embed, vocab }, { vocab, embed })
+  return sameBits(yield* read("embedding"), head)
+})
+
+/** The tensors of a form, each read when its turn comes. `typeOf` chooses how it is stored. */
+const tensorsOf = <E, R>(
+  { config, read }: Source<E, R>, naming: Naming, tied: boolean, format: string, typeOf: (place: Place) => Type
+) =>
+  places(config, naming).filter(({ path }) => !(tied && path === "head")).map((place) => {
+    const { name, ours, path, sizes, theirs } = place
+    const type = typeOf(place)
+    const reals = Effect.map(read(path), (elements) => reordered(elements, ours, theirs))
+    return {
+      name, sizes, type, reals,
+      bytes: Effect.flatMap(reals, (elements) => Effect.fromResult(narrowed(path, format, type, elements)))
+    }
+  })
+
+/** Writes at a temporary place beside the target, and renames it to the target once it is whole. */
+const whole = Effect.fnUntraced(function*<A, E, R>(
+  target: string, write: (partial: string) => Effect.Effect<A, E, R>
+) {
+  const fileSystem = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  if (yield* fileSystem.exists(target)) return yield* new CheckpointExistsError({ path: target })
+  const above = path.dirname(path.resolve(target))
+  yield* Durable.makeFolder(above)
+  const partial = path.join(above, `.partial-${path.basename(target)}`)
+  const clear = fileSystem.remove(partial, { recursive: true, force: true })
+  yield* clear
+  return yield* write(partial).pipe(
+    Effect.tap(() => fileSystem.rename(partial, target)),
+    Effect.tap(() => Durable.syncFolder(above)),
+    Effect.onError(() => Effect.ignore(clear))
+  )
+})
+
+const text = (content: string): Uint8Array => new TextEncoder().encode(content)
+
+/** Writes small files into a new folder, after `tensors` has written the large ones. */
+const folder = Effect.fnUntraced(function*<A, E, R>(
+  partial: string, tensors: Effect.Effect<A, E, R>, files: ReadonlyArray<readonly [name: string, Uint8Array]>
+) {
+  const fileSystem = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  yield* fileSystem.makeDirectory(partial)
+  yield* tensors
+  for (const [name, bytes] of files) yield* Durable.writeFile(path.join(partial, name), bytes)
+  yield* Durable.syncFolder(partial)
+})
+
+/** The files by which Hugging Face knows a tokenizer. */
+const tokenizerFiles = Effect.fnUntraced(function*(model: Model, contextLength: number) {
+  const codec = yield* Effect.fromResult(Tokenizer.fromModel(model))
+  const { bosPiece, eosPiece, padPiece, unkPiece } = model.trainer
+  const names = {
+    bos_token: bosPiece, eos_token: eosPiece, unk_token: unkPiece,
+    ...codec.padId === undefined ? {} : { pad_token: padPiece }
+  }
+  const json = yield* Effect.fromResult(TokenizerJson.print(model))
+  return {
+    codec,
+    files: [
+      ["tokenizer.model", model.bytes],
+      ["tokenizer.json", text(json)],
+      ["special_tokens_map.json", text(Keys.print(names))],
+      ["tokenizer_config.json", text(Keys.print({
+        tokenizer_class: "LlamaTokenizer", ...names, add_bos_token: true, add_eos_token: false, legacy: true,
+        clean_up_tokenization_spaces: false, model_max_length: contextLength
+      }))]
+    ] as const
+  }
+})
+
+/** How to write a folder of Hugging Face. */
+export interface HuggingFaceOptions {
+  /** F32 by default. */
+  readonly dtype?: HuggingFaceModel.Dtype
+  /** More bytes of tensors than this go to several files; 5 · 10⁹ by default, as Hugging Face writes them. */
+  readonly shardBytes?: number
+}
+
+const bytesPerNumber = { F32: 4, F16: 2, BF16: 2 } as const
+
+/** Lists of tensors whose bytes fit together. */
+const shardsOf = <T extends { readonly sizes: ReadonlyArray<number> }>(
+  tensors: ReadonlyArray<T>, width: number, most: number
+): ReadonlyArray<ReadonlyArray<T>> => {
+  const shards: Array<Array<T>> = []
+  let room = -1
+  for (const tensor of tensors) {
+    const bytes = width * elementCount(tensor.sizes)
+    if (bytes > room) {
+      shards.push([])
+      room = most
+    }
+    shards.at(-1)?.push(tensor)
+    room -= bytes
+  }
+  return shards
+}
+
+/**
+ * Writes a folder that transformers loads: weights in one file or several, `config.json`, and, where there is a
+ * tokenizer, its files and `generation_config.json`.
+ */
+export const huggingFace = Effect.fnUntraced(function*<E, R>(
+  target: string, source: Source<E, R>, { dtype = "F32", shardBytes = 5e9 }: HuggingFaceOptions = {}
+) {
+  const { config, tokenizer } = source
+  const known = tokenizer === undefined ? undefined : yield* tokenizerFiles(tokenizer, config.contextLength)
+  const path = yield* Path.Path
+  return yield* whole(target, Effect.fnUntraced(function*(partial) {
+    const tied = yield* isTied(source)
+    const tensors = tensorsOf(source, HuggingFaceModel.naming, tied, "Hugging Face's folder", () => dtype)
+      .map(({ bytes, name, sizes, type }) => ({ name, dtype: type, shape: sizes, sizes, bytes }))
+    const shards = shardsOf(tensors, bytesPerNumber[dtype], shardBytes)
+    const number = (n: number): string => String(n).padStart(5, "0")
+    const named = shards.map((shard, i) => [
+      shards.length === 1 ? "model.safetensors" : `model-${number(i + 1)}-of-${number(shards.length)}.safetensors`,
+      shard
+    ] as const)
+    const bytes = tensors.map(({ sizes }) => bytesPerNumber[dtype] * elementCount(sizes))
+    const index = shards.length === 1 ? [] : [["model.safetensors.index.json", text(Keys.print({
+      metadata: { total_size: bytes.reduce((sum, count) => sum + count, 0) },
+      weight_map: Object.fromEntries(named.flatMap(([file, shard]) => shard.map(({ name }) => [name, file])))
+    }))] as const]
+    const special = known?.codec
+    yield* folder(
+      partial,
+      Effect.forEach(named, ([file, shard]) => Safetensors.write(path.join(partial, file), shard, { format: "pt" })),
+      [
+        ...index, ["config.json", text(HuggingFaceModel.print({ config, isTied: tied }, dtype, special))],
+        ...special === undefined ? [] : [
+          ["generation_config.json", text(HuggingFaceModel.printGeneration(special))] as const
+        ],
+        ...known?.files ?? []
+      ]
+    )
+  }))
+})
+
+/** Writes a folder as Meta's: `params.json`, `consolidated.00.pth`, and the tokenizer where there is one. */
+export const meta = Effect.fnUntraced(function*<E, R>(
+  target: string, source: Source<E, R>, { dtype = "F32" }: { readonly dtype?: HuggingFaceModel.Dtype } = {}
+) {
+  const { config, tokenizer } = source
+  const description = yield* Effect.fromResult(MetaModel.print(config))
+  const path = yield* Path.Path
+  return yield* whole(target, (partial) =>
+    folder(
+      partial,
+      TorchFile.write(path.join(partial, "consolidated.00.pth"),
+        tensorsOf(source, MetaModel.naming, false, "Meta's folder", () => dtype)),
+      [
+        ["params.json", text(description)],
+        ...tokenizer === undefined ? [] : [["tokenizer.model", tokenizer.bytes] as const]
+      ]
+    ))
+})
+
+/** Quantises; a number that is not finite has no code. */
+const quantised = (name: string, quantise: () => Uint8Array): Effect.Effect<Uint8Array, CheckpointUnfitError> =>
+  Effect.try({
+    try: quantise,
+    catch: (reason) => new CheckpointUnfitError({ format: "8 bit", reasons: [`${name}: ${String(reason)}`] })
+  })
+
+/** The largest group of at most 64 numbers that divides all matrices, as llama2.c's export halves it. */
+const groupSizeOf = ({ embedSize }: Config): number => {
+  let group = 64
+  while (embedSize % group !== 0) group /= 2
+  return group
+}
+
+/**
+ * Writes a `.bin` of llama2.c: version 0 (what `run` reads), 1 (the same numbers behind a better header) or 2 (8 bit,
+ * what `runq` reads). The tokenizer is a file of its own: see {@link llama2cTokenizer}.
+ */
+export const llama2c = Effect.fnUntraced(function*<E, R>(
+  target: string, source: Source<E, R>, { version = 0 }: { readonly version?: Llama2c.Header["version"] } = {}
+) {
+  const { config } = source
+  const group = version === 2 ? groupSizeOf(config) : 1
+  yield* Effect.fromResult(Llama2cModel.headerOf(config, true, version, group)) // before anything is read
+  return yield* whole(target, Effect.fnUntraced(function*(partial) {
+    const tied = yield* isTied(source)
+    const header = yield* Effect.fromResult(Llama2cModel.headerOf(config, tied, version, group))
+    const tensors = tensorsOf(source, Llama2cModel.naming, tied, "llama2.c's .bin", () => "F32")
+      .map(({ bytes, name, reals, sizes, type }): TensorSource<E | CheckpointUnfitError, R> =>
+        version < 2 || sizes.length === 1 ? { name, sizes, type, bytes } : {
+          name, sizes, type: "I8_GROUPS", bytes: Effect.flatMap(reals, (elements) =>
+            quantised(name, () => Quantise.groupBytes(Quantise.inGroups(Float32Array.from(elements), group))))
+        })
+    const { cos, sin } = Llama2cModel.rotation(config)
+    const tables = version > 0 ? [] : ([["freqs_cos", cos], ["freqs_sin", sin]] as const).map(([name, table]) => ({
+      name, type: "F32" as const, sizes: [config.contextLength, config.headSize / 2],
+      bytes: new Uint8Array(table.buffer)
+    }))
+    return yield* Llama2c.write(partial, header, [...tensors, ...tables])
+  }))
+})
+
+/** Writes a tokenizer as the `tokenizer.bin` of llama2.c. */
+export const llama2cTokenizer = Effect.fnUntraced(function*(target: string, model: Model) {
+  const bytes = yield* Effect.fromResult(TokenizerBin.print(model))
+  return yield* whole(target, (partial) => Durable.writeFile(partial, bytes))
+})
+
+/** Writes a GGUF file that llama.cpp loads, with the vocabulary where there is a tokenizer. */
+export const gguf = Effect.fnUntraced(function*<E, R>(
+  target: string, source: Source<E, R>, { type = "F32" }: { readonly type?: keyof typeof GgufModel.fileTypes } = {}
+) {
+  const { config, tokenizer } = source
+  const vocabulary = tokenizer === undefined ? []
+    : yield* Effect.fromResult(GgufModel.vocabularyMetadata(tokenizer))
+  return yield* whole(target, Effect.fnUntraced(function*(partial) {
+    const tied = yield* isTied(source)
+    const isMatrix = ({ sizes }: { readonly sizes: ReadonlyArray<number> }): boolean => sizes.length > 1
+    const tensors = tensorsOf(source, GgufModel.naming, tied, "GGUF", (place) =>
+      isMatrix(place) && type !== "F32" ? "F16" : "F32")
+      .map((tensor): TensorSource<E | CheckpointUnfitError, R> => {
+        const { bytes, name, reals, sizes, type: plain } = tensor
+        return type === "Q8_0" && isMatrix(tensor) && (sizes[1] ?? 0) % 32 === 0
+          ? { name, sizes, type, bytes: Effect.flatMap(reals, (elements) =>
+            quantised(name, () => Quantise.blocksOfQ8(Float32Array.from(elements)))) }
+          : { name, sizes, type: plain, bytes }
+      })
+    return yield* Gguf.write(partial, new Map([...GgufModel.metadataOf(config, type), ...vocabulary]), tensors)
+  }))
+})

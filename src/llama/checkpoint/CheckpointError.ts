@@ -1,0 +1,102 @@
+/**
+ * How reading and writing models of others fails: each error names the file, what stands there and what was expected.
+ *
+ * Checked  test/llama/CheckpointError.test.ts (every message, as text).
+ *
+ * @module
+ */
+import * as Schema from "effect/Schema"
+
+/** Schema for a key of a model's description whose value cannot be used. */
+export const Fault = Schema.Struct({ key: Schema.String, value: Schema.String, expected: Schema.String })
+
+/** A key whose value cannot be used; texts as they are shown. */
+export interface Fault extends Schema.Schema.Type<typeof Fault> {}
+
+/** A model that computes something other than Cria's Llama, or whose description cannot be read; all faults at once. */
+export class CheckpointConfigError extends Schema.TaggedError<CheckpointConfigError>()("CheckpointConfigError", {
+  path: Schema.String,
+  faults: Schema.Array(Fault)
+}) {
+  override get message() {
+    const lines = this.faults.map(({ expected, key, value }) => `  ${key} = ${value}: expected ${expected}`)
+    return [
+      `${this.path}: this model is none that Cria computes`, ...lines,
+      "A key that is read past would change what the model says without a word. Take another model, or, where the " +
+        "key changes nothing for yours, remove it from the file."
+    ].join("\n")
+  }
+}
+
+const listed = 12 // a foreign file differs in hundreds of names: the message lists so many, the error has all
+
+const list = (title: string, names: ReadonlyArray<string>): ReadonlyArray<string> =>
+  names.length === 0 ? [] : [
+    `  ${title} (${names.length}): ${names.slice(0, listed).join("; ")}${names.length > listed ? "; …" : ""}`
+  ]
+
+/** Tensors that are not those of the model: all that are missing, unknown or of other sizes. */
+export class CheckpointTensorError extends Schema.TaggedError<CheckpointTensorError>()("CheckpointTensorError", {
+  path: Schema.String,
+  missing: Schema.Array(Schema.String),
+  unknown: Schema.Array(Schema.String),
+  misfits: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return [
+      `${this.path}: its tensors must be those that its description asks for`,
+      ...list("missing", this.missing), ...list("not part of the model", this.unknown),
+      ...list("other sizes or types", this.misfits),
+      "Weights and description belong to different models, or the download is not whole: fetch them again together."
+    ].join("\n")
+  }
+}
+
+/** A path at which there is no checkpoint of a form that Cria knows. */
+export class CheckpointFormatError extends Schema.TaggedError<CheckpointFormatError>()("CheckpointFormatError", {
+  path: Schema.String,
+  found: Schema.String
+}) {
+  override get message() {
+    return `${this.path}: no checkpoint that Cria reads; found ${this.found}\n` +
+      "  These are read: a run of Cria or one of its snapshots; a Hugging Face folder (config.json and " +
+      "*.safetensors); a Meta folder (params.json and consolidated.NN.pth); .gguf; .bin of llama2.c.\n" +
+      "  The order of the numbers in a query differs between them, so a file of unknown form is never guessed at."
+  }
+}
+
+/** A model that memory cannot hold, told before anything of it is read. */
+export class CheckpointMemoryError extends Schema.TaggedError<CheckpointMemoryError>()("CheckpointMemoryError", {
+  path: Schema.String,
+  parameterCount: Schema.Number,
+  bytesPerNumber: Schema.Number,
+  memoryBytes: Schema.Number
+}) {
+  override get message() {
+    const size = (bytes: number): string => `${(bytes / 1e9).toPrecision(3)} GB`
+    return `${this.path}: ${this.parameterCount} parameters of ${8 * this.bytesPerNumber} bits take ` +
+      `${size(this.parameterCount * this.bytesPerNumber)}, and there are ${size(this.memoryBytes)} of memory\n` +
+      "  Take fewer bits a parameter where the engine can (8 or 4), a smaller model, or a machine with more memory."
+  }
+}
+
+/** A place to which a model was to be written and at which something stands. */
+export class CheckpointExistsError extends Schema.TaggedError<CheckpointExistsError>()("CheckpointExistsError", {
+  path: Schema.String
+}) {
+  override get message() {
+    return `${this.path} exists already, and is left as it is\n  Name another place, or remove it first.`
+  }
+}
+
+/** A model that a format has no words for; all reasons at once. */
+export class CheckpointUnfitError extends Schema.TaggedError<CheckpointUnfitError>()("CheckpointUnfitError", {
+  format: Schema.String,
+  reasons: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return [`this model cannot be written as ${this.format}`, ...this.reasons.map((reason) => `  ${reason}`),
+      "A reader would compute something else: write another format (Hugging Face's holds every model of Cria)."
+    ].join("\n")
+  }
+}

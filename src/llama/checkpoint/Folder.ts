@@ -1,0 +1,209 @@
+/**
+ * Which form of checkpoint stands at a path, and what it is made of: description, files of tensors, tokenizer.
+ *
+ *     manifest.json | snapshot-N/          a run of Cria, its newest snapshot
+ *     config.json + *.safetensors          Hugging Face
+ *     params.json + consolidated.NN.pth    Meta
+ *     NAME.gguf · NAME.bin                 GGUF · llama2.c
+ *
+ * The form is found by the names of files, never by trying: the order of the numbers in a query is a fact of the form.
+ *
+ * From     Cria's own.
+ * Checked  test/llama/Checkpoint.test.ts.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import * as Path from "effect/Path"
+import type { PlatformError } from "effect/PlatformError"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as Gguf from "../../format/Gguf.ts"
+import * as Llama2c from "../../format/Llama2c.ts"
+import * as SafetensorsFile from "../../format/SafetensorsFile.ts"
+import type { TensorFile } from "../../format/TensorFile.ts"
+import * as TorchFile from "../../format/TorchFile.ts"
+import * as Snapshot from "../../store/Snapshot.ts"
+import { type Model, parse as parseModel, type SentencePieceError } from "../../token/SentencePiece.ts"
+import * as Tokenizer from "../../token/Tokenizer.ts"
+import * as TokenizerBin from "../../token/TokenizerBin.ts"
+import * as TokenizerJson from "../../token/TokenizerJson.ts"
+import * as Utf8 from "../../token/Utf8.ts"
+import * as Llama from "../Config.ts"
+import { CheckpointConfigError, CheckpointFormatError } from "./CheckpointError.ts"
+import * as GgufModel from "./GgufModel.ts"
+import * as HuggingFaceModel from "./HuggingFaceModel.ts"
+import type { Naming } from "./Layout.ts"
+import * as Llama2cModel from "./Llama2cModel.ts"
+import * as MetaModel from "./MetaModel.ts"
+
+/** How to open. */
+export interface Options {
+  /** The longest sequence, for Meta's folders, which do not say it; 4 096 by default. */
+  readonly contextLength?: number
+}
+
+/** Why a tokenizer cannot be read. */
+export type TokenizerError = Tokenizer.TokenizerFileError | SentencePieceError | CheckpointConfigError | PlatformError
+
+/** What a checkpoint is made of. */
+export interface Opened {
+  readonly format: "cria" | "huggingface" | "meta" | "llama2c" | "gguf"
+  /** Of the folder or file that holds the model. */
+  readonly path: string
+  readonly config: Llama.Config
+  readonly isTied: boolean
+  /** Files that hold the tensors: one, or the shards that each hold a part of each. */
+  readonly shards: ReadonlyArray<TensorFile>
+  /** How the files name parameters; undefined for Cria's own. */
+  readonly naming: Naming | undefined
+  /** Names of tensors that are there and are not read. */
+  readonly computed: RegExp
+  readonly tokenizer: Effect.Effect<Option.Option<Model>, TokenizerError, FileSystem.FileSystem>
+}
+
+const nothing = /^(?!)/
+
+/** Reads a tokenizer by what its name says: `.json` of Hugging Face, `.bin` of llama2.c, else SentencePiece's. */
+export const loadTokenizer = Effect.fnUntraced(function*(
+  path: string
+): Effect.fn.Return<Model, TokenizerError, FileSystem.FileSystem> {
+  const fileSystem = yield* FileSystem.FileSystem
+  const bytes = yield* fileSystem.readFile(path)
+  const parsed: Result.Result<Model, Tokenizer.TokenizerFileError["reason"]> = path.endsWith(".json")
+    ? TokenizerJson.parse(Utf8.lenientText(bytes))
+    : path.endsWith(".bin") ? TokenizerBin.parse(bytes) : parseModel(bytes)
+  return yield* Effect.fromResult(Result.mapError(parsed, (reason) =>
+    new Tokenizer.TokenizerFileError({ path, reason })))
+})
+
+/** The first of some tokenizer files that is there. */
+const tokenizerAt = (paths: ReadonlyArray<string>): Opened["tokenizer"] =>
+  Effect.gen(function*() {
+    const fileSystem = yield* FileSystem.FileSystem
+    for (const path of paths) {
+      if (yield* fileSystem.exists(path)) return Option.some(yield* loadTokenizer(path))
+    }
+    return Option.none<Model>()
+  })
+
+const decodeModel = Schema.decodeUnknownResult(Schema.Struct({ model: Llama.Config }), { errors: "all" })
+
+const openCria = Effect.fnUntraced(function*(snapshot: string) {
+  const path = yield* Path.Path
+  const { configuration } = yield* Snapshot.verify(snapshot, ["model"])
+  const { model: config } = yield* Effect.fromResult(Result.mapError(decodeModel(configuration), ({ message }) =>
+    new CheckpointConfigError({
+      path: path.join(snapshot, "manifest.json"),
+      faults: [{ key: "configuration", value: JSON.stringify(configuration), expected: message }]
+    })))
+  const file = yield* SafetensorsFile.open(path.join(snapshot, Snapshot.fileName("model")))
+  const tokenizer = tokenizerAt([snapshot, path.dirname(path.resolve(snapshot))].map((folder) =>
+    path.join(folder, "tokenizer.model")))
+  return {
+    format: "cria", path: snapshot, config, isTied: false, shards: [file], naming: undefined, computed: nothing,
+    tokenizer
+  } satisfies Opened
+})
+
+const index = "model.safetensors.index.json"
+
+const openHuggingFace = Effect.fnUntraced(function*(folder: string, names: ReadonlyArray<string>) {
+  const fileSystem = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const file = path.join(folder, "config.json")
+  const description = yield* Effect.fromResult(
+    HuggingFaceModel.parse(file, yield* fileSystem.readFileString(file)))
+  const { naming } = HuggingFaceModel
+  const tensors = names.includes("model.safetensors")
+    ? yield* SafetensorsFile.open(path.join(folder, "model.safetensors"))
+    : yield* SafetensorsFile.openSharded(path.join(folder, index))
+  const tokenizer = tokenizerAt(["tokenizer.model", "tokenizer.json"].map((name) => path.join(folder, name)))
+  return {
+    format: "huggingface", path: folder, ...description, shards: [tensors], naming, computed: naming.computed, tokenizer
+  } satisfies Opened
+})
+
+const openMeta = Effect.fnUntraced(function*(
+  folder: string, names: ReadonlyArray<string>, { contextLength }: Options
+) {
+  const fileSystem = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const shards = names.filter((name) => /^consolidated\.\d+\.pth$/.test(name)).sort()
+  const odd = shards.findIndex((name, i) => name !== `consolidated.${String(i).padStart(2, "0")}.pth`)
+  if (odd >= 0) return yield* new CheckpointFormatError({
+    path: folder, found: `${shards.join(", ")}: shards are numbered from 00 without a gap`
+  })
+  // Meta's download keeps one tokenizer above the folders of all sizes
+  const tokenizer = tokenizerAt([folder, path.dirname(path.resolve(folder))].map((above) =>
+    path.join(above, "tokenizer.model")))
+  const file = path.join(folder, "params.json")
+  const text = yield* fileSystem.readFileString(file)
+  const model = text.includes("-1") ? Option.getOrUndefined(yield* tokenizer) : undefined
+  const config = yield* Effect.fromResult(MetaModel.parse(file, text, {
+    ...model === undefined ? {} : { vocabSize: model.pieces.length },
+    ...contextLength === undefined ? {} : { contextLength }
+  }))
+  const { naming } = MetaModel
+  return {
+    format: "meta", path: folder, config, isTied: false,
+    shards: yield* Effect.forEach(shards, (name) => TorchFile.open(path.join(folder, name))),
+    naming, computed: naming.computed, tokenizer
+  } satisfies Opened
+})
+
+const openGguf = Effect.fnUntraced(function*(path: string) {
+  const file = yield* Gguf.open(path)
+  const { naming } = GgufModel
+  const rows = file.entries.get(naming.names.embedding)?.sizes[0] ?? 1
+  const config = yield* Effect.fromResult(GgufModel.configOf(path, file.metadata, rows))
+  const tokenizer = Effect.map(
+    Effect.fromResult(GgufModel.vocabularyOf(path, file.metadata)), Option.fromNullishOr)
+  return {
+    format: "gguf", path, config, isTied: !file.entries.has(naming.names.head), shards: [file], naming,
+    computed: naming.computed, tokenizer
+  } satisfies Opened
+})
+
+const openLlama2c = Effect.fnUntraced(function*(path: string) {
+  const paths = yield* Path.Path
+  const file = yield* Llama2c.open(path)
+  const description = yield* Effect.fromResult(Llama2cModel.configOf(path, file.metadata))
+  const tokenizer = tokenizerAt(["tokenizer.bin", "tokenizer.model"].map((name) =>
+    paths.join(paths.dirname(path), name)))
+  const { naming } = Llama2cModel
+  return {
+    format: "llama2c", path, ...description, shards: [file], naming, computed: naming.computed, tokenizer
+  } satisfies Opened
+})
+
+const listing = (names: ReadonlyArray<string>): string =>
+  names.length === 0 ? "an empty folder" : `${names.slice(0, 12).join(", ")}${names.length > 12 ? ", …" : ""}`
+
+/** Opens what stands at a path, by the names of its files. */
+export const open = Effect.fnUntraced(function*(path: string, options: Options) {
+  const fileSystem = yield* FileSystem.FileSystem
+  const paths = yield* Path.Path
+  if (!(yield* fileSystem.exists(path))) return yield* new CheckpointFormatError({ path, found: "nothing" })
+  const { type } = yield* fileSystem.stat(path)
+  if (type !== "Directory") {
+    if (path.endsWith(".gguf")) return yield* openGguf(path)
+    if (path.endsWith(".bin")) return yield* openLlama2c(path)
+    return yield* new CheckpointFormatError({ path, found: "a file of another name" })
+  }
+  const names = (yield* fileSystem.readDirectory(path)).sort()
+  if (names.includes("manifest.json")) return yield* openCria(path)
+  const newest = yield* Snapshot.latest(path)
+  if (Option.isSome(newest)) return yield* openCria(newest.value.path)
+  if (names.includes("config.json") && (names.includes("model.safetensors") || names.includes(index))) {
+    return yield* openHuggingFace(path, names)
+  }
+  if (names.includes("params.json") && names.some((name) => /^consolidated\..*\.pth$/.test(name))) {
+    return yield* openMeta(path, names, options)
+  }
+  const [only, ...others] = names.filter((name) => name.endsWith(".gguf"))
+  if (only !== undefined && others.length === 0) return yield* openGguf(paths.join(path, only))
+  return yield* new CheckpointFormatError({ path, found: listing(names) })
+})

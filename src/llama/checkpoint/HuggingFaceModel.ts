@@ -1,0 +1,180 @@
+/**
+ * Hugging Face's Llama: `config.json` ⇄ configuration, and the names of its tensors.
+ *
+ * Keys that are absent have the defaults of `LlamaConfig`, not those of Llama 2: 10⁻⁶ for `rms_norm_eps`, 2 048 for
+ * `max_position_embeddings`. The base of the rotation is `rope_theta`, or that of `rope_parameters` (transformers 5).
+ *
+ * From     huggingface/transformers 5.18, `configuration_llama.py`, `modeling_llama.py`.
+ * Checked  test/llama/CheckpointConfig.test.ts (there and back, every refusal); test/parity/Checkpoint.test.ts.
+ * Departs  keys that are unknown are refused, where transformers keeps them and goes on.
+ *
+ * @module
+ */
+import * as Predicate from "effect/Predicate"
+import * as Result from "effect/Result"
+import type { Config } from "../Config.ts"
+import type { CheckpointConfigError, Fault } from "./CheckpointError.ts"
+import * as Keys from "./Keys.ts"
+import type { Naming } from "./Layout.ts"
+
+/** The two ways in which weights and description can be stored. */
+export type Dtype = "F32" | "F16" | "BF16"
+
+const none: Keys.Rule = Keys.optional(Keys.oneOf([null], "Llama 2 has none"))
+const off = Keys.optional(Keys.oneOf([false], "Llama 2 has no biases"))
+
+const rules: Keys.Rules = {
+  model_type: Keys.oneOf(["llama"], "other models compute otherwise"),
+  architectures: {
+    expected: "[\"LlamaForCausalLM\"], or no such key",
+    accepts: (value) => value === undefined || Array.isArray(value) && value.join() === "LlamaForCausalLM"
+  },
+  vocab_size: Keys.count,
+  hidden_size: Keys.count,
+  intermediate_size: Keys.count,
+  num_hidden_layers: Keys.count,
+  num_attention_heads: Keys.count,
+  num_key_value_heads: Keys.optional(Keys.count),
+  head_dim: Keys.optional(Keys.count),
+  max_position_embeddings: Keys.optional(Keys.count),
+  rms_norm_eps: Keys.optional(Keys.positive),
+  rope_theta: Keys.optional(Keys.positive),
+  rope_parameters: Keys.optional({
+    expected: "{ \"rope_type\": \"default\", \"rope_theta\": a number above 0 } (Llama 2 scales no positions)",
+    accepts: (value) => isRope(value, ["rope_type", "type", "rope_theta"])
+  }),
+  rope_scaling: Keys.optional({
+    expected: "null (Llama 2 scales no positions)", accepts: (value) => isRope(value, ["rope_type", "type"])
+  }),
+  hidden_act: Keys.optional(Keys.oneOf(["silu"], "the gate of SwiGLU")),
+  tie_word_embeddings: Keys.optional(Keys.truth),
+  attention_bias: off,
+  mlp_bias: off,
+  attention_dropout: Keys.optional(Keys.oneOf([0], "Llama 2 drops nothing")),
+  sliding_window: none,
+  layer_types: none,
+  quantization_config: none,
+  pretraining_tp: Keys.optional(Keys.count), // how products are cut, not what they are
+  torch_dtype: Keys.inert, // the tensors say it themselves
+  dtype: Keys.inert,
+  initializer_range: Keys.inert,
+  use_cache: Keys.inert,
+  bos_token_id: Keys.inert, // the tokenizer's
+  eos_token_id: Keys.inert,
+  pad_token_id: Keys.inert,
+  transformers_version: Keys.inert,
+  _name_or_path: Keys.inert
+}
+
+const isRope = (value: unknown, keys: ReadonlyArray<string>): boolean =>
+  Predicate.isObject(value) && Object.entries(value).every(([key, inner]) =>
+    keys.includes(key) && (key === "rope_theta" ? Keys.positive.accepts(inner) : inner === "default"))
+
+/** The base of the rotation, and the fault of a file that gives two. */
+const thetaOf = (record: Keys.Fields): { readonly theta: number; readonly faults: ReadonlyArray<Fault> } => {
+  const { rope_parameters: parameters, rope_theta: plain } = record
+  const inner = Predicate.hasProperty(parameters, "rope_theta") ? parameters.rope_theta : undefined
+  const theta = typeof inner === "number" ? inner : Keys.number(record, "rope_theta", 10_000)
+  const differs = typeof inner === "number" && typeof plain === "number" && inner !== plain
+  const fault = { key: "rope_theta", value: Keys.shown(plain), expected: `${inner}, as rope_parameters says` }
+  return { theta, faults: differs ? [fault] : [] }
+}
+
+/** What a `config.json` says. */
+export interface Description {
+  readonly config: Config
+  /** The head is the embedding, and no tensor of its own. */
+  readonly isTied: boolean
+}
+
+/** Reads a `config.json`. */
+export const parse = (path: string, text: string): Result.Result<Description, CheckpointConfigError> =>
+  Result.gen(function*() {
+    const record = yield* Keys.parse(path, text)
+    const { faults, theta } = thetaOf(record)
+    const number = (key: string, otherwise = NaN): number => Keys.number(record, key, otherwise)
+    const config = yield* Keys.checked(path, [...Keys.faultsOf(record, rules), ...faults], () => {
+      const heads = number("num_attention_heads")
+      const headSize = number("head_dim")
+      return Keys.configOf(path, {
+        vocabSize: number("vocab_size"), embedSize: number("hidden_size"), layerCount: number("num_hidden_layers"),
+        headCount: heads, kvHeadCount: number("num_key_value_heads", heads),
+        ...Number.isNaN(headSize) ? {} : { headSize },
+        hiddenSize: number("intermediate_size"), epsilon: number("rms_norm_eps", 1e-6), theta,
+        contextLength: number("max_position_embeddings", 2048)
+      }, names)
+    })
+    return { config, isTied: record["tie_word_embeddings"] === true }
+  })
+
+const names = {
+  vocabSize: "vocab_size", embedSize: "hidden_size", layerCount: "num_hidden_layers",
+  headCount: "num_attention_heads", kvHeadCount: "num_key_value_heads", headSize: "head_dim",
+  hiddenSize: "intermediate_size", epsilon: "rms_norm_eps", theta: "rope_theta",
+  contextLength: "max_position_embeddings"
+} as const
+
+/** The ids that `config.json` and `generation_config.json` repeat of a tokenizer. */
+export interface SpecialIds {
+  readonly bosId: number
+  readonly eosId: number
+  readonly padId: number | undefined
+}
+
+const ids = ({ bosId, eosId, padId }: SpecialIds) => ({
+  bos_token_id: bosId, eos_token_id: eosId, ...padId === undefined ? {} : { pad_token_id: padId }
+})
+
+const dtypes = { F32: "float32", F16: "float16", BF16: "bfloat16" } as const
+
+/** Writes a `config.json`, which transformers 4 and 5 read alike. */
+export const print = (
+  { config, isTied }: Description, dtype: Dtype, special: SpecialIds | undefined
+): string =>
+  Keys.print({
+    architectures: ["LlamaForCausalLM"],
+    model_type: "llama",
+    vocab_size: config.vocabSize,
+    hidden_size: config.embedSize,
+    intermediate_size: config.hiddenSize,
+    num_hidden_layers: config.layerCount,
+    num_attention_heads: config.headCount,
+    num_key_value_heads: config.kvHeadCount,
+    head_dim: config.headSize,
+    max_position_embeddings: config.contextLength,
+    rms_norm_eps: config.epsilon,
+    rope_theta: config.theta,
+    rope_scaling: null,
+    hidden_act: "silu",
+    attention_bias: false,
+    mlp_bias: false,
+    attention_dropout: 0,
+    pretraining_tp: 1,
+    tie_word_embeddings: isTied,
+    ...special === undefined ? {} : ids(special),
+    torch_dtype: dtypes[dtype],
+    use_cache: true
+  })
+
+/** Writes a `generation_config.json`: where generation begins and ends. */
+export const printGeneration = (special: SpecialIds): string => Keys.print(ids(special))
+
+/** Names and layout: the two parts of a rotary plane lie in halves, as in Cria. */
+export const naming: Naming = {
+  rotary: "halves",
+  names: {
+    "embedding": "model.embed_tokens.weight",
+    "attentionNorm.gain": "model.layers.{}.input_layernorm.weight",
+    "attention.query": "model.layers.{}.self_attn.q_proj.weight",
+    "attention.key": "model.layers.{}.self_attn.k_proj.weight",
+    "attention.value": "model.layers.{}.self_attn.v_proj.weight",
+    "attention.output": "model.layers.{}.self_attn.o_proj.weight",
+    "feedForwardNorm.gain": "model.layers.{}.post_attention_layernorm.weight",
+    "feedForward.gate": "model.layers.{}.mlp.gate_proj.weight",
+    "feedForward.up": "model.layers.{}.mlp.up_proj.weight",
+    "feedForward.down": "model.layers.{}.mlp.down_proj.weight",
+    "norm.gain": "model.norm.weight",
+    "head": "lm_head.weight"
+  },
+  computed: /\.rotary_emb\.inv_freq$/
+}

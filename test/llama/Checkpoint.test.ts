@@ -1,0 +1,194 @@
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, FileSystem, type Path, type Scope } from "effect"
+import { Backend } from "../../src/backend/Backend.ts"
+import * as Reference from "../../src/backend/Reference.ts"
+import * as Safetensors from "../../src/format/Safetensors.ts"
+import * as TorchFile from "../../src/format/TorchFile.ts"
+import * as Checkpoint from "../../src/llama/Checkpoint.ts"
+import * as HuggingFaceModel from "../../src/llama/checkpoint/HuggingFaceModel.ts"
+import { places } from "../../src/llama/checkpoint/Layout.ts"
+import * as MetaModel from "../../src/llama/checkpoint/MetaModel.ts"
+import * as CheckpointWriter from "../../src/llama/CheckpointWriter.ts"
+import * as Config from "../../src/llama/Config.ts"
+import * as Transformer from "../../src/llama/Transformer.ts"
+import { count } from "../../src/tensor/Node.ts"
+import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
+import * as Specification from "../../src/tensor/Specification.ts"
+
+const config = Config.make({
+  vocabSize: 12, embedSize: 8, layerCount: 2, headCount: 4, kvHeadCount: 2, hiddenSize: 12, contextLength: 4096
+})
+
+/** Every number of a model is another one, so that none can be in another's place. */
+const values = new Map<string, Float32Array<ArrayBuffer>>()
+let next = 0
+for (const [path, { sizes }] of Specification.leaves(Transformer.llama(config).specification)) {
+  values.set(path, Float32Array.from({ length: count(sizes) }, () => next++))
+}
+const model: CheckpointWriter.Source = {
+  config, tokenizer: undefined, read: (path) => Effect.succeed(values.get(path)!.slice())
+}
+
+const live = (
+  name: string, body: (folder: string) => Effect.Effect<void, unknown, FileSystem.FileSystem | Path.Path | Scope.Scope>
+) => it.effect(name, () =>
+  Effect.gen(function*() {
+    yield* body(yield* (yield* FileSystem.FileSystem).makeTempDirectoryScoped())
+  }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+const messageOf = (path: string) =>
+  Effect.map(Effect.flip(Effect.scoped(Checkpoint.open(path))), ({ message }) => message)
+
+const bytesOf = (elements: Float32Array<ArrayBuffer>) => new Uint8Array(elements.buffer)
+
+describe("open", () => {
+  live("guesses at nothing: another name, an empty folder, no file", (folder) =>
+    Effect.gen(function*() {
+      const fileSystem = yield* FileSystem.FileSystem
+      yield* fileSystem.writeFileString(`${folder}/weights.pt`, "?")
+      yield* fileSystem.makeDirectory(`${folder}/empty`)
+      assert.include(yield* messageOf(`${folder}/weights.pt`), "found a file of another name")
+      assert.include(yield* messageOf(`${folder}/empty`), "found an empty folder")
+      assert.include(yield* messageOf(`${folder}/none`), "found nothing")
+      assert.include(yield* messageOf(folder), "found empty, weights.pt")
+    }))
+  live("says all that is missing, foreign or of other sizes at once", (folder) =>
+    Effect.gen(function*() {
+      const fileSystem = yield* FileSystem.FileSystem
+      yield* CheckpointWriter.huggingFace(`${folder}/a`, model)
+      const { tensors } = yield* Safetensors.read(`${folder}/a/model.safetensors`)
+      const changed = tensors.flatMap((tensor): ReadonlyArray<Safetensors.Tensor> => {
+        if (tensor.name === "model.norm.weight") return []
+        if (tensor.name === "lm_head.weight") return [{ ...tensor, shape: [8, 12] }]
+        if (tensor.name.endsWith("1.mlp.up_proj.weight")) return [{ ...tensor, dtype: "I32" }]
+        return [tensor]
+      })
+      yield* Safetensors.write(`${folder}/a/model.safetensors`, [
+        ...changed, { name: "lora.a", dtype: "F32", shape: [1], bytes: new Uint8Array(4) },
+        { name: "model.layers.0.self_attn.rotary_emb.inv_freq", dtype: "F32", shape: [1], bytes: new Uint8Array(4) }
+      ])
+      assert.strictEqual(yield* messageOf(`${folder}/a`), [
+        `${folder}/a: its tensors must be those that its description asks for`,
+        "  missing (1): model.norm.weight [8]", "  not part of the model (1): lora.a",
+        "  other sizes or types (2): model.layers.1.mlp.up_proj.weight is I32, which is not read: convert it to F32, " +
+        "F16, BF16 or Q8_0; lm_head.weight is [8, 12], not [12, 8]",
+        "Weights and description belong to different models, or the download is not whole: fetch them again together."
+      ].join("\n"))
+      yield* fileSystem.writeFileString(`${folder}/a/config.json`, "{}")
+      assert.include(yield* messageOf(`${folder}/a`), "/a/config.json: this model is none that Cria computes")
+    }))
+  live("refuses an index that leaves its folder", (folder) =>
+    Effect.gen(function*() {
+      const fileSystem = yield* FileSystem.FileSystem
+      yield* CheckpointWriter.huggingFace(`${folder}/a`, model, { shardBytes: 500 })
+      const index = `${folder}/a/model.safetensors.index.json`
+      const text = yield* fileSystem.readFileString(index)
+      yield* fileSystem.writeFileString(index, text.replace("model-00001-of", "../model-00001-of"))
+      assert.include(yield* messageOf(`${folder}/a`), "do not use it")
+    }))
+  live("joins Meta's shards, each over its own axis", (folder) =>
+    Effect.gen(function*() {
+      const fileSystem = yield* FileSystem.FileSystem
+      yield* CheckpointWriter.meta(`${folder}/one`, model)
+      const one = yield* TorchFile.open(`${folder}/one/consolidated.00.pth`)
+      yield* fileSystem.makeDirectory(`${folder}/two`)
+      yield* fileSystem.copyFile(`${folder}/one/params.json`, `${folder}/two/params.json`)
+      const half = Effect.fnUntraced(function*(shard: number) {
+        const tensors = yield* Effect.forEach(places(config, MetaModel.naming), Effect.fnUntraced(function*(place) {
+          const whole = yield* one.read(place.name)
+          const [rows = 1, columns = 1] = place.sizes
+          const kept = whole.filter((_, i) => place.cut === undefined ||
+            (place.cut === 0 ? Math.floor(i / columns) < rows / 2 : i % columns < columns / 2) === (shard === 0))
+          const sizes = place.sizes.map((size, axis) => axis === place.cut ? size / 2 : size)
+          return { name: place.name, type: "F32" as const, sizes, bytes: bytesOf(kept) }
+        }))
+        const frequencies = { name: "rope.freqs", type: "F32" as const, sizes: [1], bytes: new Uint8Array(4) }
+        yield* TorchFile.write(`${folder}/two/consolidated.0${shard}.pth`, [...tensors, frequencies])
+      })
+      yield* half(0)
+      yield* half(1)
+      const checkpoint = yield* Checkpoint.open(`${folder}/two`)
+      assert.strictEqual(checkpoint.parameters.get("head")?.bytes, 4 * 12 * 8)
+      for (const [path, expected] of values) assert.deepStrictEqual(yield* checkpoint.read(path), expected, path)
+      yield* fileSystem.rename(`${folder}/two/consolidated.01.pth`, `${folder}/two/consolidated.02.pth`)
+      assert.include(yield* messageOf(`${folder}/two`),
+        "found consolidated.00.pth, consolidated.02.pth: shards are numbered from 00 without a gap")
+      yield* fileSystem.remove(`${folder}/two/consolidated.02.pth`)
+      assert.include(yield* messageOf(`${folder}/two`), "tok_embeddings.weight is [12, 4], not [12, 8]")
+    }))
+  live("reads the newest snapshot of a run once its checksum is right, in float64 to the bit", (folder) =>
+    Effect.gen(function*() {
+      const fileSystem = yield* FileSystem.FileSystem
+      const tensors = places(config).map(({ path, sizes }) => ({
+        name: path, dtype: "F64" as const, shape: sizes,
+        bytes: new Uint8Array(Float64Array.from(values.get(path)!, (x) => x / 3).buffer)
+      }))
+      const manifest = {
+        step: 7, configuration: { ...config, model: config }, dataCursor: null, randomKeys: null, journal: {
+          journal: 0, timing: 0
+        }, environment: { engine: { name: "x", version: "1" }, cpu: { model: "x", features: [] }, threadCount: 1 },
+        dataHash: "", tokenizerHash: "", metrics: {}
+      }
+      yield* SnapshotStore.SnapshotStore.pipe(
+        Effect.flatMap(({ save }) => save({ ...manifest, tensors: { model: tensors } })),
+        Effect.provide(SnapshotStore.layer({ folder: `${folder}/run`, keepLast: 1 })), Effect.scoped
+      )
+      const checkpoint = yield* Checkpoint.open(`${folder}/run`)
+      assert.deepStrictEqual([checkpoint.format, checkpoint.path], ["cria", `${folder}/run/snapshot-00000007`])
+      assert.deepStrictEqual(checkpoint.config, config)
+      const read = yield* checkpoint.read("head")
+      assert.deepStrictEqual(read, Float64Array.from(values.get("head")!, (x) => x / 3))
+      const file = `${checkpoint.path}/model.safetensors`
+      const bytes = yield* fileSystem.readFile(file)
+      bytes[bytes.length - 1]! ^= 1
+      yield* fileSystem.writeFile(file, bytes)
+      assert.include(yield* messageOf(checkpoint.path), "is not the snapshot that was saved")
+    }))
+})
+
+describe("load", () => {
+  live("fills cells of any width, one parameter after another", (folder) =>
+    Effect.gen(function*() {
+      yield* CheckpointWriter.meta(`${folder}/a`, model)
+      const checkpoint = yield* Checkpoint.open(`${folder}/a`)
+      const backend = yield* Backend
+      const { specification } = Transformer.llama(config)
+      const cells = yield* backend.allocate(Specification.zeros(specification))
+      yield* Checkpoint.load(checkpoint, cells)
+      const source = CheckpointWriter.fromCells(config, cells, undefined)
+      for (const [path, expected] of values) assert.deepStrictEqual([...yield* source.read(path)], [...expected], path)
+      assert.include((yield* Effect.flip(source.read("block.9.x"))).message, "the model has no parameter block.9.x")
+
+      const other = Transformer.llama({ ...config, hiddenSize: 14, layerCount: 1 })
+      const others = yield* backend.allocate(Specification.zeros(other.specification))
+      const misfit = yield* Effect.flip(Checkpoint.load(checkpoint, others))
+      assert.include(misfit.message, "not part of the model (9): block.1.attentionNorm.gain; ")
+      assert.include(misfit.message,
+        "block.0.feedForward.gate is [embed: 8, hidden: 12]; the cell has [embed: 8, hidden: 14]")
+    }).pipe(Effect.provide(Reference.layer)))
+  it.effect("is refused in 32 bits for 7B in 16 GB, before anything is read", () =>
+    Effect.gen(function*() {
+      const checkpoint = { config: Config.presets["7B"], path: "llama-2-7b" }
+      const exit = yield* Effect.exit(Checkpoint.requireMemory(checkpoint, 4, 16e9))
+      assert.isTrue(Exit.isFailure(exit))
+      yield* Checkpoint.requireMemory(checkpoint, 1, 16e9)
+      assert.include((yield* Effect.flip(Checkpoint.requireMemory(checkpoint, 4, 16e9))).message, "take 27.0 GB")
+    }))
+})
+
+describe("changed files", () => {
+  live("are told, never read as another model", (folder) =>
+    Effect.gen(function*() {
+      const fileSystem = yield* FileSystem.FileSystem
+      yield* CheckpointWriter.huggingFace(`${folder}/a`, model)
+      const text = HuggingFaceModel.print({ config, isTied: false }, "F32", undefined)
+      for (let i = 0; i < text.length; i += 7) {
+        const cut = `${text.slice(0, i)}${text.slice(i + 1)}`
+        yield* fileSystem.writeFileString(`${folder}/a/config.json`, cut)
+        const exit = yield* Effect.exit(Effect.scoped(Checkpoint.open(`${folder}/a`)))
+        if (Exit.isSuccess(exit)) assert.deepStrictEqual(exit.value.parameters.size, values.size)
+        else assert.isTrue(exit.cause.reasons.every(({ _tag }) => _tag === "Fail"), `${i}: ${exit.cause}`)
+      }
+    }))
+})

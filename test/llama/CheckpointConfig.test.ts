@@ -1,0 +1,215 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Result } from "effect"
+import * as fc from "fast-check"
+import type * as Gguf from "../../src/format/Gguf.ts"
+import type { Value } from "../../src/format/TensorFile.ts"
+import * as GgufModel from "../../src/llama/checkpoint/GgufModel.ts"
+import * as HuggingFaceModel from "../../src/llama/checkpoint/HuggingFaceModel.ts"
+import * as Llama2cModel from "../../src/llama/checkpoint/Llama2cModel.ts"
+import * as MetaModel from "../../src/llama/checkpoint/MetaModel.ts"
+import * as Config from "../../src/llama/Config.ts"
+import * as SentencePiece from "../../src/token/SentencePiece.ts"
+import * as Tokenizer from "../../src/token/Tokenizer.ts"
+
+const size = fc.integer({ min: 1, max: 9000 })
+
+/** Any configuration; `isPlain` for formats that hold no size of a head. */
+const configuration = (isPlain: boolean): fc.Arbitrary<Config.Config> =>
+  fc.record({
+    vocabSize: size, group: fc.integer({ min: 1, max: 8 }), kvHeadCount: fc.integer({ min: 1, max: 16 }),
+    half: fc.integer({ min: 1, max: 64 }), embed: size, hiddenSize: size, layerCount: fc.integer({ min: 1, max: 99 }),
+    epsilon: fc.constantFrom(1e-5, 1e-6, 3e-7), theta: fc.constantFrom(10_000, 500_000, 1e6, 123.5), contextLength: size
+  }).map(({ embed, group, half, kvHeadCount, ...rest }) => {
+    const headCount = group * kvHeadCount
+    return Config.make({
+      ...rest, headCount, kvHeadCount, headSize: 2 * half, embedSize: isPlain ? headCount * 2 * half : embed
+    })
+  })
+
+const example = Config.make({
+  vocabSize: 19, embedSize: 16, layerCount: 2, headCount: 4, kvHeadCount: 2, hiddenSize: 24, contextLength: 32
+})
+
+const faultsOf = (parsed: Result.Result<unknown, { readonly message: string }>): string => {
+  assert.isTrue(Result.isFailure(parsed), "it was read")
+  return Result.isFailure(parsed) ? parsed.failure.message : ""
+}
+
+const special = { bosId: 1, eosId: 2, padId: undefined }
+
+describe("Hugging Face's config.json", () => {
+  const read = (changes: Readonly<Record<string, unknown>>) => {
+    const text = HuggingFaceModel.print({ config: example, isTied: false }, "F32", special)
+    return HuggingFaceModel.parse("/model/config.json", JSON.stringify({ ...JSON.parse(text), ...changes }))
+  }
+  it("holds every configuration", () => {
+    fc.assert(fc.property(configuration(false), fc.boolean(), (config, isTied) => {
+      const text = HuggingFaceModel.print({ config, isTied }, "BF16", special)
+      assert.deepStrictEqual(Result.getOrThrow(HuggingFaceModel.parse("a", text)), { config, isTied })
+    }))
+  })
+  it("takes rope_theta from rope_parameters as transformers 5 writes them, and defaults of LlamaConfig", () => {
+    const parameters = { rope_type: "default", rope_theta: 77 }
+    const read5 = read({ rope_theta: undefined, rope_parameters: parameters })
+    assert.strictEqual(Result.getOrThrow(read5).config.theta, 77)
+    const { config } = Result.getOrThrow(read({
+      rms_norm_eps: undefined, max_position_embeddings: undefined, num_key_value_heads: null, head_dim: undefined
+    }))
+    assert.deepStrictEqual(config, { ...example, epsilon: 1e-6, contextLength: 2048, kvHeadCount: 4 })
+    assert.include(faultsOf(read({ rope_theta: 78, rope_parameters: parameters })),
+      "rope_theta = 78: expected 77, as rope_parameters says")
+  })
+  it("refuses by name every key that it does not know, all at once", () => {
+    fc.assert(fc.property(fc.string({ minLength: 1 }).filter((key) => key !== "__proto__"), fc.jsonValue(),
+      (key, value) => {
+        const name = `x_${key}`
+        const message = faultsOf(read({ [name]: value, hidden_act: "gelu" }))
+        assert.include(message, `  ${name} = `)
+        assert.include(message, "  hidden_act = \"gelu\": expected \"silu\" (the gate of SwiGLU), or no such key")
+      }))
+  })
+  it("refuses every value that another Llama would need", () => {
+    const cases: Readonly<Record<string, unknown>> = {
+      rope_scaling: { rope_type: "linear", factor: 2 }, sliding_window: 4096, attention_bias: true, mlp_bias: true,
+      model_type: "mistral", architectures: ["LlamaForSequenceClassification"], attention_dropout: 0.1,
+      quantization_config: { bits: 4 }, tie_word_embeddings: "yes", num_hidden_layers: 0, vocab_size: 1.5,
+      rms_norm_eps: -1, rope_parameters: { rope_type: "yarn", rope_theta: 1 }, rope_theta: null, pretraining_tp: 0
+    }
+    for (const [key, value] of Object.entries(cases)) {
+      if (key === "rope_theta") continue
+      assert.include(faultsOf(read({ [key]: value })), `/model/config.json: this model is none that Cria computes\n  ${
+        key} = ${JSON.stringify(value)}: expected `)
+    }
+    assert.strictEqual(faultsOf(read({ sliding_window: 4096 })),
+      "/model/config.json: this model is none that Cria computes\n" +
+        "  sliding_window = 4096: expected null (Llama 2 has none), or no such key\n" +
+        "A key that is read past would change what the model says without a word. Take another model, or, where the " +
+        "key changes nothing for yours, remove it from the file.")
+  })
+  it("tells sizes that do not go together by the names of the file", () => {
+    assert.include(faultsOf(read({ num_key_value_heads: 3 })), "  num_key_value_heads = 3: expected headCount must be")
+    assert.include(faultsOf(read({ head_dim: 3 })), "  head_dim = 3: expected headSize must be even, got 3")
+  })
+  it("is an object, or no text at all throws", () => {
+    assert.include(faultsOf(HuggingFaceModel.parse("a", "[1]")), "the file = [1]: expected a JSON object")
+    assert.include(faultsOf(HuggingFaceModel.parse("a", "{")), "the file = no JSON: expected JSON (")
+    fc.assert(fc.property(fc.oneof(fc.string(), fc.json()), (text) => {
+      assert.isTrue(Result.isFailure(HuggingFaceModel.parse("a", text)))
+      assert.isTrue(Result.isFailure(MetaModel.parse("a", text, {})))
+    }))
+  })
+  it("is read, after any change of one value, as a model that exists, or refused", () => {
+    const given: Readonly<Record<string, unknown>> =
+      JSON.parse(HuggingFaceModel.print({ config: example, isTied: false }, "F32", special))
+    fc.assert(fc.property(fc.constantFrom(...Object.keys(given)), fc.jsonValue(), (key, value) => {
+      const parsed = HuggingFaceModel.parse("a", JSON.stringify({ ...given, [key]: value }))
+      if (Result.isFailure(parsed)) return
+      const { config } = parsed.success
+      assert.deepStrictEqual(Config.make(config), config) // the sizes go together
+      const again = HuggingFaceModel.print(parsed.success, "F32", special)
+      assert.deepStrictEqual(Result.getOrThrow(HuggingFaceModel.parse("a", again)), parsed.success)
+    }))
+  })
+})
+
+describe("Meta's params.json", () => {
+  it("holds every configuration but its context, which the caller knows", () => {
+    fc.assert(fc.property(configuration(true), (config) => {
+      const text = Result.getOrThrow(MetaModel.print(config))
+      const { contextLength } = config
+      assert.deepStrictEqual(Result.getOrThrow(MetaModel.parse("a", text, { contextLength })), config)
+    }))
+  })
+  it("reads those of the release, with the vocabulary of the tokenizer", () => {
+    const text = JSON.stringify({
+      dim: 8192, multiple_of: 4096, ffn_dim_multiplier: 1.3, n_heads: 64, n_kv_heads: 8, n_layers: 80,
+      norm_eps: 1e-5, vocab_size: -1
+    })
+    assert.deepStrictEqual(Result.getOrThrow(MetaModel.parse("a", text, { vocabSize: 32_000 })), Config.presets["70B"])
+    assert.include(faultsOf(MetaModel.parse("a", text, {})),
+      "vocab_size = -1: expected a tokenizer.model beside it, whose pieces are counted")
+  })
+  it("refuses what it does not know and what it cannot say", () => {
+    const text = JSON.stringify({ dim: 8, n_heads: 2, n_layers: 1, vocab_size: 9, use_scaled_rope: true, moe: 8 })
+    const message = faultsOf(MetaModel.parse("a", text, {}))
+    assert.include(message, "  use_scaled_rope = true: expected false (Llama 2 scales no positions), or no such key")
+    assert.include(message, "  moe = 8: expected no such key: Cria does not know what it changes")
+    assert.strictEqual(faultsOf(MetaModel.print({ ...example, headSize: 8 })),
+      "this model cannot be written as Meta's folder\n" +
+        "  headSize is 8, and params.json knows embedSize / headCount alone (4)\n" +
+        "A reader would compute something else: write another format (Hugging Face's holds every model of Cria).")
+  })
+})
+
+/** Metadata as they are read: f32 rounded. */
+const plain = (typed: ReadonlyArray<readonly [string, Gguf.Value]>): Map<string, Value> =>
+  new Map(typed.flatMap(([key, value]): ReadonlyArray<readonly [string, Value]> =>
+    value.type === "numbers" || value.type === "strings" ? [[key, value.values]]
+      : value.type === "arrays" || value.type === "bools" ? []
+        : [[key, value.type === "f32" ? Math.fround(value.value) : value.value]]))
+
+describe("GGUF's metadata", () => {
+  const metadataOf = (config: Config.Config) =>
+    plain(GgufModel.metadataOf(config, "F32"))
+  it("hold every configuration", () => {
+    fc.assert(fc.property(configuration(false), (config) => {
+      assert.deepStrictEqual(Result.getOrThrow(GgufModel.configOf("a", metadataOf(config), 1)), config)
+    }))
+  })
+  it("refuse what they do not know", () => {
+    const message = faultsOf(GgufModel.configOf("a.gguf", metadataOf(example)
+      .set("llama.expert_count", 8n).set("llama.rope.scaling.type", "yarn").set("llama.rope.dimension_count", 2)
+      .set("qwen.x", 1).set("general.name", "any"), 1))
+    assert.deepStrictEqual(message.split("\n").slice(0, 5), [
+      "a.gguf: this model is none that Cria computes",
+      "  llama.rope.scaling.type = \"yarn\": expected \"none\" (Llama 2 scales no positions), or no such key",
+      "  llama.expert_count = 8: expected 0 (Llama 2 has no experts), or no such key",
+      "  qwen.x = 1: expected no such key: Cria does not know what it changes",
+      "  llama.rope.dimension_count = 2: expected 4, the size of a head (all of it is rotated)"
+    ])
+  })
+  it("hold the pieces of a vocabulary, and refuse another kind", () => {
+    const { normalizer, pieces, trainer } = Tokenizer.bytesModel
+    const bytes = Result.getOrThrow(SentencePiece.make(pieces, trainer, { ...normalizer, escapeWhitespaces: true }))
+    const typed = Result.getOrThrow(GgufModel.vocabularyMetadata(bytes))
+    const metadata = plain(typed)
+    const model = Result.getOrThrow(GgufModel.vocabularyOf("a", metadata))
+    assert.deepStrictEqual(model?.pieces, pieces)
+    assert.deepStrictEqual(model?.normalizer, { ...bytes.normalizer, name: "identity" })
+    assert.include(faultsOf(GgufModel.vocabularyMetadata(Tokenizer.bytesModel)),
+      "  the tokenizer rewrites text by more than Llama's rule for spaces")
+    assert.strictEqual(Result.getOrThrow(GgufModel.vocabularyOf("a", new Map())), undefined)
+    assert.include(faultsOf(GgufModel.vocabularyOf("a", new Map([["tokenizer.ggml.model", "gpt2"]]))),
+      "tokenizer.ggml.model = \"gpt2\": expected \"llama\"")
+    assert.include(faultsOf(GgufModel.vocabularyOf("a", new Map(metadata).set("tokenizer.ggml.scores", [1]))),
+      "tokenizer.ggml.scores = [1]: expected a list of 259 numbers")
+    assert.include(faultsOf(GgufModel.vocabularyOf("a", new Map(metadata).set("tokenizer.ggml.token_type",
+      Array.from({ length: 259 }, () => 9)))), "tokenizer.ggml.token_type = 9: expected 1 to 6 at 0")
+  })
+})
+
+describe("llama2.c's header", () => {
+  it("holds every configuration with Llama 2's epsilon and theta", () => {
+    fc.assert(fc.property(configuration(true), fc.boolean(), (any, isTied) => {
+      const config = { ...any, epsilon: 1e-5, theta: 10_000 }
+      const header = Result.getOrThrow(Llama2cModel.headerOf(config, isTied, 1, 1))
+      const read = Llama2cModel.configOf("a", new Map<string, Value>(Object.entries(header)))
+      assert.deepStrictEqual(Result.getOrThrow(read), { config, isTied })
+    }))
+  })
+  it("is refused to others", () => {
+    const config = { ...example, epsilon: 1e-6, theta: 3, headSize: 8 }
+    assert.deepStrictEqual(faultsOf(Llama2cModel.headerOf(config, true, 0, 1)).split("\n").slice(0, 4), [
+      "this model cannot be written as llama2.c's .bin",
+      "  epsilon is 0.000001, and llama2.c computes with 1e-5",
+      "  theta is 3, and llama2.c rotates with 10000",
+      "  headSize is 8, and llama2.c knows embedSize / headCount alone (4)"
+    ])
+  })
+  it("has tables of rotation of every position and plane", () => {
+    const { cos, sin } = Llama2cModel.rotation({ ...example, headSize: 4, contextLength: 3 })
+    assert.deepStrictEqual([...cos], [1, 1, Math.cos(1), Math.cos(Math.fround(0.01)), Math.cos(2),
+      Math.cos(2 * Math.fround(0.01))].map(Math.fround))
+    assert.strictEqual(sin[2], Math.fround(Math.sin(1)))
+  })
+})

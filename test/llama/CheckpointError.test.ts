@@ -1,0 +1,48 @@
+import { assert, describe, it } from "@effect/vitest"
+import {
+  CheckpointConfigError, CheckpointExistsError, CheckpointFormatError, CheckpointMemoryError, CheckpointTensorError,
+  CheckpointUnfitError
+} from "../../src/llama/checkpoint/CheckpointError.ts"
+import { parameterCount, presets } from "../../src/llama/Config.ts"
+
+describe("errors of checkpoints", () => {
+  it("name a key, its value and what was expected", () => {
+    const faults = [{ key: "rope_theta", value: "-1", expected: "a number above 0" }]
+    assert.strictEqual(new CheckpointConfigError({ path: "a/config.json", faults }).message,
+      "a/config.json: this model is none that Cria computes\n  rope_theta = -1: expected a number above 0\n" +
+        "A key that is read past would change what the model says without a word. Take another model, or, where the " +
+        "key changes nothing for yours, remove it from the file.")
+  })
+  it("list all tensors at once, and no more than can be read", () => {
+    const many = Array.from({ length: 14 }, (_, i) => `t${i}`)
+    const [missing, misfits] = [["x [2]"], ["y is [1], not [2]"]]
+    assert.strictEqual(
+      new CheckpointTensorError({ path: "a", missing, unknown: many, misfits }).message,
+      "a: its tensors must be those that its description asks for\n  missing (1): x [2]\n" +
+        "  not part of the model (14): t0; t1; t2; t3; t4; t5; t6; t7; t8; t9; t10; t11; …\n" +
+        "  other sizes or types (1): y is [1], not [2]\n" +
+        "Weights and description belong to different models, or the download is not whole: fetch them again together.")
+  })
+  it("say what is read where nothing known stands", () => {
+    assert.strictEqual(new CheckpointFormatError({ path: "a", found: "an empty folder" }).message,
+      "a: no checkpoint that Cria reads; found an empty folder\n  These are read: a run of Cria or one of its " +
+        "snapshots; a Hugging Face folder (config.json and *.safetensors); a Meta folder (params.json and " +
+        "consolidated.NN.pth); .gguf; .bin of llama2.c.\n  The order of the numbers in a query differs between " +
+        "them, so a file of unknown form is never guessed at.")
+  })
+  it("give the figure where memory does not suffice", () => {
+    const error = new CheckpointMemoryError({
+      path: "llama-2-7b", parameterCount: parameterCount(presets["7B"]), bytesPerNumber: 4, memoryBytes: 16e9
+    })
+    assert.strictEqual(error.message,
+      "llama-2-7b: 6738415616 parameters of 32 bits take 27.0 GB, and there are 16.0 GB of memory\n" +
+        "  Take fewer bits a parameter where the engine can (8 or 4), a smaller model, or a machine with more memory.")
+  })
+  it("leave what exists, and refuse what a form cannot say", () => {
+    assert.strictEqual(new CheckpointExistsError({ path: "a" }).message,
+      "a exists already, and is left as it is\n  Name another place, or remove it first.")
+    assert.strictEqual(new CheckpointUnfitError({ format: "GGUF", reasons: ["one", "two"] }).message,
+      "this model cannot be written as GGUF\n  one\n  two\nA reader would compute something else: write another " +
+        "format (Hugging Face's holds every model of Cria).")
+  })
+})

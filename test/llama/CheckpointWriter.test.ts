@@ -1,0 +1,169 @@
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, FileSystem, Option, Path, Result } from "effect"
+import * as Checkpoint from "../../src/llama/Checkpoint.ts"
+import * as CheckpointWriter from "../../src/llama/CheckpointWriter.ts"
+import * as Config from "../../src/llama/Config.ts"
+import * as Transformer from "../../src/llama/Transformer.ts"
+import * as Key from "../../src/random/Key.ts"
+import { count } from "../../src/tensor/Node.ts"
+import { leaves } from "../../src/tensor/Specification.ts"
+import * as SentencePiece from "../../src/token/SentencePiece.ts"
+import * as Tokenizer from "../../src/token/Tokenizer.ts"
+
+const { normalizer, pieces, trainer } = Tokenizer.bytesModel
+
+/** A tokenizer that every form can hold: bytes, with Llama's rule for spaces. */
+const tokenizer = Result.getOrThrow(SentencePiece.make(
+  [...pieces, { text: "\u2581", score: -1, type: "normal" }, { text: "\u2581a", score: 0, type: "normal" },
+    { text: "a", score: -2, type: "normal" }],
+  { ...trainer, vocabSize: 262 }, { ...normalizer, name: "identity", addDummyPrefix: true, escapeWhitespaces: true }
+))
+
+const sizes: Config.Options = {
+  vocabSize: 262, embedSize: 32, layerCount: 2, headCount: 4, kvHeadCount: 2, hiddenSize: 40, contextLength: 24
+}
+
+interface Drawn extends CheckpointWriter.Source {
+  readonly values: ReadonlyMap<string, Float32Array<ArrayBuffer>>
+}
+
+/** A model of normal draws that f16 and bf16 hold to the bit; its head is the embedding, or not. */
+const drawn = (options: Partial<Config.Options> = {}, isTied = false): Drawn => {
+  const config = Config.make({ ...sizes, ...options })
+  const values = new Map(leaves(Transformer.llama(config).specification).map(([path, { sizes }]) => {
+    const normals = new Float64Array(count(sizes))
+    Key.fillNormal(Key.make(path), normals, { mean: 0, deviation: 0.4 })
+    return [path, Float32Array.from(normals, (x) => Math.round(x * 64) / 64)] as const
+  }))
+  if (isTied) {
+    const { embedSize, vocabSize } = config
+    values.set("head", values.get("embedding")!.map((_, i, embedding) =>
+      embedding[i % vocabSize * embedSize + Math.floor(i / vocabSize)]!))
+  }
+  return { config, values, tokenizer, read: (path) => Effect.succeed(values.get(path)!.slice()) }
+}
+
+/** Fails unless a checkpoint holds the very bits of a model. */
+const equals = (checkpoint: Checkpoint.Checkpoint, { config, values }: Drawn) =>
+  Effect.gen(function*() {
+    assert.deepStrictEqual(checkpoint.config, config)
+    assert.sameMembers([...checkpoint.parameters.keys()], [...values.keys()])
+    for (const [path, expected] of values) assert.deepStrictEqual(yield* checkpoint.read(path), expected, path)
+  })
+
+const scratch = Effect.gen(function*() {
+  const fileSystem = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const folder = yield* fileSystem.makeTempDirectoryScoped()
+  return { fileSystem, at: (name: string) => path.join(folder, name), list: fileSystem.readDirectory(folder) }
+})
+
+const live = <A, E>(
+  name: string, body: () => Effect.Effect<A, E, FileSystem.FileSystem | Path.Path | import("effect").Scope.Scope>
+) => it.effect(name, () => Effect.scoped(body()).pipe(Effect.provide(NodeServices.layer)))
+
+/** Why an effect failed. */
+const messageOf = <A, E extends { readonly message: string }, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.map(Effect.flip(effect), ({ message }) => message)
+
+describe("every form", () => {
+  const forms = {
+    huggingface: (target: string, source: Drawn) => CheckpointWriter.huggingFace(target, source),
+    "huggingface in f16": (target: string, source: Drawn) =>
+      CheckpointWriter.huggingFace(target, source, { dtype: "F16" }),
+    "huggingface in bf16, sharded": (target: string, source: Drawn) =>
+      CheckpointWriter.huggingFace(target, source, { dtype: "BF16", shardBytes: 9000 }),
+    meta: (target: string, source: Drawn) => CheckpointWriter.meta(target, source, { dtype: "BF16" }),
+    "llama2c.bin": (target: string, source: Drawn) => CheckpointWriter.llama2c(target, source),
+    "llama2c v1.bin": (target: string, source: Drawn) => CheckpointWriter.llama2c(target, source, { version: 1 }),
+    "a.gguf": (target: string, source: Drawn) => CheckpointWriter.gguf(target, source),
+    "f16.gguf": (target: string, source: Drawn) => CheckpointWriter.gguf(target, source, { type: "F16" })
+  }
+  for (const [name, write] of Object.entries(forms)) {
+    live(`holds the bits of models, tied or not: ${name}`, () =>
+      Effect.gen(function*() {
+        const { at, list } = yield* scratch
+        for (const isTied of [false, true]) {
+          const model = drawn(name === "meta" ? { contextLength: 4096 } : {}, isTied)
+          const target = at(`${isTied} ${name}`)
+          yield* write(target, model)
+          const checkpoint = yield* Checkpoint.open(target)
+          yield* equals(checkpoint, model)
+          assert.strictEqual(checkpoint.isTied, isTied && name !== "meta")
+        }
+        assert.lengthOf(yield* list, 2)
+      }))
+  }
+  live("writes of what it reads: through all forms and back, to the bit, with the tokenizer", () =>
+    Effect.gen(function*() {
+      const { at } = yield* scratch
+      const model = drawn({ contextLength: 4096 })
+      yield* CheckpointWriter.huggingFace(at("a"), model)
+      const a = yield* Checkpoint.open(at("a"))
+      yield* CheckpointWriter.meta(at("b"), { ...a, tokenizer: Option.getOrThrow(yield* a.tokenizer) })
+      const b = yield* Checkpoint.open(at("b"))
+      yield* CheckpointWriter.gguf(at("c.gguf"), { ...b, tokenizer: Option.getOrThrow(yield* b.tokenizer) })
+      const c = yield* Checkpoint.open(at("c.gguf"))
+      const read = Option.getOrThrow(yield* c.tokenizer)
+      assert.deepStrictEqual(read.pieces, tokenizer.pieces)
+      yield* CheckpointWriter.llama2c(at("d.bin"), { ...c, tokenizer: read })
+      yield* CheckpointWriter.llama2cTokenizer(at("tokenizer.bin"), read)
+      const d = yield* Checkpoint.open(at("d.bin"))
+      yield* equals(d, model)
+      assert.deepStrictEqual(Option.getOrThrow(yield* d.tokenizer).pieces, tokenizer.pieces)
+    }))
+})
+
+describe("8 bit", () => {
+  const near = Effect.fnUntraced(function*(checkpoint: Checkpoint.Checkpoint, { values }: Drawn, group: number) {
+    for (const [path, expected] of values) {
+      const read = yield* checkpoint.read(path)
+      const most = Math.max(...expected.map(Math.abs))
+      // half a step of the group's scale, itself rounded to 11 bits where it is f16
+      const bound = path.endsWith("gain") ? 0 : most / 127 / 2 * 1.01 + most * 2 ** -11
+      read.forEach((value, i) => assert.isAtMost(Math.abs(value - expected[i]!), bound, `${path} ${i} ${group}`))
+    }
+  })
+  live("is near: llama2.c's version 2 and GGUF's Q8_0", () =>
+    Effect.gen(function*() {
+      const { at } = yield* scratch
+      const model = drawn()
+      yield* CheckpointWriter.llama2c(at("a.bin"), model, { version: 2 })
+      yield* near(yield* Checkpoint.open(at("a.bin")), model, 32)
+      yield* CheckpointWriter.gguf(at("a.gguf"), model, { type: "Q8_0" })
+      const checkpoint = yield* Checkpoint.open(at("a.gguf"))
+      yield* near(checkpoint, model, 32)
+      const typeOf = (path: string) => checkpoint.parameters.get(path)?.type
+      assert.deepStrictEqual(
+        ["block.0.attention.query", "norm.gain", "block.0.feedForward.down"].map(typeOf), ["Q8_0", "F32", "F16"]
+      )
+    }))
+})
+
+describe("what cannot be written", () => {
+  live("is refused, and leaves nothing behind", () =>
+    Effect.gen(function*() {
+      const { at, fileSystem, list } = yield* scratch
+      yield* fileSystem.writeFileString(at("there"), "mine")
+      const model = drawn()
+      assert.strictEqual(yield* messageOf(CheckpointWriter.meta(at("there"), model)),
+        `${at("there")} exists already, and is left as it is\n  Name another place, or remove it first.`)
+      const large = { ...model, read: (path: string) => Effect.map(model.read(path), (x) => x.fill(70_000, 1, 2)) }
+      assert.strictEqual(
+        yield* messageOf(CheckpointWriter.huggingFace(at("a"), large, { dtype: "F16" })),
+        "this model cannot be written as Hugging Face's folder\n  head has 70000 at 32, and F16 ends at 65504: " +
+          "write BF16 or F32\nA reader would compute something else: write another format (Hugging Face's holds " +
+          "every model of Cria)."
+      )
+      const wild = { ...model, read: (path: string) => Effect.map(model.read(path), (x) => x.fill(NaN, 1, 2)) }
+      assert.include(yield* messageOf(CheckpointWriter.gguf(at("a.gguf"), wild, { type: "Q8_0" })), "is NaN")
+      assert.include(yield* messageOf(CheckpointWriter.llama2c(at("a.bin"), drawn({ theta: 7 }))),
+        "theta is 7, and llama2.c rotates with 10000")
+      assert.include(yield* messageOf(CheckpointWriter.meta(at("a"), drawn({ headSize: 6 }))), "headSize is 6")
+      const broken = { ...model, read: () => Effect.fail(new Error("the disk is gone")) }
+      assert.strictEqual(yield* messageOf(CheckpointWriter.meta(at("a"), broken)), "the disk is gone")
+      assert.deepStrictEqual(yield* list, ["there"])
+      assert.strictEqual(yield* fileSystem.readFileString(at("there")), "mine")
+    }))
+})

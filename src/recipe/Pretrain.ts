@@ -26,17 +26,16 @@ import type { PlatformError } from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
-import { Backend, type BackendError } from "../backend/Backend.ts"
+import type { Backend, BackendError } from "../backend/Backend.ts"
 import * as Batches from "../data/Batches.ts"
 import type { Part } from "../data/Document.ts"
 import type { Windows } from "../data/Packing.ts"
 import * as TokenStore from "../data/TokenStore.ts"
+import * as Perplexity from "../evaluate/Perplexity.ts"
 import type { SafetensorsError } from "../format/Safetensors.ts"
 import * as Llama from "../llama/Config.ts"
 import * as Initialization from "../llama/Initialization.ts"
 import * as Transformer from "../llama/Transformer.ts"
-import * as Visibility from "../llama/Visibility.ts"
-import { tokenCrossEntropy } from "../loss/CrossEntropy.ts"
 import { type AllMaskedError, countVisible, maskedMean } from "../loss/Mask.ts"
 import { adamW } from "../optimize/AdamW.ts"
 import { clipByGlobalNorm } from "../optimize/Clip.ts"
@@ -48,10 +47,8 @@ import type { ManifestError } from "../store/Manifest.ts"
 import * as Manifest from "../store/Manifest.ts"
 import type { Loaded, SnapshotDamagedError, SnapshotMissingError } from "../store/Snapshot.ts"
 import { type Saved, type SnapshotOrderError, SnapshotStore, type SnapshotWriteError } from "../store/SnapshotStore.ts"
-import * as Program from "../tensor/Program.ts"
 import type { ShapeError } from "../tensor/ShapeError.ts"
 import * as Specification from "../tensor/Specification.ts"
-import type * as T from "../tensor/Tensor.ts"
 import { fromTensors, type TensorMismatchError, toTensors } from "./CellSnapshot.ts"
 import * as TrainStep from "./TrainStep.ts"
 
@@ -182,7 +179,8 @@ type StoreError =
 /** Everything that can stop a run. */
 export type PretrainError =
   | BackendError | ShapeError | TrainStep.NonFiniteError | AllMaskedError | JournalError | EntryError | StoreError
-  | TensorMismatchError | ResumeError | RunExistsError | Schema.SchemaError
+  | Perplexity.WindowError | Perplexity.ScoreError | TensorMismatchError | ResumeError | RunExistsError
+  | Schema.SchemaError
 
 /** The services that a run asks for. */
 export type Services = Backend | Journal | SnapshotStore | Effect.Services<ReturnType<typeof Transformer.make>>
@@ -253,10 +251,7 @@ const prepare = Effect.fnUntraced(
     // 3. The model and its loss: the mean cross-entropy over the tokens of the step
     const model = yield* Transformer.make(config.model)
     const rows = config.batchSize / config.microBatchCount
-    const tokenLoss = (parameters: Transformer.HiddenParameters, ids: T.Tensor<"batch" | "position", "id">,
-      targets: typeof ids) =>
-      tokenCrossEntropy(model.logits(parameters, model.hidden(parameters, { ids, visibility: Visibility.causal })),
-        targets)
+    const tokenLoss = Perplexity.nextTokenLoss(model)
 
     // 4. The optimizer: AdamW behind clipping
     const { beta1, beta2, epsilon, weightDecay } = config
@@ -277,7 +272,9 @@ const prepare = Effect.fnUntraced(
     })
 
     // 5. Validation: the same loss, summed over the held-out part
-    const evaluate = yield* evaluation(config, origin.data.validation, train.parameters, model.specification, tokenLoss)
+    const { score } = yield* Perplexity.make({
+      model, parameters: train.parameters, batchSize: rows, window: config.sequenceLength, stride: config.sequenceLength
+    })
 
     // 6. From there on
     const progress = { step: 0, saved: -1, tokenCount: 0, metrics: {} as Record<string, number> }
@@ -343,7 +340,7 @@ const prepare = Effect.fnUntraced(
         events.push({ _tag: "Stepped", step, loss, gradientNorm, learningRate, tokenCount: progress.tokenCount,
           tokensPerSecond })
         if (isLast || step % config.evaluateEvery === 0) {
-          const { bitsPerByte, loss } = yield* interruptible(evaluate).pipe(
+          const { bitsPerByte, loss } = yield* interruptible(score(origin.data.validation)).pipe(
             Effect.onInterrupt(() => journal.append({ step, values }))
           )
           progress.metrics = { "val/loss": loss, "val/bpb": bitsPerByte }
@@ -356,35 +353,6 @@ const prepare = Effect.fnUntraced(
 
     return { step: progress.step, differences, passedOver, advance }
   })
-
-/** The mean loss of the validation part in nats a token and in bits a byte of text. */
-const evaluation = Effect.fnUntraced(function*(
-  config: Config, data: TokenStore.TokenStore, parameters: unknown,
-  specification: Transformer.Transformer<Transformer.HiddenParameters>["specification"],
-  tokenLoss: (parameters: Transformer.HiddenParameters, ids: T.Tensor<"batch" | "position", "id">,
-    targets: T.Tensor<"batch" | "position", "id">) => T.Tensor<"batch" | "position">
-) {
-  const backend = yield* Backend
-  const rows = config.batchSize / config.microBatchCount
-  const program = yield* Program.makeGeneric(
-    "pretrain.validation", { inputs: inputsOf(rows, config.sequenceLength), state: { parameters: specification } },
-    ({ ids, mask, targets, tokenCount }, state) => ({
-      outputs: { total: maskedMean(tokenLoss(state.parameters, ids, targets), mask, tokenCount) }
-    })
-  )
-  const executable = yield* backend.compile(program)
-  const bound = yield* executable.bind({ parameters } as Parameters<typeof executable.bind>[0])
-  return Effect.gen(function*() {
-    let [total, tokens] = [0, 0]
-    for (const windows of Batches.inOrder(data, rows, config.sequenceLength)) {
-      if (windows.targetCount === 0) continue
-      total += ((yield* bound.run(given(windows, 1))).total.elements[0] ?? NaN)
-      tokens += windows.targetCount
-      yield* Effect.yieldNow // a run that computes at once lets an interruption in
-    }
-    return { loss: total / tokens, bitsPerByte: total / Math.LN2 / data.bytes }
-  })
-})
 
 /** The newest intact snapshot; fails where there are snapshots and none of them is intact. */
 const intact = Effect.fnUntraced(function*(store: typeof SnapshotStore.Service) {

@@ -125,7 +125,7 @@ describe("cria pretrain", () => {
       const disk = yield* machine()
       const { output } = yield* cria(disk, pretrain(), { isTerminal: true })
       const visible = output.replaceAll("\r\u001B[2K", "<clear>")
-      assert.match(visible, /<clear>█{5}░{15} step 1\/4 {2}loss 5\.\d{3} {2}\S+ tokens\/s {2}\d+ s left/)
+      assert.match(visible, /<clear>█{5}░{15} step 1\/4 {2}loss 5\.\d{3} {2}.+ tokens\/s {2}\d+ s left/)
       assert.match(visible, /left<clear>step 2: saved/)
       assert.notInclude(visible, "left\n")
     }))

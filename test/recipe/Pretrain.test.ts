@@ -136,7 +136,7 @@ describe("Pretrain", () => {
           ...executable,
           bind: (cells) => Effect.map(executable.bind(cells), (bound) => ({
             ...bound,
-            run: (inputs) => program.name !== "pretrain.validation" ? bound.run(inputs)
+            run: (inputs) => program.name !== "perplexity" ? bound.run(inputs)
               : Effect.suspend(() => ++windows === 4 // three windows a validation: the first of the second one
                 ? Effect.andThen(Deferred.succeed(reached, undefined), Deferred.await(release)) : Effect.void).pipe(
                 Effect.andThen(bound.run(inputs)), Effect.uninterruptible

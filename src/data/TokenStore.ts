@@ -92,21 +92,33 @@ export class EmptyPartError extends Schema.TaggedError<EmptyPartError>()("EmptyP
  * `onProgress` runs after about every 64 documents; between these steps the fiber yields, so progress bars move and
  * Ctrl-C works. Fails with what the stream fails with, with {@link TokenRangeError}, or with {@link EmptyPartError}.
  */
-export const tokenise = Effect.fnUntraced(function*<E, R>(
+export const tokenise = Effect.fnUntraced(function*<E, R, E2 = never>(
   documents: Stream.Stream<Document.Document, E, R>,
   options: Encoder & {
     /** The share of the documents, 0 … 1, that only measures. */
     readonly validationShare: number
+    /** Encodes many texts at once, on other threads; the same ids as `encode`, in the order of the texts. */
+    readonly encodeMany?: (texts: ReadonlyArray<string>) => Effect.Effect<ReadonlyArray<ArrayLike<number>>, E2>
     readonly onProgress?: (progress: Progress) => Effect.Effect<void>
   }
-): Effect.fn.Return<Record<Part, TokenStore>, E | TokenRangeError | EmptyPartError, R> {
-  const { onProgress, validationShare } = options
+): Effect.fn.Return<Record<Part, TokenStore>, E | E2 | TokenRangeError | EmptyPartError, R> {
+  const { encode, encodeMany, onProgress, validationShare } = options
   const parts = { train: builder(options), validation: builder(options) }
+  const encoded = (chunk: ReadonlyArray<Document.Document>) => {
+    const texts = chunk.map(({ text }) => text)
+    const ids: Effect.Effect<ReadonlyArray<ArrayLike<number>>, E2> = encodeMany === undefined
+      ? Effect.sync(() => texts.map(encode))
+      : encodeMany(texts)
+    return Effect.map(ids, (ids) => ({ chunk, ids }))
+  }
   yield* documents.pipe(
     Stream.rechunk(64),
-    Stream.runForEachArray(Effect.fnUntraced(function*(chunk) {
-      for (const document of chunk) {
-        const error = parts[Split.part(document, validationShare)].add(document)
+    Stream.chunks,
+    // The order of the stream, however many chunks are encoded at once: the tokens are the same to the last bit.
+    Stream.mapEffect(encoded, { concurrency: encodeMany === undefined ? 1 : CHUNKS_AT_ONCE }),
+    Stream.runForEach(Effect.fnUntraced(function*({ chunk, ids }) {
+      for (let i = 0; i < chunk.length; i++) {
+        const error = parts[Split.part(chunk[i]!, validationShare)].add(chunk[i]!, ids[i]!)
         if (error !== undefined) return yield* error
       }
       const [train, validation] = [parts.train.progress(), parts.validation.progress()]
@@ -135,7 +147,7 @@ export const fromTexts = (texts: Iterable<string>, encoder: Encoder): TokenStore
   const store = builder(encoder)
   let line = 0
   for (const text of texts) {
-    const error = store.add(Document.make(text, { file: "texts", line: ++line }))
+    const error = store.add(Document.make(text, { file: "texts", line: ++line }), encoder.encode(text))
     if (error !== undefined) throw error
   }
   return store.finish()
@@ -157,7 +169,10 @@ export const fingerprint = (store: TokenStore): string => {
 
 const chunkLength = 1 << 20
 
-const builder = ({ bosId, encode, vocabSize }: Encoder) => {
+/** Chunks that are with `encodeMany` at one time. */
+const CHUNKS_AT_ONCE = 16
+
+const builder = ({ bosId, vocabSize }: Encoder) => {
   const allocate = (length: number) => vocabSize <= 65536 ? new Uint16Array(length) : new Int32Array(length)
   const full: Array<Uint16Array | Int32Array> = []
   const starts: Array<number> = []
@@ -175,8 +190,7 @@ const builder = ({ bosId, encode, vocabSize }: Encoder) => {
     tokens++
   }
   return {
-    add: (document: Document.Document): TokenRangeError | undefined => {
-      const ids = encode(document.text)
+    add: (document: Document.Document, ids: ArrayLike<number>): TokenRangeError | undefined => {
       starts.push(tokens)
       push(bosId)
       for (let index = 0; index < ids.length; index++) {

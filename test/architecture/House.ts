@@ -47,6 +47,7 @@ const packages: ReadonlyArray<{ readonly name: RegExp; readonly open: ReadonlyAr
   { name: /^(koffi|onnxruntime-node)(\/|$)/, open: ["backend/onnx/"], why: "only its own backend loads an engine" },
   { name: /^fast-check$/, open: ["testing/"], why: "it is an optional peer dependency" },
   { name: /^node:(crypto|zlib)$/, open: ["format/", "data/", "store/"], why: "digests and gzip are for files" },
+  { name: /^node:worker_threads$/, open: ["token/EncodingWorker"], why: "threads are started and ended in one place" },
   { name: /^node:os$/, open: ["store/Lock.ts", "backend/onnx/", "cli/"], why: "a lock names its host" },
   { name: /^node:/, open: ["backend/onnx/", "cli/"], why: "files, time and processes are services of Effect" }
 ]

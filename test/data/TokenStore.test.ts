@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Ref, Stream } from "effect"
+import { TestClock } from "effect/testing"
 import * as fc from "fast-check"
 import * as Document from "../../src/data/Document.ts"
 import * as Split from "../../src/data/Split.ts"
@@ -64,6 +65,20 @@ describe("TokenStore", () => {
         assert.deepStrictEqual(stores[part], TokenStore.fromTexts(expected, encoder))
       }
     }))
+
+    it.effect("encodes elsewhere, answered in any order, to the same tokens", () => Effect.gen(function*() {
+      const list = Array.from({ length: 3000 }, (_, i) => `document number ${i}`)
+      let calls = 0
+      const encodeMany = (texts: ReadonlyArray<string>) =>
+        Effect.map(Effect.sleep(`${(calls++ * 7) % 5} millis`), () => texts.map(encoder.encode))
+      const options = { ...encoder, validationShare: 0.2 }
+      const here = yield* TokenStore.tokenise(Stream.fromIterable(documents(list)), options)
+      const there = yield* TokenStore.tokenise(Stream.fromIterable(documents(list)), { ...options, encodeMany })
+      assert.deepStrictEqual(there, here)
+      const failing = { ...options, encodeMany: () => Effect.fail("no thread" as const) }
+      assert.strictEqual(
+        yield* Effect.flip(TokenStore.tokenise(Stream.fromIterable(documents(list)), failing)), "no thread")
+    }).pipe(TestClock.withLive))
 
     it.effect("reports progress up to the end", () => Effect.gen(function*() {
       const list = Array.from({ length: 300 }, (_, i) => `é ${i}`)

@@ -138,4 +138,4 @@ const turns = <E, R>(
 }
 
 /** After so many draws the event loop has its turn. */
-const rowsAtOnce = 16
+const rowsAtOnce = 8

@@ -104,23 +104,30 @@ export const sampling = (options: Options): Rule => {
       const bound = boundOf(tops, topK)
       const slack = 1e-12 * Math.max(Math.abs(bound), Math.abs(top), temperature) // logits so close weigh the same
       const ids = atLeast(logits, bound - slack, room.some)
-      const weights = new Float64Array(ids.length)
-      weigh(taken(logits, ids), top, inverse, weights)
-      const likeliest = heaviest(ids, weights, "count", topK - 1)
-      return topP === 1 ? likeliest : heaviest(likeliest.ids, likeliest.weights, "mass", topP * likeliest.total)
+      const candidates = taken(logits, ids, room.heavy)
+      weigh(candidates, top, inverse, candidates)
+      const likeliest = heaviest(ids, candidates, "count", topK - 1, room)
+      return topP === 1 ? likeliest : heaviest(likeliest.ids, likeliest.weights, "mass", topP * likeliest.total, room)
     }
     const total = weigh(logits, top, inverse, room.weights)
     if (topP === 1) return { ids: room.ids, weights: room.weights, total }
     // those that weigh less than (1 − p) / n hold less than 1 − p together: more than p lies before them, none stays
     const ids = atLeast(room.weights, (1 - topP) * total / logits.length * (1 - 1e-9), room.some)
-    return heaviest(ids, taken(room.weights, ids), "mass", topP * total)
+    return heaviest(ids, taken(room.weights, ids, room.heavy), "mass", topP * total, room)
   }
 }
 
-/** Memory that a rule fills again for each row: all ids, their weights, and room for some ids. */
-const roomOf = (count: number) => ({
-  ids: Int32Array.from({ length: count }, (_, id) => id), weights: new Float64Array(count), some: new Int32Array(count)
-})
+/** Memory that a rule fills again for each row, as megabytes for each step would keep the garbage collector busy. */
+const roomOf = (count: number) => {
+  const floats = new Float32Array(count)
+  return {
+    ids: Int32Array.from({ length: count }, (_, id) => id), weights: new Float64Array(count),
+    some: new Int32Array(count), kept: new Int32Array(count), heavy: new Float64Array(count),
+    floats, digits: new Int32Array(floats.buffer), open: new Int32Array(count), amounts: new Float64Array(4 * binCount)
+  }
+}
+
+type Room = ReturnType<typeof roomOf>
 
 /** Draws one token with a key that is used for nothing else. */
 export const draw = ({ ids, total, weights }: Distribution, key: Key.Key): Draw => {
@@ -200,10 +207,9 @@ const atLeast = (values: Logits, bound: number, room: Int32Array): Int32Array =>
   return room.subarray(0, count)
 }
 
-const taken = (values: Logits, ids: Int32Array): Float64Array => {
-  const some = new Float64Array(ids.length)
-  for (let i = 0; i < some.length; i++) some[i] = values[ids[i]!]!
-  return some
+const taken = (values: Logits, ids: Int32Array, room: Float64Array): Float64Array => {
+  for (let i = 0; i < ids.length; i++) room[i] = values[ids[i]!]!
+  return room.subarray(0, ids.length)
 }
 
 const parts = 2048
@@ -236,18 +242,52 @@ const weigh = (logits: Logits, top: number, inverse: number, weights: Float64Arr
  * Of some ids, heaviest first and of equal ones the lowest first, those before which the count or the mass is at most
  * `bound`; given back in the order of ids, so that small errors of the logits move no draw far.
  *
- * None is sorted: ids are counted into bins of weights that differ by less than a sixteenth, and in the bin in which
- * the last that stays lies, it is found as quickselect finds a median.
+ * None is sorted: ids are counted into bins by the digits of their weights, the one bin in which the last that stays
+ * lies into finer ones, and in that it is found as quickselect finds a median.
  */
-const heaviest = (ids: Int32Array, weights: Float64Array, measure: "count" | "mass", bound: number): Distribution => {
-  const bins = binsOf(weights)
-  const amounts = new Float64Array(binCount)
-  for (let i = 0; i < bins.length; i++) amounts[bins[i]!]! += measure === "count" ? 1 : weights[i]!
-  let bin = binCount - 1
+const heaviest = (
+  ids: Int32Array, weights: Float64Array, measure: "count" | "mass", bound: number, room: Room
+): Distribution => {
+  room.floats.set(weights)
+  const digits = room.digits.subarray(0, ids.length) // of numbers that are not negative, in their order
+  const { amounts } = room // four a bin, so that no addition waits for the one before it
   let reached = 0
-  while (bin > 0 && reached + amounts[bin]! <= bound) reached += amounts[bin--]!
-  const open = atBin(bins, bin)
-  let [from, to, last] = [0, open.length, -1]
+  let prefix = 0
+  for (const { kept, shift } of levels) {
+    amounts.fill(0)
+    for (let i = 0; i < digits.length; i++) {
+      if (digits[i]! >> kept !== prefix) continue
+      amounts[4 * ((digits[i]! >> shift) & (binCount - 1)) + (i & 3)]! += measure === "count" ? 1 : weights[i]!
+    }
+    let bin = binCount
+    let amount = 0
+    do {
+      reached += amount
+      bin--
+      amount = amounts[4 * bin]! + amounts[4 * bin + 1]! + amounts[4 * bin + 2]! + amounts[4 * bin + 3]!
+    } while (bin > 0 && reached + amount <= bound)
+    prefix = prefix * binCount + bin
+  }
+  const open = inBin(digits, prefix, room.open)
+  return keptFrom(ids, weights, lastThatStays(weights, open, measure, bound, reached), room)
+}
+
+/** Digits of a float: 12 of exponent and mantissa, whose highest is that of the sign, then 11 of the mantissa. */
+const levels = [{ kept: 31, shift: 20 }, { kept: 20, shift: 9 }]
+
+const binCount = 2048
+
+const inBin = (digits: Int32Array, prefix: number, room: Int32Array): Int32Array => {
+  let count = 0
+  for (let i = 0; i < digits.length; i++) if (digits[i]! >> 9 === prefix) room[count++] = i
+  return room.subarray(0, count)
+}
+
+/** Of some places, the last in order of weight before which the measure is at most `bound`; −1 where none is. */
+const lastThatStays = (
+  weights: Float64Array, open: Int32Array, measure: "count" | "mass", bound: number, before: number
+): number => {
+  let [from, to, last, reached] = [0, open.length, -1, before]
   while (from < to) {
     const at = (from + to) >> 1
     const pivot = open[at]!
@@ -272,30 +312,26 @@ const heaviest = (ids: Int32Array, weights: Float64Array, measure: "count" | "ma
       from = middle + 1
     }
   }
+  return last
+}
+
+/** Those that weigh more than the last, or as much and come no later; all where there is no last. */
+const keptFrom = (ids: Int32Array, weights: Float64Array, last: number, { heavy, kept }: Room): Distribution => {
   const lightest = last < 0 ? 0 : weights[last]!
-  const kept = { ids: new Int32Array(ids.length), weights: new Float64Array(ids.length) }
-  let [count, total] = [0, 0]
-  for (let i = 0; i < ids.length; i++) {
-    const weight = weights[i]!
-    if (weight < lightest || (weight === lightest && i > last && last >= 0)) continue
-    kept.ids[count] = ids[i]!
-    kept.weights[count++] = weight
-    total += weight
+  const lastId = last < 0 ? Infinity : ids[last]!
+  let stayed = 0
+  for (let i = 0; i < ids.length; i++) { // no branch here either; ties behind the last fall away below
+    const weight = weights[i]! // read before it is written over: what is kept may lie where it was
+    kept[stayed] = ids[i]!
+    heavy[stayed] = weight
+    stayed += weight >= lightest ? 1 : 0
   }
-  return { ids: kept.ids.slice(0, count), weights: kept.weights.slice(0, count), total }
-}
-
-const binCount = 2048
-
-/** The exponent and four binary digits of each weight, which is at most 1. */
-const binsOf = (weights: Float64Array): Int32Array => {
-  const bins = new Int32Array(new Float32Array(weights).buffer)
-  for (let i = 0; i < bins.length; i++) bins[i]! >>= 19
-  return bins
-}
-
-const atBin = (bins: Int32Array, bin: number): Int32Array => {
-  const found: Array<number> = []
-  for (let i = 0; i < bins.length; i++) if (bins[i] === bin) found.push(i)
-  return Int32Array.from(found)
+  let [count, total] = [0, 0]
+  for (let i = 0; i < stayed; i++) {
+    if (heavy[i] === lightest && kept[i]! > lastId) continue
+    kept[count] = kept[i]!
+    heavy[count] = heavy[i]!
+    total += heavy[count++]!
+  }
+  return { ids: kept.subarray(0, count), weights: heavy.subarray(0, count), total }
 }

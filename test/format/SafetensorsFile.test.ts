@@ -4,6 +4,7 @@ import * as fc from "fast-check"
 import * as Safetensors from "../../src/format/Safetensors.ts"
 import * as SafetensorsFile from "../../src/format/SafetensorsFile.ts"
 import * as Disk from "./Disk.ts"
+import * as Fixture from "./Fixture.ts"
 
 const name = fc.oneof(
   fc.constantFrom("model.norm.weight", "constructor", "", "é", "\u{1F999}", 'q"\\\n'),
@@ -69,6 +70,15 @@ describe("SafetensorsFile", () => {
         }
       }))
     }), { numRuns: 40 }))
+
+  it("reads the shards that Hugging Face wrote", async () => {
+    const expected = await Fixture.expected("sharded.model.layers.1.mlp.up_proj.weight")
+    await Disk.run(Fixture.files("sharded"), Effect.gen(function*() {
+      const file = yield* SafetensorsFile.openSharded("/sharded/model.safetensors.index.json")
+      assert.strictEqual(file.entries.size, 21)
+      assert.deepStrictEqual(yield* file.read("model.layers.1.mlp.up_proj.weight"), expected)
+    }))
+  })
 
   it("reals are widened, rows are rows, in shards too", () =>
     saved([{ name: "w", dtype: "BF16", shape: [3, 1], bytes: Uint8Array.of(0x80, 0x3f, 0, 0x40, 0x40, 0xc0) }]).then(

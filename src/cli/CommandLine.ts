@@ -15,7 +15,10 @@ import * as Predicate from "effect/Predicate"
 import * as Command from "effect/cli/Command"
 import * as CliError from "effect/cli/CliError"
 import * as DoctorCommand from "./DoctorCommand.ts"
+import * as ExportCommand from "./ExportCommand.ts"
 import * as GenerateCommand from "./GenerateCommand.ts"
+import * as ImportCommand from "./ImportCommand.ts"
+import * as InspectCommand from "./InspectCommand.ts"
 import * as PretrainCommand from "./PretrainCommand.ts"
 import * as TokenizerCommand from "./TokenizerCommand.ts"
 
@@ -26,7 +29,8 @@ export const command = Command.make("cria").pipe(
       "command."
   ),
   Command.withSubcommands([
-    PretrainCommand.command, GenerateCommand.command, TokenizerCommand.command, DoctorCommand.command
+    PretrainCommand.command, GenerateCommand.command, ImportCommand.command, ExportCommand.command,
+    InspectCommand.command, TokenizerCommand.command, DoctorCommand.command
   ])
 )
 

@@ -29,7 +29,10 @@ import * as Quantise from "../format/Quantise.ts"
 import * as Safetensors from "../format/Safetensors.ts"
 import { elementCount, type Source as TensorSource } from "../format/TensorFile.ts"
 import * as TorchFile from "../format/TorchFile.ts"
+import * as Hash from "../random/Hash.ts"
 import * as Durable from "../store/Durable.ts"
+import type * as Manifest from "../store/Manifest.ts"
+import * as SnapshotStore from "../store/SnapshotStore.ts"
 import { entries } from "../tensor/Tree.ts"
 import type { Model } from "../token/SentencePiece.ts"
 import * as Tokenizer from "../token/Tokenizer.ts"
@@ -107,7 +110,8 @@ const isTied = Effect.fnUntraced(function*<E, R>({ config, read }: Source<E, R>)
 
 /** The tensors of a form, each read when its turn comes. `typeOf` chooses how it is stored. */
 const tensorsOf = <E, R>(
-  { config, read }: Source<E, R>, naming: Naming, tied: boolean, format: string, typeOf: (place: Place) => Type
+  { config, read }: Source<E, R>, naming: Naming | undefined, tied: boolean, format: string,
+  typeOf: (place: Place) => Type
 ) =>
   places(config, naming).filter(({ path }) => !(tied && path === "head")).map((place) => {
     const { name, ours, path, sizes, theirs } = place
@@ -126,7 +130,7 @@ const whole = Effect.fnUntraced(function*<A, E, R>(
   const fileSystem = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   if (yield* fileSystem.exists(target)) return yield* new CheckpointExistsError({ path: target })
-  const above = path.dirname(path.resolve(target))
+  const above = path.dirname(target)
   yield* Durable.makeFolder(above)
   const partial = path.join(above, `.partial-${path.basename(target)}`)
   const clear = fileSystem.remove(partial, { recursive: true, force: true })
@@ -146,7 +150,7 @@ const folder = Effect.fnUntraced(function*<A, E, R>(
 ) {
   const fileSystem = yield* FileSystem.FileSystem
   const path = yield* Path.Path
-  yield* fileSystem.makeDirectory(partial)
+  yield* fileSystem.makeDirectory(partial, { recursive: true })
   yield* tensors
   for (const [name, bytes] of files) yield* Durable.writeFile(path.join(partial, name), bytes)
   yield* Durable.syncFolder(partial)
@@ -331,4 +335,32 @@ export const gguf = Effect.fnUntraced(function*<E, R>(
       })
     return yield* Gguf.write(partial, new Map([...GgufModel.metadataOf(config, type), ...vocabulary]), tensors)
   }))
+})
+
+/**
+ * Writes a folder of Cria's own, as a run leaves it: a snapshot of step 0, and the tokenizer. `from` is kept in its
+ * manifest, as what the model was made from.
+ */
+export const cria = Effect.fnUntraced(function*<E, R>(
+  target: string, source: Source<E, R>,
+  { environment, from }: { readonly environment: Manifest.Environment; readonly from: string }
+) {
+  const { config, tokenizer } = source
+  const context = yield* Effect.context<R>() // of a tensor's bytes the store asks nothing
+  const tensors = tensorsOf(source, undefined, false, "Cria's folder", () => "F32")
+    .map(({ bytes, name, sizes, type }) => ({ name, dtype: type, shape: sizes, bytes: Effect.provide(bytes, context) }))
+  return yield* whole(target, (partial) =>
+    folder(
+      partial,
+      SnapshotStore.SnapshotStore.pipe(
+        Effect.flatMap(({ save }) => save({
+          step: 0, configuration: { from, model: { ...config } }, dataCursor: null, randomKeys: null,
+          journal: { journal: 0, timing: 0 }, environment, dataHash: "",
+          tokenizerHash: tokenizer === undefined ? "" : Hash.toHex(Hash.ofBytes(tokenizer.bytes)), metrics: {},
+          tensors: { model: tensors }
+        })),
+        Effect.provide(SnapshotStore.layer({ folder: partial, keepLast: 1 })), Effect.scoped
+      ),
+      tokenizer === undefined ? [] : [["tokenizer.model", tokenizer.bytes]]
+    ))
 })

@@ -1,0 +1,94 @@
+/**
+ * `cria export`: a model of Cria, or any other checkpoint, in a form that others load.
+ *
+ * Checked  test/cli/ExportCommand.test.ts.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as CheckpointWriter from "../llama/CheckpointWriter.ts"
+import { parameterCount } from "../llama/Config.ts"
+import * as CheckpointSource from "./CheckpointSource.ts"
+import { given } from "./Flags.ts"
+import * as Screen from "./Screen.ts"
+
+type Target = typeof targets[number]
+type Type = typeof types[number]
+
+const targets = ["huggingface", "meta", "gguf", "llama2c"] as const
+const types = ["f32", "f16", "bf16", "q8"] as const
+
+/** The numbers that each form holds; the first by default. */
+const held = {
+  huggingface: ["f32", "f16", "bf16"],
+  meta: ["f32", "f16", "bf16"],
+  gguf: ["f32", "f16", "q8"],
+  llama2c: ["f32", "q8"]
+} as const satisfies Record<Target, ReadonlyArray<Type>>
+
+/** Numbers that a form does not hold. */
+export class TypeUnfitError extends Schema.TaggedError<TypeUnfitError>()("TypeUnfitError", {
+  target: Schema.String,
+  type: Schema.String,
+  held: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `${this.target} holds no ${this.type}: give one of ${this.held.join(", ")} with --type`
+  }
+}
+
+const dtypes = { f32: "F32", f16: "F16", bf16: "BF16" } as const
+
+/** Writes a model in a form. */
+const write = <E, R>(target: Target, out: string, source: CheckpointWriter.Source<E, R>, type: Type) => {
+  const dtype = type === "q8" ? "F32" : dtypes[type]
+  switch (target) {
+    case "huggingface": return CheckpointWriter.huggingFace(out, source, { dtype })
+    case "meta": return CheckpointWriter.meta(out, source, { dtype })
+    case "gguf": return CheckpointWriter.gguf(out, source, {
+      type: type === "q8" ? "Q8_0" : type === "f16" ? "F16" : "F32"
+    })
+    case "llama2c": return CheckpointWriter.llama2c(out, source, { version: type === "q8" ? 2 : 0 })
+  }
+}
+
+/** The command. */
+export const command = Command.make("export", {
+  ...CheckpointSource.flags,
+  to: Flag.Literals("to", targets).pipe(Flag.withDescription("huggingface: a folder that transformers loads; meta: a " +
+    "folder as Meta's; gguf: a file that llama.cpp loads; llama2c: a file for llama2.c")),
+  out: Flag.String("out").pipe(Flag.withMetavar("PATH"), Flag.withDescription("Where it goes; must not exist")),
+  type: given(Flag.Literals("type", types), "TYPE", "The numbers of the weights: f32 (the default), f16, bf16, or q8 " +
+    "(8 bit with scales)")
+}, Effect.fnUntraced(function*({ out, to, type, ...from }) {
+  const chosen = Option.getOrElse(type, () => "f32" as const)
+  const known: ReadonlyArray<Type> = held[to]
+  if (!known.includes(chosen)) return yield* new TypeUnfitError({ target: to, type: chosen, held: known })
+  const screen = yield* Screen.make
+  const source = yield* CheckpointSource.open(from)
+  yield* write(to, out, source, chosen)
+  if (to === "llama2c" && source.tokenizer !== undefined) {
+    const file = `${out.replace(/\.bin$/, "")}.tokenizer.bin`
+    yield* CheckpointWriter.llama2cTokenizer(file, source.tokenizer)
+    yield* screen.print(`${file}: ${source.tokenizer.pieces.length} pieces`)
+  }
+  yield* screen.print(`${out}: ${Screen.quantity(parameterCount(source.config))} parameters, ${to}, ${chosen}` +
+    (source.tokenizer === undefined ? ", without a tokenizer (--tokenizer names one)" : ""))
+}, Effect.scoped)).pipe(
+  Command.withShortDescription("Write a model in a form that others load"),
+  Command.withDescription(
+    "Writes the model of a run, from its newest snapshot, or any checkpoint that Cria reads, in a form of others: " +
+      "Hugging Face's folder, Meta's folder, GGUF or llama2.c. What is written can be read back: f32 to the bit, the " +
+      "others rounded. What a form cannot say is refused, not left out."
+  ),
+  Command.withExamples([
+    { command: "cria export runs/stories --to huggingface --out stories-hf", description: "For transformers" },
+    { command: "cria export runs/stories --to gguf --type q8 --out stories.gguf", description: "For llama.cpp, 8 bit" },
+    { command: "cria export llama-2-7b-hf --to meta --type bf16 --out llama-2-7b",
+      description: "From one form of others to another" }
+  ])
+)

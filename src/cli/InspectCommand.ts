@@ -1,0 +1,151 @@
+/**
+ * `cria inspect`: what a file or folder of tensors holds, and which model it is.
+ *
+ * Only headers and descriptions are read, whatever the size. What is no model that Cria computes is shown all the
+ * same, with the reason why it is none.
+ *
+ * Checked  test/cli/InspectCommand.test.ts.
+ *
+ * @module
+ */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import * as Path from "effect/Path"
+import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Gguf from "../format/Gguf.ts"
+import * as Llama2c from "../format/Llama2c.ts"
+import * as SafetensorsFile from "../format/SafetensorsFile.ts"
+import { elementCount, type Failure, type TensorFile, type Value } from "../format/TensorFile.ts"
+import * as TorchFile from "../format/TorchFile.ts"
+import * as Checkpoint from "../llama/Checkpoint.ts"
+import { CheckpointFormatError } from "../llama/checkpoint/CheckpointError.ts"
+import { parameterCount } from "../llama/Config.ts"
+import * as Snapshot from "../store/Snapshot.ts"
+import { switched } from "./Flags.ts"
+import * as Screen from "./Screen.ts"
+
+/** How a file of tensors is opened, by its name. */
+const openers: ReadonlyArray<{
+  readonly ending: string
+  readonly open: (path: string) => Effect.Effect<TensorFile, Failure, FileSystem.FileSystem | Path.Path | Scope.Scope>
+}> = [
+  { ending: ".safetensors", open: SafetensorsFile.open },
+  { ending: ".safetensors.index.json", open: SafetensorsFile.openSharded },
+  { ending: ".pth", open: TorchFile.open },
+  { ending: ".pt", open: TorchFile.open },
+  { ending: ".gguf", open: Gguf.open },
+  { ending: ".bin", open: Llama2c.open }
+]
+
+/** Opens the file of a path, or all files of tensors of a folder: of a run, those of its newest snapshot. */
+const filesOf = Effect.fnUntraced(function*(path: string) {
+  const fileSystem = yield* FileSystem.FileSystem
+  const paths = yield* Path.Path
+  if (!(yield* fileSystem.exists(path))) return yield* new CheckpointFormatError({ path, found: "nothing" })
+  const isFolder = (yield* fileSystem.stat(path)).type === "Directory"
+  const newest = isFolder ? yield* Snapshot.latest(path) : Option.none<Snapshot.Listed>()
+  const folder = Option.isSome(newest) ? newest.value.path : path
+  const names = isFolder ? (yield* fileSystem.readDirectory(folder)).sort() : [paths.basename(path)]
+  const index = names.find((name) => name.endsWith(".safetensors.index.json"))
+  const isShard = (name: string): boolean => index !== undefined && name.endsWith(".safetensors")
+  const found = names.flatMap((name) => {
+    const opener = openers.find(({ ending }) => name.endsWith(ending))
+    const isTokenizer = name === "tokenizer.bin"
+    return opener === undefined || isShard(name) || (isTokenizer && isFolder) ? []
+      : [opener.open(isFolder ? paths.join(folder, name) : path)]
+  })
+  if (found.length > 0) return yield* Effect.all(found)
+  return yield* new CheckpointFormatError({
+    path, found: names.length === 0 ? "an empty folder" : names.slice(0, 12).join(", ")
+  })
+})
+
+const shownNumber = (value: number | bigint | boolean | string | null): string =>
+  typeof value === "string" ? JSON.stringify(value) : String(value)
+
+/** A value of the metadata in a line: long texts and lists are cut, and say how long they are. */
+const shown = (value: Value): string => {
+  if (value === null || typeof value !== "object") {
+    const text = shownNumber(value)
+    return text.length <= 100 ? text : `${text.slice(0, 100)}… (${text.length} characters)`
+  }
+  const first = Array.from({ length: Math.min(value.length, 6) }, (_, i) => shown(value[i] ?? null)).join(", ")
+  return value.length <= 6 ? `[${first}]` : `[${first}, …] (${value.length})`
+}
+
+/** What a file says of itself and its tensors. */
+const reportOf = ({ entries, format, metadata, path }: TensorFile) => {
+  const tensors = [...entries.values()].map(({ bytes, group, name, sizes, type }) => ({
+    name, type, sizes, bytes, ...group === 1 ? {} : { group }
+  }))
+  return {
+    path, format,
+    bytes: tensors.reduce((sum, { bytes }) => sum + bytes, 0),
+    numbers: tensors.reduce((sum, { sizes }) => sum + elementCount(sizes), 0),
+    metadata: Object.fromEntries([...metadata].map(([key, value]) => [key, shown(value)])),
+    tensors
+  }
+}
+
+type Report = ReturnType<typeof reportOf>
+
+const linesOf = ({ bytes, format, metadata, numbers, path, tensors }: Report): ReadonlyArray<string> => {
+  const rows = tensors.map(({ bytes, sizes, type }) => [type, `[${sizes.join(", ")}]`, `${Screen.quantity(bytes)}B`])
+  const width = (column: number): number => Math.max(0, ...rows.map((row) => row[column]!.length))
+  const [first, second, third] = [0, 1, 2].map(width)
+  return [
+    `${path}: ${format}, ${tensors.length} tensors, ${Screen.quantity(numbers)} numbers in ${Screen.quantity(bytes)}B`,
+    ...Object.entries(metadata).map(([key, value]) => `  ${key} = ${value}`),
+    ...rows.map(([type = "", sizes = "", size = ""], i) =>
+      `  ${type.padEnd(first!)}  ${sizes.padEnd(second!)}  ${size.padStart(third!)}  ${tensors[i]!.name}`)
+  ]
+}
+
+/** Which model a path holds, or why none. */
+const modelOf = (path: string) =>
+  Effect.gen(function*() {
+    const { config, format, isTied, tokenizer } = yield* Checkpoint.open(path)
+    const pieces = Option.map(yield* tokenizer, (model) => model.pieces.length)
+    return {
+      format, config, isTied, parameters: parameterCount(config), tokenizer: Option.getOrNull(pieces)
+    }
+  })
+
+/** The command. */
+export const command = Command.make("inspect", {
+  path: Argument.String("path").pipe(Argument.withDescription(
+    "A .safetensors, .pth, .gguf or .bin of llama2.c, or a folder: a run, a snapshot, Hugging Face's, Meta's"
+  )),
+  json: switched("json", "Print one JSON object, with every tensor and all that is known of the model")
+}, Effect.fnUntraced(function*({ json, path }) {
+  const files = (yield* filesOf(path)).map(reportOf)
+  const model = yield* Effect.result(modelOf(path))
+  if (json) {
+    const known = Result.isSuccess(model) ? { model: model.success } : { noModel: model.failure.message }
+    return yield* Console.log(JSON.stringify({ files, ...known }, null, 2))
+  }
+  for (const file of files) for (const line of linesOf(file)) yield* Console.log(Screen.visible(line))
+  if (Result.isFailure(model)) return yield* Console.log(Screen.visible(`no model: ${model.failure.message}`))
+  const { config, format, isTied, parameters, tokenizer } = model.success
+  const sizes = Object.entries(config).map(([key, value]) => `${key} ${value}`).join(", ")
+  yield* Console.log(`model: ${format}, ${Screen.quantity(parameters)} parameters` +
+    (isTied ? ", of which the head is the embedding" : ""))
+  yield* Console.log(`  ${sizes}`)
+  yield* Console.log(`  tokenizer ${tokenizer === null ? "none" : `of ${tokenizer} pieces`}`)
+}, Effect.scoped)).pipe(
+  Command.withShortDescription("What a file of tensors holds"),
+  Command.withDescription(
+    "Shows metadata and tensors (type, sizes, bytes, name) of a file or folder, and which model it is, or why Cria " +
+      "computes none of the kind. Only headers are read; of a snapshot of Cria also the checksum."
+  ),
+  Command.withExamples([
+    { command: "cria inspect model.gguf", description: "Metadata and tensors of a file" },
+    { command: "cria inspect runs/stories", description: "Of the newest snapshot of a run" },
+    { command: "cria inspect llama-2-7b-hf --json", description: "For a program" }
+  ])
+)

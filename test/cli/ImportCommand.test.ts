@@ -1,0 +1,28 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { printed, told, withModel } from "./checkpoints.ts"
+
+describe("cria import", () => {
+  it.live("makes a folder of Cria's own, once, and keeps what it was made from", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      assert.strictEqual(yield* printed(disk, "import", "/hf"),
+        "runs/hf: 4.53 k parameters from huggingface, without a tokenizer (--tokenizer names one)\n")
+      const file = "runs/hf/snapshot-00000000/manifest.json"
+      const manifest: unknown = JSON.parse(yield* disk.fileSystem.readFileString(file))
+      assert.deepNestedInclude(manifest, {
+        "step": 0, "configuration.from": "huggingface", "configuration.model.embedSize": 16
+      })
+      assert.strictEqual(yield* told(disk, "import", "/hf"),
+        "error: runs/hf exists already, and is left as it is\n  Name another place, or remove it first.\n")
+    }))
+  it.live("refuses a tokenizer of another size, and a path without a checkpoint", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      assert.strictEqual(yield* told(disk, "import", "/hf", "--tokenizer", "/bytes.model", "--out", "/x"),
+        "error: /hf: the model knows 19 tokens, and the tokenizer 259\n  They belong to different models, or the " +
+          "vocabulary was filled up: name the right one with --tokenizer.\n")
+      assert.include(yield* told(disk, "import", "/nowhere"), "error: /nowhere: no checkpoint that Cria reads")
+      assert.isFalse(yield* disk.fileSystem.exists("/x"))
+    }))
+})

@@ -1,0 +1,34 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { printed, told, withModel } from "./checkpoints.ts"
+import { withFiles } from "./Cria.ts"
+
+describe("cria inspect", () => {
+  it.live("shows tensors and the model of a folder", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      const lines = (yield* printed(disk, "inspect", "/hf")).split("\n")
+      assert.strictEqual(lines[0], "/hf/model.safetensors: safetensors, 20 tensors, 4.22 k numbers in 16.9 kB")
+      assert.include(lines, "  F32  [19, 16]  1.22 kB  model.embed_tokens.weight")
+      assert.include(lines, "model: huggingface, 4.53 k parameters, of which the head is the embedding")
+      assert.include(lines, "  tokenizer none")
+      yield* printed(disk, "import", "/hf", "--out", "/run")
+      const own = yield* printed(disk, "inspect", "/run")
+      assert.match(own, /^\/run\/snapshot-00000000\/model.safetensors: safetensors, 21 tensors/)
+      assert.include(own, "block.0.attention.query")
+    }))
+  it.live("shows a file that is no model of Cria, and why", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      const config = yield* disk.fileSystem.readFileString("/hf/config.json")
+      yield* withFiles(disk, { "/hf/config.json": config.replace("\"silu\"", "\"gelu\"") })
+      const output = yield* printed(disk, "inspect", "/hf")
+      assert.include(output, "model.norm.weight\n")
+      assert.include(output,
+        "no model: /hf/config.json: this model is none that Cria computes\n  hidden_act = \"gelu\"")
+      const json: unknown = JSON.parse(yield* printed(disk, "inspect", "/hf/model.safetensors", "--json"))
+      assert.nestedPropertyVal(json, "files[0].tensors[0].type", "F32")
+      assert.nestedProperty(json, "noModel")
+      assert.include(yield* told(disk, "inspect", "/bytes.model"), "error: /bytes.model: no checkpoint that Cria reads")
+    }))
+})

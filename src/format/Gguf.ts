@@ -9,7 +9,8 @@
  *
  * From     ggml's docs/gguf.md (versions 2 and 3) and ggml.h (type numbers, blocks).
  * Checked  test/format/Gguf.test.ts (round trips of all types of metadata and tensors; files of Python's gguf package,
- *          which reads ours; every field that can lie).
+ *          byte for byte; every field that can lie); test/soak/FormatsPeer.test.ts (the package reads ours);
+ *          test/soak/Formats.test.ts (damaged files).
  * Departs  version 1, big-endian files and types beyond those of `TensorFile.types` (IQ and ternary) are refused;
  *          overlapping tensors are an error, holes between tensors are not.
  *

@@ -9,7 +9,7 @@
  *
  * From     export.py and run.c of llama2.c.
  * Checked  test/format/Llama2c.test.ts (round trips of all versions; files that export.py wrote, byte for byte;
- *          stories260K).
+ *          stories260K); test/soak/Formats.test.ts (damaged files).
  * Departs  a file that is longer or shorter than its header says is refused (run.c ignores what follows).
  *
  * @module

@@ -5,7 +5,7 @@
  *
  * From     the format description of safetensors; the index as Hugging Face's `save_pretrained` writes it.
  * Checked  test/format/SafetensorsFile.test.ts (shards = one file; paths that leave the folder, missing shards, tensors
- *          in the wrong shard; Hugging Face's own shards).
+ *          in the wrong shard; Hugging Face's own shards); test/soak/Formats.test.ts (damaged files).
  * Departs  a shard that holds a tensor which the index does not place there is an error (Hugging Face ignores it);
  *          `total_size` is handed on as metadata and not checked, for programs disagree on how to count tied tensors.
  *

@@ -9,7 +9,8 @@
  *
  * From     torch/serialization.py of PyTorch 2.13 (the zip format, default since 1.6).
  * Checked  test/format/TorchFile.test.ts (round trips; files that torch wrote, in all its types; hostile pickles);
- *          torch.load(weights_only=True) reads what is written here.
+ *          test/soak/FormatsPeer.test.ts (torch.load with weights_only reads what is written here);
+ *          test/soak/Formats.test.ts (damaged files).
  * Departs  tensors that are not contiguous (transposed, expanded, sliced across) are refused by name; files of before
  *          torch 1.6, which are no archives, and big-endian files are refused.
  *

@@ -4,8 +4,8 @@
  *     archive = { local header · name · extra · data }* · central directory · end record (with its zip64 form)
  *
  * From     PKWARE's APPNOTE.TXT 6.3.9, §4.3–4.5 (zip64 included).
- * Checked  test/format/Zip.test.ts (round trips, sizes beyond 4 GiB, every field that can lie); Python's zipfile reads
- *          what is written here.
+ * Checked  test/format/Zip.test.ts (round trips, sizes beyond 4 GiB, every field that can lie);
+ *          test/soak/FormatsPeer.test.ts (Python's zipfile reads what is written here).
  * Departs  compressed, encrypted and split archives are refused, and so are archives with anything before the first
  *          entry's header or whose entries overlap; a checksum is verified when an entry is read whole.
  *

@@ -65,6 +65,13 @@ for (const format of formats) {
         if (size < infinity) assert.isAtMost(far(size), far(size + 1))
       }), { numRuns: 3000 }))
 
+    it("a NaN whose payload lies in the bits that are cut off is still no number, of the same sign", () => {
+      const singles = new Float32Array(Uint32Array.of(0x7f800001, 0xff800001, 0x7fc00000).buffer)
+      const patterns = narrow(singles)
+      for (const single of widen(patterns)) assert.isNaN(single)
+      assert.deepStrictEqual([...patterns].map((pattern) => pattern >> 15), [0, 1, 0])
+    })
+
     it("arrays may begin anywhere in their buffers; those of unequal length are refused", () => {
       const halves = new Uint16Array(8).subarray(3)
       narrow(Float32Array.of(9, 1, -2, 0, 0.5, Infinity).subarray(1), halves)

@@ -108,6 +108,10 @@ describe("Pickle cases", () => {
     assert.deepStrictEqual(value(byStack), expected)
   })
 
+  it("strides step over empty axes as over those of one element, as in torch", () => {
+    assert.deepStrictEqual(Pickle.rowMajor([2, 0, 3]), [3, 3, 1])
+  })
+
   it("refuses whatever could run, and names it", () => {
     const refused: ReadonlyArray<readonly [string, number, string]> = [
       ["cos\nsystem\n", 2, 'the global "os.system", which is not one of those understood'],
@@ -129,6 +133,7 @@ describe("Pickle cases", () => {
       ["I1\n", 2, "the opcode 0x49"], // INT, a text to be evaluated
       ["\x8b\x01\0\0\0\x01", 2, "the opcode 0x8b"],
       ["\x80\x06", 2, "protocol 6"],
+      [`\x8a\x11${"\0".repeat(17)}`, 2, "a number of 17 bytes"],
       ["\x8a\xff", 2, "an argument of 255 bytes"],
       ["ccollections\nOrderedDict\nK\x01\x85R", 30, "a call of collections.OrderedDict with arguments"],
       [`${rebuild})R`, 36, "a call of torch._utils._rebuild_tensor_v2 with arguments"],

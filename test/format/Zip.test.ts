@@ -77,7 +77,7 @@ describe("Zip laws", () => {
     let position = 0
     const sizes = [2 ** 32 + 5, 3, 2 ** 32 - 1, 7]
     const offsets = sizes.map((size, index) => {
-      const header = frame.before(`entry ${index}`, size, 0)
+      const header = frame.before(`entry ${index} of four sizes`, size, 0) // a name that leaves no room beside padding
       parts.set(position, header)
       position += header.length + size
       return position - size
@@ -132,6 +132,7 @@ describe("Zip cases", () => {
       [28, 3000, 2, "entry"], // padding that reaches beyond the directory
       [28, 60, 2, "entry"], // padding that reaches into the next entry
       [30, 66, 1, "entry"], // the name
+      [67 + 28, 60, 2, "entry"], // the padding of the last entry, into the directory
       [central, 0, 4, "directory"],
       [central + 8, 1, 2, "entry"], // encrypted
       [central + 10, 8, 2, "compressed"],
@@ -170,6 +171,11 @@ describe("Zip cases", () => {
       file.set([value & 255, value >> 8], end64 + field)
       assert.deepStrictEqual(await kinds(file), ["directory"])
     }
+    const fewer = small.slice() // one of two entries, in both counts
+    fewer[end64 + 8] = fewer[end64 + 10] = 1
+    assert.deepStrictEqual(await kinds(fewer), ["directory"])
+    const apart = ByteFile.concat([small.slice(0, end64), new Uint8Array(3), small.slice(end64)])
+    assert.deepStrictEqual(await kinds(apart), ["directory"])
     assert.deepStrictEqual(await kinds(archive([["a", text("1")], ["a", text("2")]])), ["entry"])
   })
 

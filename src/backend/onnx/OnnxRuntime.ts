@@ -60,6 +60,12 @@ const fromEngine = (operation: string, places?: ReadonlyMap<string, string>) => 
   })
 }
 
+/** Primitives that are several operators of the engine, in some of their cases. */
+export const composed = {
+  "unary rsqrt": "composed", "reduce max": "composed", "matmul": "composed", "scatter set": "composed",
+  "scatter add": "composed", "topK": "composed", "barrier": "composed"
+} as const
+
 /** The elements of a buffer, as cells and values show them. */
 const elementsOf = ({ data, type }: Buffer): Elements => {
   if (
@@ -233,8 +239,10 @@ const make = (engine: Interface): typeof Backend.Service => {
   return Backend.of({
     name,
     version: `onnxruntime ${engine.version} (${engine.name}${engine.provider === "cpu" ? "" : `, ${engine.provider}`})`,
-    capabilities: { precisions: state.precisions, kernels: Object.keys(kernels), threads: engine.threads,
-      ...engine.provider === "cpu" ? {} : { device: engine.provider } },
+    capabilities: {
+      precisions: state.precisions, kernels: Object.keys(kernels), threads: engine.threads, primitives: composed,
+      ...engine.provider === "cpu" ? {} : { device: engine.provider }
+    },
     live: Effect.map(state.live, (allocations) => allocations + programs),
     allocate, read, write, copy, view, compile
   })
@@ -250,8 +258,12 @@ const collect = <I, S, O>(program: Program<I, S, O>, lowered: Lowered, execution
   return outcome(program, lowered, copies(lowered.outputs, outputs), copies(lowered.watched, watched))
 }
 
-/** The backend over whichever engine is provided. */
-export const layerNoDeps: Layer.Layer<Backend, never, Engine> = Layer.effect(Backend, Effect.map(Engine, make))
+/**
+ * The backend over whichever engine is provided; never shared, or a program that is given another engine inside would
+ * get the backend of the outer one.
+ */
+export const layerNoDeps: Layer.Layer<Backend, never, Engine> =
+  Layer.fresh(Layer.effect(Backend, Effect.map(Engine, make)))
 
 /** The default: ONNX Runtime's C library, or its JavaScript API where that cannot load. */
 export const layer = (options: Parameters<typeof engineLayer>[0] = {}): Layer.Layer<Backend, EngineError> =>

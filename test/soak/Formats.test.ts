@@ -26,10 +26,17 @@ const extremes = [
   0, 1, 2, 3, 7, 31, 32, 33, 63, 64, 127, 128, 255, 256, 0x7fff, 0xffff, 0x10000, 2 ** 31 - 1, 2 ** 31, 2 ** 32 - 1,
   2 ** 32, 2 ** 40, 2 ** 53 - 1, 2 ** 53, 2 ** 62, 2 ** 63, 2 ** 64 - 2 ** 11
 ]
+/** What an attacker would put in: paths, other types, calls, opcodes, signatures, offsets. */
+const words = [
+  "../", "/etc/", "\\", ".safetensors", '"F64"', '"BF16"', '"I64"', '"U8"', "[0,8]", "[8,0]", ",0]",
+  "cos\nsystem\n", "i__builtin__\neval\n", "ctorch\nDoubleStorage\n", "(tR", "R", "\x81", "h\x00", "t", "Q", "b", "e", "u",
+  "PK\x01\x02", "PK\x03\x04", "PK\x05\x06", "PK\x06\x06", "GGUF", "\x09\0\0\0\x09\0\0\0", "24ka"
+].map((word) => Uint8Array.from(word, (character) => character.charCodeAt(0)))
+
 const change = fc.oneof(
   fc.record({ kind: fc.constant("flip"), at: fc.nat(), size: fc.nat(7), from: fc.nat(), value: fc.nat() }),
   fc.record({
-    kind: fc.constantFrom("byte", "cut", "repeat", "zero", "end", "digit", "copy", "insert"),
+    kind: fc.constantFrom("byte", "cut", "repeat", "zero", "end", "digit", "copy", "insert", "word", "over"),
     at: fc.nat(),
     size: fc.nat(64),
     from: fc.nat(),
@@ -75,6 +82,11 @@ const changed = (file: Uint8Array, { at: place, from: other, kind, size, value }
       return ByteFile.concat([copy.slice(0, end), copy.slice(at)])
     case "insert":
       return ByteFile.concat([copy.slice(0, at), Uint8Array.of(value), copy.slice(at)])
+    case "word": // put between
+    case "over": { // put over what is there
+      const word = words[value % words.length]!
+      return ByteFile.concat([copy.slice(0, at), word, copy.slice(kind === "over" ? at + word.length : at)])
+    }
     case "copy": { // a stretch over another
       const source = file.slice(other % file.length, other % file.length + size)
       copy.set(source.subarray(0, file.length - at), at)

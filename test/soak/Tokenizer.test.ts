@@ -43,8 +43,8 @@ describe.skipIf(python === undefined)("Tokenizer, fresh cases from the library (
     it(`${name}: 20 000 cases`, () => agrees(fixture(name), 20_000, 7))
   }
 
-  it.skipIf(data === undefined)("Llama 2: 100 000 cases (needs CRIA_TEST_DATA)", () =>
-    agrees(Path.join(data!, "tokenizer.model"), 100_000, 8))
+  it.skipIf(data === undefined)("Llama 2: 105 000 texts and 35 000 rows of ids (needs CRIA_TEST_DATA)", () =>
+    agrees(Path.join(data!, "tokenizer.model"), 140_000, 8))
 
   it("a model that was trained here, in the library's hands", () => {
     const folder = Fs.mkdtempSync(Path.join(Os.tmpdir(), "cria-"))

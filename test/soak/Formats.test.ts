@@ -29,8 +29,8 @@ const extremes = [
 /** What an attacker would put in: paths, other types, calls, opcodes, signatures, offsets. */
 const words = [
   "../", "/etc/", "\\", ".safetensors", '"F64"', '"BF16"', '"I64"', '"U8"', "[0,8]", "[8,0]", ",0]",
-  "cos\nsystem\n", "i__builtin__\neval\n", "ctorch\nDoubleStorage\n", "(tR", "R", "\x81", "h\x00", "t", "Q", "b", "e", "u",
-  "PK\x01\x02", "PK\x03\x04", "PK\x05\x06", "PK\x06\x06", "GGUF", "\x09\0\0\0\x09\0\0\0", "24ka"
+  "cos\nsystem\n", "i__builtin__\neval\n", "ctorch\nDoubleStorage\n", "(tR", "R", "\x81", "h\x00", "t", "Q", "b",
+  "e", "u", "PK\x01\x02", "PK\x03\x04", "PK\x05\x06", "PK\x06\x06", "GGUF", "\x09\0\0\0\x09\0\0\0", "24ka"
 ].map((word) => Uint8Array.from(word, (character) => character.charCodeAt(0)))
 
 const change = fc.oneof(

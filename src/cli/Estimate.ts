@@ -77,7 +77,7 @@ export const estimate = (config: Pretrain.Config, bytesPerNumber: number): Estim
   }
 }
 
-const bytesPerNumber = (settings: Complete["settings"]): number => settings.backend === "onnx" ? 4 : 8
+const bytesPerNumber = (settings: Complete["settings"]): number => settings.backend === "reference" ? 8 : 4
 
 /** Fails if a run cannot fit into the memory of this machine. */
 export const requireMemory = (
@@ -92,7 +92,7 @@ export const requireMemory = (
 export const show = Effect.fnUntraced(function*(screen: Screen.Screen, { config, settings }: Complete) {
   const backend = yield* Backend
   const corpus = yield* Corpus.Corpus
-  const isFast = settings.backend === "onnx"
+  const isFast = settings.backend !== "reference"
   const rate = yield* matmulRate(isFast ? { size: 1024, seconds: 1 } : { size: 64, seconds: 0.1 })
   const { activationBytes, flops, parameterCount, stateBytes, tokenCount } = estimate(config, bytesPerNumber(settings))
   const epochs = corpus.bytes === undefined ? "" : `, about ${

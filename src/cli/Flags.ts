@@ -8,6 +8,7 @@
 import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Flag from "effect/cli/Flag"
+import { backendNames } from "./Settings.ts"
 
 /** A flag that may be absent. */
 export const given = <A>(flag: Flag.Flag<A>, metavar: string, description: string): Flag.Flag<Option.Option<A>> =>
@@ -16,6 +17,10 @@ export const given = <A>(flag: Flag.Flag<A>, metavar: string, description: strin
 /** A whole number that may be absent. */
 export const count = (name: string, description: string): Flag.Flag<Option.Option<number>> =>
   given(Flag.Int(name), "COUNT", description)
+
+/** Who computes, the same in every command. */
+export const backend = (unasked: string): Flag.Flag<Option.Option<typeof backendNames[number]>> =>
+  given(Flag.Literals("backend", backendNames), "NAME", `Who computes, one that \`cria doctor\` finds; ${unasked}`)
 
 /** A flag that is there or not. */
 export const switched = (name: string, description: string): Flag.Flag<boolean> =>

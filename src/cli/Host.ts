@@ -9,21 +9,14 @@
  */
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
-import type * as Layer from "effect/Layer"
 import { createRequire } from "node:module"
 import * as Os from "node:os"
 import { Backend } from "../backend/Backend.ts"
-import type { EngineError } from "../backend/onnx/index.ts"
-import * as OnnxRuntime from "../backend/onnx/index.ts"
-import * as Reference from "../backend/Reference.ts"
+import * as BackendChoice from "./BackendChoice.ts"
 import type { Environment } from "../store/Manifest.ts"
-import type { backendNames } from "./Settings.ts"
 
 /** The backend of a name. */
-export const backendLayer = (
-  name: typeof backendNames[number], threads: number | undefined
-): Layer.Layer<Backend, EngineError> =>
-  name === "reference" ? Reference.layer : OnnxRuntime.layer(threads === undefined ? {} : { threads })
+export const backendLayer = BackendChoice.layer
 
 /** Instruction sets that decide how numbers are computed; the rest of /proc/cpuinfo's list does not. */
 const isArithmetic = /^(sse|ssse|avx|fma|f16c|amx|neon|asimd|sve|sme(?!p)|i8mm|bf16|fphp|altivec|vsx|rvv)/

@@ -10,8 +10,9 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import * as BackendChoice from "./BackendChoice.ts"
 import * as Estimate from "./Estimate.ts"
-import { count, FlagConflictError, given, switched } from "./Flags.ts"
+import { backend, count, FlagConflictError, given, switched } from "./Flags.ts"
 import * as Host from "./Host.ts"
 import * as RunFolder from "./RunFolder.ts"
 import * as Screen from "./Screen.ts"
@@ -57,8 +58,7 @@ const settingFlags = {
     "default"),
   seed: given(Flag.Int("seed"), "NUMBER", "Everything random follows from it; 0 by default"),
   threads: count("threads", "Threads that compute; the cores of this machine by default"),
-  backend: given(Flag.Literals("backend", Settings.backendNames), "NAME", "Who computes: onnx (ONNX Runtime, the " +
-    "default), or reference (float64 in plain TypeScript, slow and exact)"),
+  backend: backend("by default the fastest of them"),
   prompt: given(Flag.String("prompt"), "TEXT", "What the trained model continues at the end")
 } as const satisfies Record<Settings.Key, Flag.Flag<unknown>>
 
@@ -102,10 +102,16 @@ export const command = Command.make("pretrain", flags, Effect.fnUntraced(functio
   const folder = merged.out ?? (isOld ? found.last ?? found.free : found.free)
   yield* isOld ? RunFolder.require(folder) : dryRun ? Effect.void : RunFolder.requireFree(folder)
   const all = isOld ? yield* settingsOf(folder, config, fromFlags) : merged
-  const complete = yield* Effect.fromResult(Settings.complete("settings", all))
+  const unasked = all.backend === undefined ? yield* BackendChoice.fastest(all.threads) : undefined
+  const complete = yield* Effect.fromResult(
+    Settings.complete("settings", unasked === undefined ? all : { ...all, backend: unasked })
+  )
   const screen = yield* Screen.make
+  if (unasked !== undefined) {
+    yield* screen.print(`backend    ${unasked}, the fastest that starts here: cria doctor compares them`)
+  }
   const corpus = Training.corpusLayer(complete.settings.text)
-  const backend = Host.backendLayer(complete.settings.backend, complete.settings.threads)
+  const backend = BackendChoice.layer(complete.settings.backend, complete.settings.threads)
   if (dryRun) return yield* Estimate.show(screen, complete).pipe(Effect.provide([corpus, backend]))
   yield* Estimate.requireMemory(complete, Host.memory())
   const from = resume ? "latest" : resumeIntact ? "latestIntact" : "never"

@@ -34,8 +34,10 @@ const storyBeginning = "Once there was a girl named Maya."
 /** What fits two minutes on two cores: see docs/decision/0015. */
 export const defaults = { steps: 300, batchSize: 16, learningRate: 6e-3 } as const
 
-/** The engines that can compute. */
-export const backendNames = ["onnx", "reference"] as const
+/** The backends that can compute; `BackendChoice` says what each is. */
+export const backendNames = [
+  "onnx", "onnx-node", "onnx-webgpu", "onnx-cuda", "reference"
+] as const
 
 /** Schema of settings as they are given: whatever is absent follows from the rest. */
 export const Settings = Schema.Struct({

@@ -187,7 +187,7 @@ const learn = Effect.fnUntraced(function*(screen: Screen.Screen, options: Option
     const { codec, model } = yield* tokenizerOf(screen, options)
     const data = yield* tokensOf(screen, codec, settings.validationShare)
     yield* screen.status("engine     measuring …")
-    const isFast = settings.backend === "onnx"
+    const isFast = settings.backend !== "reference"
     const rate = yield* matmulRate(isFast ? { size: 1024, seconds: 1 } : { size: 64, seconds: 0.1 })
     const environment = yield* Host.environment
     yield* screen.print(

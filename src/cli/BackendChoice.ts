@@ -1,0 +1,96 @@
+/**
+ * The backends that the command line can choose: their names, their layers, and which one is taken unasked.
+ *
+ * Unasked, the fastest that starts is taken, in an order that was measured once: a card with ONNX Runtime's CUDA
+ * provider, then ONNX Runtime and TensorFlow's library on the processor, then WebAssembly. WebGPU is never taken
+ * unasked: a device in software is slower than the processor, and which it is the engine does not say.
+ *
+ * From     Cria's own; docs/log.md has the measurements.
+ * Checked  test/cli/BackendChoice.test.ts.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import type { Backend } from "../backend/Backend.ts"
+import * as OnnxRuntime from "../backend/onnx/index.ts"
+import * as Reference from "../backend/Reference.ts"
+import { backendNames } from "./Settings.ts"
+
+/** The name of a backend, as `--backend` takes it. */
+export type Name = typeof backendNames[number]
+
+/** Why a backend does not start. */
+export type Absence = OnnxRuntime.EngineError
+
+type Start = (threads: number | undefined) => Layer.Layer<Backend, Absence>
+
+/** A backend that can be chosen. */
+export interface Choice {
+  readonly start: Start
+  /** What it is, in a line. */
+  readonly what: string
+  /** Where it was seen running, and where it never was. */
+  readonly ran: string
+}
+
+const onnx = (threads: number | undefined) => threads === undefined ? {} : { threads }
+
+/** The backends by name. */
+export const choices: Record<Name, Choice> = {
+  onnx: {
+    start: (threads) => OnnxRuntime.layer(onnx(threads)),
+    what: "ONNX Runtime on the processor, through its C library",
+    ran: "on linux x64; not on linux arm64, macOS or Windows"
+  },
+  "onnx-node": {
+    start: (threads) => OnnxRuntime.layerNoDeps.pipe(Layer.provide(OnnxRuntime.layerNode(onnx(threads)))),
+    what: "ONNX Runtime on the processor, through its JavaScript API",
+    ran: "on linux x64; not elsewhere"
+  },
+  "onnx-webgpu": {
+    start: () => OnnxRuntime.layerWebGpu(),
+    what: "ONNX Runtime on a graphics card, through WebGPU",
+    ran: "on linux x64 with SwiftShader, which is no card; not on one, nor elsewhere"
+  },
+  "onnx-cuda": { start: () => OnnxRuntime.layerCuda(), what: "ONNX Runtime on an NVIDIA card", ran: "nowhere yet" },
+  reference: {
+    start: () => Reference.layer, what: "float64 in plain TypeScript, slow and exact",
+    ran: "on linux x64; it has nothing native in it"
+  }
+}
+
+/** The backend of a name. */
+export const layer = (name: Name, threads: number | undefined): Layer.Layer<Backend, Absence> =>
+  choices[name].start(threads)
+
+/** What is tried unasked, fastest first. The slow ones are for who asks for them. */
+export const order: ReadonlyArray<Name> = ["onnx-cuda", "onnx"]
+
+/** No engine starts. */
+export class NoEngineError extends Schema.TaggedError<NoEngineError>()("NoEngineError", {
+  reasons: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return ["no engine starts, so only --backend reference works here, which is slow", ...this.reasons].join("\n")
+  }
+}
+
+/** The fastest backend that starts; each is tried, and closed again. */
+export const fastest = (
+  threads: number | undefined, start: (name: Name) => Layer.Layer<Backend, Absence> = (name) => layer(name, threads)
+): Effect.Effect<Name, NoEngineError> =>
+  Effect.gen(function*() {
+    const reasons: Array<string> = []
+    for (const name of order) {
+      const started = yield* Effect.result(Effect.scoped(Layer.build(start(name))))
+      if (Result.isSuccess(started)) return name
+      reasons.push(`${name}: ${started.failure.message}`)
+    }
+    return yield* new NoEngineError({ reasons })
+  })
+
+/** The names as a flag takes them. */
+export { backendNames as names }

@@ -1,0 +1,29 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import { Backend } from "../../src/backend/Backend.ts"
+import * as Reference from "../../src/backend/Reference.ts"
+import { EngineError } from "../../src/backend/onnx/index.ts"
+import * as BackendChoice from "../../src/cli/BackendChoice.ts"
+
+const absent = new EngineError({ reason: "MissingLibrary", operation: "layer", values: [] })
+
+const only = (...there: ReadonlyArray<BackendChoice.Name>) =>
+  (name: BackendChoice.Name): Layer.Layer<Backend, EngineError> =>
+    there.includes(name) ? Reference.layer : Layer.effect(Backend, Effect.fail(absent))
+
+describe("the backend that is taken unasked", () => {
+  it.effect("is the first that starts, fastest first, and never WebGPU", () => Effect.gen(function*() {
+    const taken = (...there: ReadonlyArray<BackendChoice.Name>) => BackendChoice.fastest(undefined, only(...there))
+    assert.strictEqual(yield* taken("onnx", "onnx-webgpu"), "onnx")
+    assert.strictEqual(yield* taken("onnx", "onnx-cuda"), "onnx-cuda")
+    const error = yield* Effect.flip(taken("onnx-webgpu", "reference"))
+    assert.strictEqual(error.message, [
+      "no engine starts, so only --backend reference works here, which is slow",
+      ...BackendChoice.order.map((name) => `${name}: ${absent.message}`)
+    ].join("\n"))
+  }))
+  it.live("is one that computes here", () => Effect.gen(function*() {
+    const name = yield* BackendChoice.fastest(2)
+    assert.include(["onnx", "onnx-cuda"], name)
+  }))
+})

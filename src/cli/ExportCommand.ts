@@ -6,20 +6,28 @@
  * @module
  */
 import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
+import * as Path from "effect/Path"
 import * as Schema from "effect/Schema"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import * as Export from "../backend/onnx/Export.ts"
 import * as CheckpointWriter from "../llama/CheckpointWriter.ts"
 import { parameterCount } from "../llama/Config.ts"
+import * as Transformer from "../llama/Transformer.ts"
+import { causal } from "../llama/Visibility.ts"
+import * as Durable from "../store/Durable.ts"
+import * as Program from "../tensor/Program.ts"
+import * as Specification from "../tensor/Specification.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
-import { given } from "./Flags.ts"
+import { count, FlagConflictError, given } from "./Flags.ts"
 import * as Screen from "./Screen.ts"
 
 type Target = typeof targets[number]
 type Type = typeof types[number]
 
-const targets = ["huggingface", "meta", "gguf", "llama2c"] as const
+const targets = ["huggingface", "meta", "gguf", "llama2c", "onnx"] as const
 const types = ["f32", "f16", "bf16", "q8"] as const
 
 /** The numbers that each form holds; the first by default. */
@@ -27,7 +35,8 @@ const held = {
   huggingface: ["f32", "f16", "bf16"],
   meta: ["f32", "f16", "bf16"],
   gguf: ["f32", "f16", "q8"],
-  llama2c: ["f32", "q8"]
+  llama2c: ["f32", "q8"],
+  onnx: ["f32"]
 } as const satisfies Record<Target, ReadonlyArray<Type>>
 
 /** Numbers that a form does not hold. */
@@ -43,8 +52,30 @@ export class TypeUnfitError extends Schema.TaggedError<TypeUnfitError>()("TypeUn
 
 const dtypes = { f32: "F32", f16: "F16", bf16: "BF16" } as const
 
+/** Writes a folder with the forward pass as an ONNX model: token ids in, scores out, in sizes that are fixed. */
+const onnx = Effect.fnUntraced(function*<E, R>(
+  out: string, { config, read, tokenizer }: CheckpointWriter.Source<E, R>, position: number
+) {
+  const fileSystem = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const model = Transformer.llama(config)
+  const program = yield* Program.makeGeneric("forward", {
+    inputs: { ids: Specification.ids({ batch: 1, position }) }, state: model.specification
+  }, ({ ids }, parameters) => ({
+    outputs: { logits: model.logits(parameters, model.hidden(parameters, { ids, visibility: causal })) }
+  }))
+  yield* CheckpointWriter.whole(out, Effect.fnUntraced(function*(partial) {
+    yield* fileSystem.makeDirectory(partial)
+    yield* Export.write(partial, program, read)
+    if (tokenizer !== undefined) yield* Durable.writeFile(path.join(partial, "tokenizer.model"), tokenizer.bytes)
+    yield* Durable.syncFolder(partial)
+  }))
+})
+
 /** Writes a model in a form. */
-const write = <E, R>(target: Target, out: string, source: CheckpointWriter.Source<E, R>, type: Type) => {
+const write = <E, R>(
+  target: Target, out: string, source: CheckpointWriter.Source<E, R>, type: Type, length: Option.Option<number>
+) => {
   const dtype = type === "q8" ? "F32" : dtypes[type]
   switch (target) {
     case "huggingface": return CheckpointWriter.huggingFace(out, source, { dtype })
@@ -53,6 +84,7 @@ const write = <E, R>(target: Target, out: string, source: CheckpointWriter.Sourc
       type: type === "q8" ? "Q8_0" : type === "f16" ? "F16" : "F32"
     })
     case "llama2c": return CheckpointWriter.llama2c(out, source, { version: type === "q8" ? 2 : 0 })
+    case "onnx": return onnx(out, source, Option.getOrElse(length, () => source.config.contextLength))
   }
 }
 
@@ -60,17 +92,20 @@ const write = <E, R>(target: Target, out: string, source: CheckpointWriter.Sourc
 export const command = Command.make("export", {
   ...CheckpointSource.flags,
   to: Flag.Literals("to", targets).pipe(Flag.withDescription("huggingface: a folder that transformers loads; meta: a " +
-    "folder as Meta's; gguf: a file that llama.cpp loads; llama2c: a file for llama2.c")),
+    "folder as Meta's; gguf: a file that llama.cpp loads; llama2c: a file for llama2.c; onnx: a folder with the " +
+    "forward pass for ONNX Runtime")),
   out: Flag.String("out").pipe(Flag.withMetavar("PATH"), Flag.withDescription("Where it goes; must not exist")),
   type: given(Flag.Literals("type", types), "TYPE", "The numbers of the weights: f32 (the default), f16, bf16, or q8 " +
-    "(8 bit with scales)")
-}, Effect.fnUntraced(function*({ out, to, type, ...from }) {
+    "(8 bit with scales)"),
+  length: count("length", "onnx: tokens that the model takes, always so many; its longest sequence by default")
+}, Effect.fnUntraced(function*({ length, out, to, type, ...from }) {
   const chosen = Option.getOrElse(type, () => "f32" as const)
   const known: ReadonlyArray<Type> = held[to]
+  if (to !== "onnx" && Option.isSome(length)) return yield* new FlagConflictError({ flags: [`--to ${to}`, "--length"] })
   if (!known.includes(chosen)) return yield* new TypeUnfitError({ target: to, type: chosen, held: known })
   const screen = yield* Screen.make
   const source = yield* CheckpointSource.open(from)
-  yield* write(to, out, source, chosen)
+  yield* write(to, out, source, chosen, length)
   if (to === "llama2c" && source.tokenizer !== undefined) {
     const file = `${out.replace(/\.bin$/, "")}.tokenizer.bin`
     yield* CheckpointWriter.llama2cTokenizer(file, source.tokenizer)
@@ -82,8 +117,8 @@ export const command = Command.make("export", {
   Command.withShortDescription("Write a model in a form that others load"),
   Command.withDescription(
     "Writes the model of a run, from its newest snapshot, or any checkpoint that Cria reads, in a form of others: " +
-      "Hugging Face's folder, Meta's folder, GGUF or llama2.c. What is written can be read back: f32 to the bit, the " +
-      "others rounded. What a form cannot say is refused, not left out."
+      "Hugging Face's folder, Meta's folder, GGUF, llama2.c or ONNX. All but ONNX can be read back: f32 to the bit, " +
+      "the others rounded. What a form cannot say is refused, not left out."
   ),
   Command.withExamples([
     { command: "cria export runs/stories --to huggingface --out stories-hf", description: "For transformers" },

@@ -123,8 +123,11 @@ const tensorsOf = <E, R>(
     }
   })
 
-/** Writes at a temporary place beside the target, and renames it to the target once it is whole. */
-const whole = Effect.fnUntraced(function*<A, E, R>(
+/**
+ * Writes at a temporary place beside the target, and renames it to the target once it is whole. Fails if something
+ * stands there; on failure nothing is left.
+ */
+export const whole = Effect.fnUntraced(function*<A, E, R>(
   target: string, write: (partial: string) => Effect.Effect<A, E, R>
 ) {
   const fileSystem = yield* FileSystem.FileSystem

@@ -17,6 +17,17 @@ describe("cria export", () => {
         assert.deepStrictEqual(yield* read(`/again/${name}`), yield* read(`/direct/${name}`), name)
       }
     }))
+  it.live("writes the forward pass for ONNX Runtime", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      const short = ["--to", "onnx", "--length", "8", "--out", "/onnx"]
+      assert.include(yield* printed(disk, "export", "/hf", ...short), "onnx, f32")
+      assert.sameMembers(yield* disk.fileSystem.readDirectory("/onnx"), ["model.onnx", "model.onnx.data"])
+      assert.include(yield* told(disk, "export", "/hf", "--to", "meta", "--length", "8", "--out", "/m"),
+        "error: --to meta and --length ask for different things")
+      assert.include(yield* told(disk, "export", "/hf", "--to", "onnx", "--length", "99", "--out", "/m"),
+        "at most contextLength = 32 positions")
+    }))
   it.live("writes narrow numbers where the form holds them, and refuses others", () =>
     Effect.gen(function*() {
       const disk = yield* withModel

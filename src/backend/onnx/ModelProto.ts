@@ -5,7 +5,8 @@
  *
  * From     onnx.proto3 of ONNX (IR version 10); com.microsoft is ONNX Runtime's own domain of fused operators.
  * Checked  test/backend/onnx/ModelProto (an independent reader gives the graph back; ONNX Runtime runs it).
- * Departs  writes the subset Cria needs: dense tensors as raw bytes, fixed sizes, no external data, no functions.
+ * Departs  writes the subset Cria needs: dense tensors as raw bytes, here or in a file beside, fixed sizes, no
+ *          functions.
  *
  * @module
  */
@@ -57,6 +58,13 @@ export interface Initializer extends Value {
   readonly bytes: Uint8Array
 }
 
+/** A named constant of a graph whose bytes stand in another file, beside that of the model. */
+export interface External extends Value {
+  readonly location: string
+  readonly offset: number
+  readonly length: number
+}
+
 /** A setting of an operator; the key says which kind. Integers are 64-bit and must be safe integers. */
 export type Attribute =
   | { readonly int: number }
@@ -84,6 +92,7 @@ export interface Graph {
   readonly inputs: ReadonlyArray<Value>
   readonly outputs: ReadonlyArray<Value>
   readonly initializers: ReadonlyArray<Initializer>
+  readonly externals?: ReadonlyArray<External>
 }
 
 /**
@@ -113,6 +122,7 @@ const writeGraph = (writer: Writer, graph: Graph): void => {
   for (const constant of graph.initializers) {
     writeNested(writer, 5, () => writeTensor(writer, constant, constant.name))
   }
+  for (const constant of graph.externals ?? []) writeNested(writer, 5, () => writeExternal(writer, constant))
   for (const input of graph.inputs) writeNested(writer, 11, () => writeValue(writer, input))
   for (const output of graph.outputs) writeNested(writer, 12, () => writeValue(writer, output))
 }
@@ -176,6 +186,19 @@ const writeTensor = (writer: Writer, tensor: Tensor, name: string): void => {
   writeInt(writer, 2, elements[type].code)
   if (name !== "") writeText(writer, 8, name)
   writeBytes(writer, 9, bytes)
+}
+
+const writeExternal = (writer: Writer, { length, location, name, offset, sizes, type }: External): void => {
+  for (const size of sizes) writeInt(writer, 1, size)
+  writeInt(writer, 2, elements[type].code)
+  writeText(writer, 8, name)
+  for (const [key, value] of Object.entries({ location, offset: String(offset), length: String(length) })) {
+    writeNested(writer, 13, () => {
+      writeText(writer, 1, key)
+      writeText(writer, 2, value)
+    })
+  }
+  writeInt(writer, 14, 1) // the bytes are external
 }
 
 const writeValue = (writer: Writer, value: Value): void => {

@@ -19,12 +19,23 @@ import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Backend, BackendError } from "../backend/Backend.ts"
+import * as Quantization from "../llama/Quantization.ts"
+import type { Scheme, WeightError } from "../tensor/BlockCodes.ts"
 import type { ShapeError } from "../tensor/ShapeError.ts"
 import { Tokenizer } from "../token/Tokenizer.ts"
 import type { Event } from "./Answer.ts"
 import { fill, type FillingError } from "./Filling.ts"
 import { check, type Prompt, type Request, type Settings } from "./Request.ts"
 import * as Slots from "./Slots.ts"
+
+/** What a decoder is made of. */
+export interface Options<P> extends Slots.Options<P> {
+  /**
+   * Keeps linear weights in 8 or 4 bits, coded from what the cells hold now: less to read for each token. Whoever has
+   * coded them already, or loads them so, gives the coded model and its cells instead (see `llama/Quantization`).
+   */
+  readonly weights?: Quantization.Width
+}
 
 /** A model whose tokens are not those of the tokenizer. */
 export class VocabularyError extends Schema.TaggedError<VocabularyError>()("VocabularyError", {
@@ -53,14 +64,19 @@ export interface Decoder {
   ) => Stream.Stream<Event, Pull.ExcludeDone<E> | FillingError, R>
 }
 
+/** Why a decoder cannot be made. */
+export type MakeError = BackendError | ShapeError | VocabularyError | WeightError
+
 /** Makes a decoder: compiles the programs for the blocks of a prompt and the one for a step. */
 export const make = Effect.fnUntraced(function*<P>(
-  options: Slots.Options<P>
-): Effect.fn.Return<Decoder, BackendError | ShapeError | VocabularyError, Backend | Tokenizer | Scope.Scope> {
+  { weights, ...options }: Options<P>
+): Effect.fn.Return<Decoder, MakeError, Backend | Tokenizer | Scope.Scope> {
   const codec = yield* Tokenizer
   const { vocabSize } = options.model.config
   if (codec.vocabSize !== vocabSize) return yield* new VocabularyError({ model: vocabSize, tokenizer: codec.vocabSize })
-  const { allocate, contextLength, slots } = yield* Slots.make(options)
+  const { allocate, contextLength, slots } = yield* weights === undefined
+    ? Slots.make(options)
+    : coded(options, Quantization.schemes[weights])
   const generateFrom: Decoder["generateFrom"] = (prompts, settings) => {
     const bounds = { codec, contextLength, settings }
     return Stream.unwrap(Effect.andThen(
@@ -72,4 +88,9 @@ export const make = Effect.fnUntraced(function*<P>(
       generateFrom(Stream.fromIterable(all), settings)))
   }
   return { contextLength, slots, generate, generateFrom }
+})
+
+const coded = Effect.fnUntraced(function*<P>(options: Slots.Options<P>, scheme: Scheme) {
+  const model = yield* Quantization.quantised(options.model, scheme)
+  return yield* Slots.make({ ...options, model, parameters: yield* Quantization.fromCells(model, options.parameters) })
 })

@@ -11,6 +11,10 @@ import { collect } from "../../src/generate/Answer.ts"
 import * as Decoder from "../../src/generate/Decoder.ts"
 import type { Request } from "../../src/generate/Request.ts"
 import { type Distribution, draw, greedy, type Logits, type Rule, sampling } from "../../src/generate/Sampling.ts"
+import * as Config from "../../src/llama/Config.ts"
+import { draws } from "../../src/llama/Initialization.ts"
+import * as Quantization from "../../src/llama/Quantization.ts"
+import * as Transformer from "../../src/llama/Transformer.ts"
 import * as Key from "../../src/random/Key.ts"
 import * as Tokenizer from "../../src/token/Tokenizer.ts"
 import { codec, contextLength, model, parameters, whole } from "./models.ts"
@@ -91,6 +95,26 @@ layer(services)("a decoder", (it) => {
       yield* backend.copy(others, cells)
       assert.deepStrictEqual(yield* ids(frozen), before)
       assert.notDeepEqual(yield* ids(live), before)
+    }))
+
+  it.effect("keeps weights in codes where that is asked for, as a model that was coded before", () =>
+    Effect.gen(function*() {
+      const plain = Transformer.llama(Config.make({ ...model.config, embedSize: 32, headSize: 8, hiddenSize: 32 }))
+      const initial = draws(Key.make(3), plain.specification)
+      const cells = yield* (yield* Backend).allocate(plain.specification, {
+        initial: (path) => initial(path)?.map((weight) => weight * 10)
+      })
+      const rule = sampling({ temperature: 1 })
+      const answer = (decoder: Decoder.Decoder) =>
+        collect(decoder.generate({ prompts: [[1, 70], [1]], maximumTokens: 5, rule, key, stopIds: [] }))
+      const asked = yield* answer(yield* Decoder.make({ model: plain, parameters: cells, weights: "4-bit" }))
+      const coded = yield* Quantization.quantised(plain, Quantization.schemes["4-bit"])
+      const parameters = yield* Quantization.fromCells(coded, cells)
+      assert.deepStrictEqual(yield* answer(yield* Decoder.make({ model: coded, parameters })), asked)
+      const frozen = yield* Decoder.make({ model: plain, parameters: cells, weights: "4-bit", frozen: true })
+      assert.deepStrictEqual(yield* answer(frozen), asked)
+      const whole = yield* answer(yield* Decoder.make({ model: plain, parameters: cells }))
+      assert.notDeepEqual(whole.map(({ logProbs }) => logProbs), asked.map(({ logProbs }) => logProbs))
     }))
 
   it.effect("gives streams that run at once caches of their own", () =>

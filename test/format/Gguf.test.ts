@@ -215,6 +215,7 @@ describe("Gguf cases", () => {
       [padded(handmade(3, one, zero, "w", 5, zero, zero, zero, zero, zero, 0, zero), 0), "unfit sizes", "w"],
       [padded(handmade(3, one, zero, "w", 1, BigInt(8), 31, zero), 32), "unknown type", "w"],
       [padded(handmade(3, one, zero, "w", 1, BigInt(8), 8, zero), 32), "unfit sizes", "w"],
+      [padded(handmade(3, one, zero, "w", 2, BigInt(16), BigInt(2), 8, zero), 64), "unfit sizes", "w"], // half a block
       [padded(handmade(3, one, zero, "w", 2, huge, huge, 0, zero), 32), "unfit sizes", "w"],
       [padded(handmade(3, one, zero, ...tensor(zero)), 31), "outside the file", "w"],
       [padded(handmade(3, one, zero, ...tensor(BigInt(8))), 64), "outside the file", "w"],

@@ -60,6 +60,12 @@ describe("Quantise cases", () => {
     )
   })
 
+  it("ggml rounds the inverse of the scale to f32 before it multiplies", () => {
+    const values = new Float32Array(32)
+    values.set([5.679805278778076, 0.6932045817375183]) // 15.5 steps, which the rounding puts below the half
+    assert.strictEqual(new Int8Array(Quantise.blocksOfQ8(values).buffer)[3], 15) // as gguf 0.19 for Python
+  })
+
   it("halves: to the even code in llama2.c, away from zero in ggml", () => {
     const values = new Float32Array(32)
     values.set([127, 0.5, 1.5, -0.5, -1.5, 2.5])

@@ -79,12 +79,13 @@ const lastUses = (lowered: Lowered): ReadonlyMap<number, number> => {
   return uses
 }
 
+/** What to do about an id outside its axis. */
+export const idRemedy =
+  "Ids must be whole numbers from 0 up to, not including, the size of their axis: check the data that made them"
+  + " (a vocabulary larger than the model's, a padding id of −1, positions past the end of a table)."
+
 const faultOf = ({ place, primitive }: Instruction, detail: string): Fault => ({
-  instruction: primitive._tag,
-  place,
-  detail,
-  remedy: "Ids must be whole numbers from 0 up to, not including, the size of their axis: check the data that made them"
-    + " (a vocabulary larger than the model's, a padding id of −1, positions past the end of a table)."
+  instruction: primitive._tag, place, detail, remedy: idRemedy
 })
 
 /** Elements of the outputs, or what is wrong with the data. */

@@ -1,0 +1,111 @@
+/**
+ * An engine that does not start says which, why, and what to install; those that start stand side by side.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import * as Effect from "effect/Effect"
+import { Backend } from "../../../src/backend/Backend.ts"
+import * as Engine from "../../../src/backend/tensorflow/Engine.ts"
+import * as TensorFlow from "../../../src/backend/tensorflow/TensorFlow.ts"
+import { TensorFlowError } from "../../../src/backend/tensorflow/TensorFlowError.ts"
+import * as Program from "../../../src/tensor/Program.ts"
+import * as Specification from "../../../src/tensor/Specification.ts"
+import * as T from "../../../src/tensor/Tensor.ts"
+
+/** Why an engine does not start where a package throws this when it is loaded. */
+const failing = (name: Engine.Name, message: string) =>
+  Effect.flip(Engine.start(name, { load: () => Promise.reject(new Error(message)) }))
+
+describe("an engine that does not start", () => {
+  it.effect("lacks a package: it says which, and how to install it", () => Effect.gen(function*() {
+    const error = yield* failing("wasm", "Cannot find package '@tensorflow/tfjs-core' imported from here")
+    assert.strictEqual(error.reason, "MissingPackage")
+    assert.strictEqual(error.message, [
+      "TensorFlow.js, engine wasm: its packages must be installed",
+      "Cannot find package '@tensorflow/tfjs-core' imported from here",
+      "They are optional peers of Cria: install them beside it, all of one version.",
+      "npm install @tensorflow/tfjs-core@4.22.0 @tensorflow/tfjs-backend-wasm@4.22.0"
+    ].join("\n  "))
+  }))
+
+  it.effect("lacks the package that gives Node a GPU", () => Effect.gen(function*() {
+    const error = yield* failing("webgpu", "Cannot find package 'webgpu' imported from here")
+    assert.strictEqual(error.reason, "MissingPackage")
+    assert.include(error.message,
+      "npm install @tensorflow/tfjs-core@4.22.0 @tensorflow/tfjs-backend-webgpu@4.22.0 webgpu")
+  }))
+
+  it.effect("lacks a native library", () => Effect.gen(function*() {
+    for (const message of [
+      "The Node.js native addon module (tfjs_binding.node) can not be found at path: lib/napi-v8",
+      "libtensorflow.so.2: cannot open shared object file: No such file or directory"
+    ]) {
+      const error = yield* failing("node-gpu", message)
+      assert.strictEqual(error.reason, "MissingLibrary")
+      assert.include(error.message, "TensorFlow.js, engine node-gpu: its native library must load\n")
+      assert.include(error.message, "docs/guide/backends.md")
+      assert.include(error.message, message)
+    }
+  }))
+
+  it.effect("has no device", () => Effect.gen(function*() {
+    const registry = {
+      registry: {}, findBackendFactory: () => () => Promise.reject(new Error("no adapter")),
+      ...Object.fromEntries(["setBackend", "runKernel", "makeTensor", "tidy", "memory"].map((name) => [name, () => {}]))
+    }
+    const load = (name: string) =>
+      Promise.resolve(name === "webgpu" ? { create: () => ({}), globals: {} } : { engine: () => registry })
+    const error = yield* Effect.flip(Engine.start("webgpu", { load }))
+    assert.strictEqual(error.reason, "NoDevice")
+    assert.strictEqual(error.message, [
+      "TensorFlow.js, engine webgpu: there must be a device that it can use", "no adapter",
+      "WebGPU needs a Vulkan driver, Metal or Direct3D 12. On a machine without a GPU, SwiftShader will do: install it"
+        + " and name its ICD file in the variable VK_DRIVER_FILES."
+    ].join("\n  "))
+    const navigator: object = Reflect.get(globalThis, "navigator")
+    Reflect.deleteProperty(navigator, "gpu") // which starting it put there
+  }))
+
+  it.effect("is no TensorFlow.js at all", () => Effect.gen(function*() {
+    const error = yield* Effect.flip(Engine.start("cpu", { load: () => Promise.resolve({}) }))
+    assert.strictEqual(error.reason, "NotStarted")
+    assert.include(error.message, "@tensorflow/tfjs-core exports no engine\n")
+    assert.include(error.message, "two copies of @tensorflow/tfjs-core")
+  }))
+
+  it("knows all reasons", () => {
+    const { reason } = TensorFlowError.fields
+    assert.deepStrictEqual(reason.literals, ["MissingPackage", "MissingLibrary", "NoDevice", "NotStarted"])
+  })
+})
+
+describe("engines side by side", () => {
+  const add = Program.make(
+    "add", { inputs: { x: Specification.real({ i: 2 }) }, state: { w: Specification.real({ i: 2 }) } },
+    ({ x }, { w }) => ({ outputs: { y: T.add(w, x) }, state: { w: T.add(w, x) } })
+  )
+  const made = (layer: typeof TensorFlow.layerCpu) =>
+    Effect.gen(function*() {
+      const backend = yield* Backend
+      const program = yield* add
+      const cells = yield* backend.allocate(program.state)
+      const { run } = yield* Effect.flatMap(backend.compile(program), ({ bind }) => bind(cells))
+      return { run, cells, backend }
+    }).pipe(Effect.provide(layer()))
+
+  it.effect("each run their own programs, in turns, and refuse the cells of others", () => Effect.gen(function*() {
+    const [cpu, wasm] = yield* Effect.all([made(TensorFlow.layerCpu), made(TensorFlow.layerWasm)], { concurrency: 2 })
+    yield* Effect.forEach([1, 2, 3, 4], (x) => Effect.all([cpu.run({ x }), wasm.run({ x })], { concurrency: 2 }))
+    assert.deepStrictEqual([...(yield* cpu.backend.read(cpu.cells)).w.elements], [10, 10])
+    assert.deepStrictEqual([...(yield* wasm.backend.read(wasm.cells)).w.elements], [10, 10])
+    const { message } = yield* Effect.flip(cpu.backend.read(wasm.cells))
+    assert.include(message, "tensorflow-cpu, read: cell w [i: 2] was made by another backend")
+  }).pipe(Effect.scoped))
+
+  it.effect("say what they are", () => Effect.gen(function*() {
+    const { capabilities, compile, name, version } = yield* Backend
+    assert.deepStrictEqual([name, version], ["tensorflow-wasm", "TensorFlow.js 4.22.0 (wasm)"])
+    assert.deepStrictEqual(capabilities, { precisions: ["f32"], kernels: [], threads: 1 })
+    const { message } = yield* Effect.flip(Effect.flatMap(add, (program) => compile(program, { precision: "f64" })))
+    assert.include(message, "tensorflow-wasm, compile add: precision f64 is not one of f32")
+  }).pipe(Effect.scoped, Effect.provide(TensorFlow.layerWasm())))
+})

@@ -1,17 +1,18 @@
 /**
- * `cria generate`: continues a prompt with the model of a run.
+ * `cria generate`: continues prompts with any model: a run of Cria, or a checkpoint of others.
  *
- * The prompt is an argument, a file, or standard input. Text goes to standard output as it is written; which model
- * writes it, to standard error.
+ * One answer streams to standard output as it is written; of several, each is printed when it ends, as text or as a
+ * line of JSON. Which model writes, and how fast, goes to standard error.
  *
  * Checked  test/cli/GenerateCommand.test.ts.
  *
  * @module
  */
+import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import { identity } from "effect/Function"
-import * as FileSystem from "effect/FileSystem"
+import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Schema from "effect/Schema"
@@ -21,13 +22,17 @@ import * as Terminal from "effect/Terminal"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import { type Answer, answers } from "../generate/Answer.ts"
+import type { Prompt } from "../generate/Request.ts"
 import { greedy, Options as SamplingOptions, type Rule, sampling } from "../generate/Sampling.ts"
 import * as Transformer from "../llama/Transformer.ts"
 import * as Snapshot from "../store/Snapshot.ts"
 import * as Tokenizer from "../token/Tokenizer.ts"
-import { continuation } from "./Continuation.ts"
-import { FlagConflictError, given, switched } from "./Flags.ts"
-import * as Host from "./Host.ts"
+import * as BackendChoice from "./BackendChoice.ts"
+import * as CheckpointSource from "./CheckpointSource.ts"
+import { decoderOf, idsOf, settingsOf, widths } from "./Continuation.ts"
+import { backend, count, FlagConflictError, given, switched } from "./Flags.ts"
+import * as Prompts from "./Prompts.ts"
 import * as RunFolder from "./RunFolder.ts"
 import { visible } from "./Screen.ts"
 import * as Settings from "./Settings.ts"
@@ -36,24 +41,61 @@ const flags = {
   prompt: Argument.String("prompt").pipe(
     Argument.withDescription("What to continue; without it, the file or standard input"), Argument.optional
   ),
-  file: given(Flag.String("file"), "PATH", "Read the prompt from a file"),
-  run: given(Flag.String("run"), "FOLDER", "The folder of the run; by default the one in runs/ that trained last"),
-  snapshot: given(Flag.Int("snapshot"), "STEP", "The step of the snapshot; by default the newest"),
-  best: switched("best", "The snapshot with the lowest validation loss"),
+  promptFile: given(Flag.String("prompt-file"), "PATH", "Many prompts: one on each line, or in a .jsonl file rows of " +
+    "{\"prompt\": …, \"id\": …}"),
+  model: given(Flag.String("model"), "PATH", "The model: the folder of a run, a snapshot, a folder of Hugging Face " +
+    "or Meta, a .gguf, a .bin of llama2.c; by default the run that trained last"),
+  tokenizer: given(Flag.String("tokenizer"), "FILE", "Another tokenizer (.model, .json, .bin); by default the one " +
+    "beside the model"),
+  snapshot: given(Flag.Int("snapshot"), "STEP", "The step of the run's snapshot; by default the newest"),
+  best: switched("best", "The run's snapshot with the lowest validation loss"),
+  weights: Flag.Literals("weights", widths).pipe(
+    Flag.withMetavar("WIDTH"), Flag.withDefault("f32"),
+    Flag.withDescription("How wide weights are kept; 8-bit and 4-bit take less memory and are faster; f32 by default")
+  ),
   temperature: given(Flag.Finite("temperature"), "NUMBER", "Below 1 safer, above 1 wilder; 0.8 by default"),
-  topK: given(Flag.Int("top-k"), "COUNT", "Choose among so many likeliest tokens only"),
+  topK: count("top-k", "Choose among so many likeliest tokens only"),
   topP: given(Flag.Finite("top-p"), "SHARE", "Choose among the likeliest tokens that share this much; 0.95 by default"),
   greedy: switched("greedy", "Always take the likeliest token"),
   maxTokens: Flag.Int("max-tokens").pipe(
     Flag.withMetavar("COUNT"), Flag.withDefault(200), Flag.withDescription("How many tokens at most; 200 by default")
   ),
+  stop: Flag.String("stop").pipe(
+    Flag.withMetavar("TEXT"), Flag.withDescription("End an answer before this text; may be given more than once"),
+    Flag.atLeast(0)
+  ),
+  candidates: Flag.Int("candidates").pipe(
+    Flag.withMetavar("COUNT"), Flag.withDefault(1), Flag.withDescription("Answers to each prompt; 1 by default")
+  ),
+  slots: count("slots", "How many answers are written together, each with a cache of its own; for many 8 by default"),
+  contextLength: count("context-length", "The longest prompt and answer together; what the model was made for by " +
+    "default"),
   seed: Flag.Int("seed").pipe(
     Flag.withMetavar("NUMBER"), Flag.withDefault(0),
     Flag.withDescription("Another seed, another continuation; 0 by default")
   ),
-  json: switched("json", "Print a JSON line for each token (id, text, log-probability) and one for the end"),
-  threads: given(Flag.Int("threads"), "COUNT", "Threads that compute; the cores of this machine by default"),
-  backend: given(Flag.Literals("backend", Settings.backendNames), "NAME", "Who computes; by default who trained")
+  json: switched("json", "Print a line of JSON for each answer: id of the prompt, candidate, text, tokens, and the " +
+    "reason for its end (id: end of document, text: --stop, maximum: --max-tokens, context)"),
+  logProbs: switched("log-probs", "With --json: also the log-probability of each token as it was drawn"),
+  threads: count("threads", "Threads that compute; the cores of this machine by default"),
+  backend: backend("by default the one that trained, of a run; the fastest of them for other models")
+}
+
+/** A model that comes without a tokenizer. */
+export class TokenizerMissingError extends Schema.TaggedError<TokenizerMissingError>()("TokenizerMissingError", {
+  model: Schema.String
+}) {
+  override get message() {
+    return `${this.model} has no tokenizer beside it, and its tokens are no text without the one it learned with\n` +
+      "  Name that: --tokenizer FILE."
+  }
+}
+
+/** Log-probabilities were asked for where they have no place. */
+export class LogProbsError extends Schema.TaggedError<LogProbsError>()("LogProbsError", {}) {
+  override get message() {
+    return "--log-probs has no place in plain text: add --json"
+  }
 }
 
 type Given = Command.Command.Config.Infer<typeof flags>
@@ -75,64 +117,135 @@ const ruleOf = Effect.fnUntraced(function*({ greedy: isGreedy, temperature, topK
   return sampling(checked) satisfies Rule
 })
 
-/** The prompt: the argument, or the file, or what standard input gives (nothing from a terminal). */
-const promptOf = Effect.fnUntraced(function*({ file, prompt }: Given) {
-  if (Option.isSome(prompt) && Option.isSome(file)) {
-    return yield* new FlagConflictError({ flags: ["the argument", "--file"] })
-  }
-  if (Option.isSome(prompt)) return prompt.value
-  if (Option.isSome(file)) return yield* (yield* FileSystem.FileSystem).readFileString(file.value)
-  const stdio = yield* Stdio.Stdio
-  if (yield* stdio.stdinIsTerminal) return ""
-  return yield* Stream.mkString(Stream.decodeText(stdio.stdin))
-})
-
 /** The snapshot that is meant. */
 const snapshotOf = Effect.fnUntraced(function*(folder: string, { best, snapshot }: Given) {
   const path = yield* Path.Path
   if (best && Option.isSome(snapshot)) return yield* new FlagConflictError({ flags: ["--best", "--snapshot"] })
-  if (Option.isSome(snapshot)) return path.join(folder, Snapshot.nameOf(snapshot.value))
+  if (Option.isSome(snapshot)) {
+    const place = path.join(folder, Snapshot.nameOf(snapshot.value))
+    yield* Snapshot.verify(place, []) // names those that are there, if it is not
+    return place
+  }
   const found: Option.Option<Snapshot.Listed> = best ? yield* Snapshot.best(folder) : yield* Snapshot.latest(folder)
   return Option.isSome(found) ? found.value.path : yield* new Snapshot.SnapshotMissingError({
     path: folder, wanted: best ? "snapshot with a validation loss" : "snapshot", available: []
   })
 })
 
+/** Where the model is: of a run, the snapshot that is meant. */
+const placeOf = Effect.fnUntraced(function*(given: Given) {
+  const place = Option.isSome(given.model) ? given.model.value : yield* RunFolder.latest
+  const isAsked = Option.isNone(given.model) || given.best || Option.isSome(given.snapshot)
+  if (isAsked) yield* RunFolder.require(place)
+  return isAsked || (yield* Effect.isSuccess(RunFolder.require(place))) ? yield* snapshotOf(place, given) : place
+})
+
+/** The backend that is asked for, or that trained, or else the fastest. */
+const backendOf = Effect.fnUntraced(function*(run: Option.Option<string>, { backend, threads }: Given) {
+  if (Option.isSome(backend)) return backend.value
+  if (Option.isNone(run)) return yield* BackendChoice.fastest(Option.getOrUndefined(threads))
+  const path = yield* Path.Path
+  return (yield* Settings.read(path.join(run.value, RunFolder.configurationName))).backend ?? "onnx"
+})
+
+/** The run to which a snapshot belongs, if that is what stands there. */
+const runOf = Effect.fnUntraced(function*(place: string) {
+  const path = yield* Path.Path
+  const folder = path.dirname(place)
+  return (yield* Effect.isSuccess(RunFolder.require(folder))) ? Option.some(folder) : Option.none()
+})
+
+/** How many tokens were written, and how quickly, in nanoseconds since the beginning. */
+interface Pace {
+  count: number
+  first: bigint
+}
+
+const paceOf = ({ count, first }: Pace, nanoseconds: bigint): string => {
+  const seconds = Number(nanoseconds) / 1e9
+  return `${count} tokens in ${seconds.toFixed(2)} s, ${(count / seconds).toFixed(0)} a second; the first after ` +
+    `${(Number(first) / 1e6).toFixed(0)} ms`
+}
+
 /** The command. */
 export const command = Command.make("generate", flags, Effect.fnUntraced(function*(given) {
-  const path = yield* Path.Path
-  const folder = Option.isSome(given.run) ? given.run.value : yield* RunFolder.latest
-  yield* RunFolder.require(folder)
+  if (given.logProbs && !given.json) return yield* new LogProbsError()
   const rule = yield* ruleOf(given)
-  const prompt = yield* promptOf(given)
-  const snapshot = yield* snapshotOf(folder, given)
-  const settings = yield* Settings.read(path.join(folder, RunFolder.configurationName))
-  const name = Option.getOrElse(given.backend, () => settings.backend ?? "onnx")
-  yield* Console.error(`${snapshot}, ${name}`)
+  const single = yield* Prompts.one(given.prompt, given.promptFile)
+  const place = yield* placeOf(given)
+  const run = yield* runOf(place)
+  const name = yield* backendOf(run, given)
+  const path = yield* Path.Path
+  const tokenizer = Option.orElse(given.tokenizer, () =>
+    Option.map(run, (folder) => path.join(folder, RunFolder.tokenizerName)))
+  const source = yield* CheckpointSource.open({ ...given, tokenizer, path: place })
+  const { tokenizer: pieces } = source
+  if (pieces === undefined) return yield* new TokenizerMissingError({ model: place })
+  const codec = yield* Effect.fromResult(Tokenizer.fromModel(pieces))
+  yield* Console.error([place, ...given.weights === "f32" ? [] : [given.weights], name].join(", "))
+
   const terminal = yield* Terminal.Terminal
   const show = (yield* (yield* Stdio.Stdio).stdoutIsTerminal) ? visible : identity // a file gets what was written
-  if (!given.json) yield* terminal.display(show(prompt))
-  const events = continuation(snapshot, { prompt, rule, maximumTokens: given.maxTokens, seed: given.seed })
-  yield* Stream.runForEach(events, (event) => {
-    if (!given.json) return terminal.display(show(event.text))
-    const { _tag, candidate: _, item: __, ...fields } = event
-    return Console.log(JSON.stringify({ event: _tag.toLowerCase(), ...fields }))
-  }).pipe(Effect.provide([
-    Transformer.layer,
-    Host.backendLayer(name, Option.getOrUndefined(given.threads)),
-    Tokenizer.layerSentencePiece(path.join(folder, RunFolder.tokenizerName))
+  const isOne = single !== undefined && given.candidates === 1
+  const waiting = new Map<number, { readonly id: string | number; readonly prompt: string; ended: number }>()
+  const prompts = (single === undefined ? Prompts.fromFile(Option.getOrElse(given.promptFile, () => "")) :
+    Stream.make<[Prompts.Named]>({ id: 1, prompt: single })).pipe(
+    Stream.zipWithIndex,
+    Stream.map(([{ id, prompt }, item]): Prompt => {
+      waiting.set(item, { id, prompt, ended: 0 })
+      return { item, ids: idsOf(codec, prompt) }
+    })
+  )
+  /** An answer as it is printed; its prompt is forgotten after the last. */
+  const printed = ({ candidate, ids, item, logProbs, reason, text }: Answer): string => {
+    const asked = waiting.get(item) ?? { id: item, prompt: "", ended: 0 }
+    if (++asked.ended === given.candidates) waiting.delete(item)
+    const { id, prompt } = asked
+    return given.json
+      ? JSON.stringify({ id, candidate, text, tokens: ids, reason, ...given.logProbs ? { logProbs } : {} })
+      : show(`--- ${id}${given.candidates > 1 ? `, candidate ${candidate}` : ""} (${reason})\n${prompt}${text}`)
+  }
+  const generate = Effect.gen(function*() {
+    const decoder = yield* decoderOf({ ...source, tokenizer: Effect.succeed(Option.some(pieces)) }, {
+      weights: given.weights, slots: Option.getOrElse(given.slots, () => isOne ? 1 : 8),
+      ...Option.isSome(given.contextLength) ? { contextLength: given.contextLength.value } : {}
+    })
+    if (isOne && !given.json) yield* terminal.display(show(single))
+    const began = yield* Clock.currentTimeNanos
+    const pace: Pace = { count: 0, first: 0n }
+    const settings = {
+      ...settingsOf(codec, { rule, maximumTokens: given.maxTokens, seed: given.seed }),
+      candidates: given.candidates, stopTexts: given.stop
+    }
+    const events = Stream.tap(decoder.generateFrom(prompts, settings), (event) =>
+      event._tag === "End" || pace.count++ > 0 ? Effect.void : Effect.map(Clock.currentTimeNanos, (now) => {
+        pace.first = now - began
+      }))
+    yield* isOne && !given.json
+      ? Stream.runForEach(events, ({ text }) => terminal.display(show(text)))
+      : Stream.runForEach(answers(events), (answer) => Console.log(printed(answer)))
+    if (isOne && !given.json) yield* terminal.display("\n")
+    yield* Console.error(paceOf(pace, (yield* Clock.currentTimeNanos) - began))
+  })
+  yield* generate.pipe(Effect.scoped, Effect.provide([
+    Transformer.layer, BackendChoice.layer(name, Option.getOrUndefined(given.threads)),
+    Layer.succeed(Tokenizer.Tokenizer, codec)
   ]))
-  if (!given.json) yield* terminal.display("\n")
-})).pipe(
-  Command.withShortDescription("Continue a prompt with a trained model"),
+}, Effect.scoped)).pipe(
+  Command.withShortDescription("Continue prompts with a trained model"),
   Command.withDescription(
-    "Continues a prompt with the model of a run, from its newest snapshot. The prompt is an argument, a file or " +
-      "standard input; without any, the model begins a document of its own."
+    "Continues prompts with the model of a run, from its newest snapshot, or with a checkpoint of others. The prompt " +
+      "is an argument or standard input; without any, the model begins a document of its own. Files hold many: they " +
+      "are read as slots become free, and answers are printed as they end, not in the order of their prompts. The " +
+      "same seed gives the same answers, however many are written together."
   ),
   Command.withExamples([
     { command: "cria generate \"One morning\"", description: "Continue with the model that trained last" },
-    { command: "cria generate \"One morning\" --run runs/stories --best --temperature 0.5 --seed 3",
+    { command: "cria generate \"One morning\" --model runs/stories --best --temperature 0.5 --seed 3",
       description: "From the best snapshot of a run, with less chance, another time" },
-    { command: "echo \"One morning\" | cria generate --greedy --json", description: "Token by token, for a program" }
+    { command: "cria generate \"One morning\" --model llama-2-7b --weights 4-bit --context-length 512",
+      description: "Seven thousand million weights in five gigabytes" },
+    { command: "cria generate --prompt-file prompts.jsonl --candidates 4 --json > answers.jsonl",
+      description: "Four answers to each of many prompts, for a program" }
   ])
 )

@@ -1,12 +1,19 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit } from "effect"
 import * as MemoryDisk from "../store/MemoryDisk.ts"
+import { told, withModel } from "./checkpoints.ts"
 import { cria, rows, tiny, withFiles } from "./Cria.ts"
+
+const files = {
+  "/texts/a.jsonl": rows, "/runs/none.txt": "", "/prompts.txt": "One day\nIt was\nA", "/gap.txt": "One day\n\nIt was",
+  "/prompts.jsonl": `{"prompt": "One day", "id": "first"}\n{"prompt": ""}\n`,
+  "/wrong.jsonl": `{"prompt": "One day"}\n{"text": "It was"}\n`
+}
 
 /** Trains once; every test reads the same run. */
 const trained = Effect.runSync(Effect.cached(Effect.gen(function*() {
   const disk = MemoryDisk.make()
-  yield* withFiles(disk, { "/texts/a.jsonl": rows, "/prompt.txt": "It was", "/runs/none.txt": "" })
+  yield* withFiles(disk, files)
   yield* cria(disk, ["pretrain", "--text", "/texts/a.jsonl", ...tiny({ "--evaluate-every": "2" })])
   return disk
 })))
@@ -23,19 +30,23 @@ const fails = (args: ReadonlyArray<string>) =>
     return errors
   })
 
+type Line = Readonly<Record<string, unknown>>
+
+const lines = (output: string): ReadonlyArray<Line> =>
+  output.trimEnd().split("\n").map((line): Line => JSON.parse(line))
+
 describe("cria generate", () => {
-  it.live("continues with the model that trained last; the text alone is its output", () =>
+  it.live("continues with the model that trained last; the text alone is its output, the pace goes elsewhere", () =>
     Effect.gen(function*() {
       const { errors, exit, output } = yield* generate(["One day"])
       assert.isTrue(Exit.isSuccess(exit), errors)
       assert.isTrue(output.startsWith("One day") && output.endsWith("\n") && output.length > 9, output)
-      assert.strictEqual(errors, "runs/a/snapshot-00000004, reference\n")
+      assert.match(errors, new RegExp("^runs/a/snapshot-00000004, reference\n" +
+        "\\d+ tokens in \\d+\\.\\d\\d s, \\d+ a second; the first after \\d+ ms\n$"))
     }))
-  it.live("takes the prompt from a file or from standard input alike", () =>
+  it.live("takes the prompt from standard input alike", () =>
     Effect.gen(function*() {
-      const { output } = yield* generate(["It was"])
-      assert.strictEqual((yield* generate(["--file", "/prompt.txt"])).output, output)
-      assert.strictEqual((yield* generate([], "It was")).output, output)
+      assert.strictEqual((yield* generate([], "It was")).output, (yield* generate(["It was"])).output)
     }))
   it.live("gives the same text for the same seed, another for another", () =>
     Effect.gen(function*() {
@@ -43,21 +54,49 @@ describe("cria generate", () => {
       assert.strictEqual((yield* generate(["One day", "--seed", "0"])).output, output)
       assert.notStrictEqual((yield* generate(["One day", "--seed", "1"])).output, output)
     }))
-  it.live("prints tokens and the end as JSON lines, whose texts are the text", () =>
+  it.live("prints an answer as a line of JSON, whose text is the text", () =>
     Effect.gen(function*() {
-      const { output } = yield* generate(["One day", "--json"])
-      const lines: ReadonlyArray<Record<string, unknown>> = output.trimEnd().split("\n").map((line) => JSON.parse(line))
-      assert.deepStrictEqual(Object.keys(lines[0] ?? {}), ["event", "id", "text", "logProb"])
-      assert.deepStrictEqual(Object.keys(lines.at(-1) ?? {}), ["event", "reason", "text"])
-      const text = lines.map((line) => line["text"]).join("")
-      assert.strictEqual(`One day${text}\n`, (yield* generate(["One day"])).output)
+      const [line] = lines((yield* generate(["One day", "--json"])).output)
+      assert.deepStrictEqual(Object.keys(line!), ["id", "candidate", "text", "tokens", "reason"])
+      assert.deepStrictEqual([line!["id"], line!["candidate"], line!["reason"]], [1, 0, "maximum"])
+      assert.strictEqual(`One day${line!["text"]}\n`, (yield* generate(["One day"])).output)
+      const [known] = lines((yield* generate(["One day", "--json", "--log-probs", "--greedy"])).output)
+      assert.deepStrictEqual(known!["logProbs"], Array.from(known!["tokens"] as ReadonlyArray<number>, () => 0))
     }))
-  it.live("reads the snapshot that is asked for", () =>
+  it.live("answers many prompts of a file, however many are written together", () =>
     Effect.gen(function*() {
-      assert.include((yield* generate(["a", "--snapshot", "2"])).errors, "runs/a/snapshot-00000002, reference\n")
-      assert.match((yield* generate(["a", "--best"])).errors, /^runs\/a\/snapshot-0000000[24], reference\n$/)
-      const greedy = yield* generate(["a", "--greedy", "--json"])
-      assert.include(greedy.output, `"logProb":0}`)
+      const together = ["--prompt-file", "/prompts.txt", "--candidates", "3", "--json"]
+      const all = lines((yield* generate(together)).output)
+      const places = all.map(({ candidate, id }) => `${id} ${candidate}`)
+      assert.deepStrictEqual(places.toSorted(), ["1 0", "1 1", "1 2", "2 0", "2 1", "2 2", "3 0", "3 1", "3 2"])
+      const texts = (some: ReadonlyArray<Line>) => some.map((line) => JSON.stringify(line)).toSorted()
+      assert.deepStrictEqual(texts(lines((yield* generate([...together, "--slots", "2"])).output)), texts(all))
+      const alone = lines((yield* generate(["One day", "--json"])).output)
+      assert.deepStrictEqual(alone[0], all.find(({ candidate, id }) => id === 1 && candidate === 0))
+    }))
+  it.live("tells answers by the ids of a .jsonl file; as text, each below its name", () =>
+    Effect.gen(function*() {
+      const named = lines((yield* generate(["--prompt-file", "/prompts.jsonl", "--json"])).output)
+      assert.deepStrictEqual(named.map(({ id }) => id).toSorted(), [2, "first"])
+      const { output } = yield* generate(["--prompt-file", "/prompts.jsonl", "--slots", "1", "--stop", "\n"])
+      assert.match(output, /^--- first \((maximum|text)\)\nOne day.*\n--- 2 \((maximum|text|id)\)\n.*\n$/s)
+    }))
+  it.live("ends before a text that it is told to stop at", () =>
+    Effect.gen(function*() {
+      const [line] = lines((yield* generate(["One day", "--json", "--greedy"])).output)
+      const text = String(line!["text"])
+      const [stopped] = lines((yield* generate(["One day", "--json", "--greedy", "--stop", text.slice(2, 4)])).output)
+      assert.strictEqual(stopped!["reason"], "text")
+      assert.strictEqual(stopped!["text"], text.slice(0, text.indexOf(text.slice(2, 4))))
+    }))
+  it.live("reads the snapshot that is asked for, and a snapshot by its own path", () =>
+    Effect.gen(function*() {
+      assert.match((yield* generate(["a", "--snapshot", "2"])).errors, /^runs\/a\/snapshot-00000002, reference\n/)
+      assert.match((yield* generate(["a", "--best"])).errors, /^runs\/a\/snapshot-0000000[24], reference\n/)
+      assert.match((yield* generate(["a", "--model", "runs/a/snapshot-00000002"])).errors,
+        /^runs\/a\/snapshot-00000002, reference\n/)
+      assert.strictEqual((yield* generate(["a", "--model", "runs/a/snapshot-00000004"])).output,
+        (yield* generate(["a", "--model", "runs/a"])).output)
     }))
   it.live("says what is wrong", () =>
     Effect.gen(function*() {
@@ -65,16 +104,51 @@ describe("cria generate", () => {
         /^error: flags: these settings cannot be used\n {2}temperature = 0: temperature must be greater than 0/)
       assert.strictEqual(yield* fails(["a", "--greedy", "--top-k", "3"]),
         "error: --greedy and --top-k ask for different things: give one of them\n")
-      assert.match(yield* fails(["a", "--file", "/prompt.txt"]), /^error: the argument and --file ask for different/)
+      assert.match(yield* fails(["a", "--prompt-file", "/prompts.txt"]),
+        /^error: the argument and --prompt-file ask for different/)
       assert.include(yield* fails(["a", "--snapshot", "3"]),
         "error: runs/a/snapshot-00000003: there is no snapshot\nThere is snapshot-00000002, snapshot-00000004: correct")
-      assert.strictEqual(yield* fails(["a", "--run", "runs/b"]),
+      assert.strictEqual(yield* fails(["a", "--model", "runs/b", "--best"]),
         "error: runs/b holds no run: it has no configuration.json\n  There are runs/a: name the folder of a run, or " +
           "begin one with cria pretrain.\n")
+      assert.include(yield* fails(["a", "--model", "runs/none.txt", "--backend", "reference"]), "runs/none.txt")
       assert.match(yield* fails(["a", "--max-tokens", "0"]), /maximumTokens must be a whole number .*, got 0/)
+      assert.strictEqual(yield* fails(["a", "--log-probs"]),
+        "error: --log-probs has no place in plain text: add --json\n")
+    }))
+  it.live("names the line of a file that holds no prompt", () =>
+    Effect.gen(function*() {
+      assert.include(yield* fails(["--prompt-file", "/gap.txt"]), "/gap.txt, line 2: the line is empty\n  A .jsonl")
+      const { errors } = yield* generate(["--prompt-file", "/wrong.jsonl"])
+      assert.include(errors, "/wrong.jsonl, line 2: ")
+      assert.include(errors, `["prompt"]`)
     }))
   it.live("refuses a prompt that fills the context, and names the room there is", () =>
     Effect.gen(function*() {
       assert.match(yield* fails(["One day ".repeat(20)]), /must fit into a context of 32 tokens/)
+      assert.match(yield* fails(["One day, ", "--context-length", "4"]), /must fit into a context of 4 tokens/)
+    }))
+  it.live("keeps weights in fewer bits", () =>
+    Effect.gen(function*() {
+      const disk = MemoryDisk.make()
+      yield* withFiles(disk, files)
+      const sizes = { "--embed-size": "32", "--hidden-size": "32" }
+      yield* cria(disk, ["pretrain", "--text", "/texts/a.jsonl", ...tiny(sizes)])
+      for (const weights of ["8-bit", "4-bit"]) {
+        const { errors, exit, output } = yield* cria(disk, ["generate", "A", "--max-tokens", "3", "--weights", weights])
+        assert.isTrue(Exit.isSuccess(exit), errors)
+        assert.include(errors, `snapshot-00000004, ${weights}, reference\n3 tokens`)
+        assert.isTrue(output.startsWith("A"))
+      }
+    }))
+  it.live("needs the tokenizer of a checkpoint of others", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      const model = ["generate", "a", "--model", "/hf", "--backend", "reference"]
+      assert.strictEqual(yield* told(disk, ...model),
+        "error: /hf has no tokenizer beside it, and its tokens are no text without the one it learned with\n" +
+          "  Name that: --tokenizer FILE.\n")
+      assert.match(yield* told(disk, ...model, "--tokenizer", "/bytes.model"),
+        /^error: \/hf: the model knows \d+ tokens, and the tokenizer 259\n/)
     }))
 })

@@ -271,7 +271,7 @@ describe("what cria pretrain refuses", () => {
       yield* spoil(disk, 2, "block.0.feedForward.gate")
       assert.match(yield* refused(disk, ["pretrain", "--resume", "--out", "/runs/a"]),
         /^error: step 3: every number must be finite, and parameter block\.0\.feedForward\.gate is NaN at element 1\n/)
-      assert.match(yield* refused(disk, ["generate", "a", "--run", "/runs/a"]), /logits must be finite.* has NaN/)
+      assert.match(yield* refused(disk, ["generate", "a", "--model", "/runs/a"]), /logits must be finite.* has NaN/)
     }))
 
   it.live("a full disk, and keeps the snapshots", () =>

@@ -1,0 +1,73 @@
+/**
+ * Prompts as commands are given them: an argument, a file of many, or what standard input gives.
+ *
+ * Checked  test/cli/GenerateCommand.test.ts.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import type { PlatformError } from "effect/PlatformError"
+import * as Result from "effect/Result"
+import * as Schema from "effect/Schema"
+import * as Stdio from "effect/Stdio"
+import * as Stream from "effect/Stream"
+import { FlagConflictError } from "./Flags.ts"
+
+/** A prompt with the name by which its answers are told: its own, or the number of its line. */
+export interface Named {
+  readonly id: string | number
+  readonly prompt: string
+}
+
+/** A line of a file of prompts that holds none. */
+export class PromptFileError extends Schema.TaggedError<PromptFileError>()("PromptFileError", {
+  path: Schema.String,
+  line: Schema.Int,
+  issue: Schema.String
+}) {
+  override get message() {
+    return `${this.path}, line ${this.line}: ${this.issue}\n` +
+      "  A .jsonl file has a row for each prompt, {\"prompt\": \"One day\", \"id\": 7}, of which id may be absent;\n" +
+      "  every other file a prompt on each line."
+  }
+}
+
+const decodeRow = Schema.decodeUnknownResult(Schema.fromJsonString(Schema.Struct({
+  prompt: Schema.String,
+  id: Schema.optionalKey(Schema.Union([Schema.String, Schema.Finite]))
+})), { errors: "all", onExcessProperty: "error" })
+
+const fromLine = (path: string, line: number, text: string): Result.Result<Named, PromptFileError> => {
+  if (path.endsWith(".jsonl")) {
+    return Result.mapBoth(decodeRow(text), {
+      onSuccess: ({ id = line, prompt }) => ({ id, prompt }),
+      onFailure: ({ message }) => new PromptFileError({ path, line, issue: message.replaceAll("\n", " ") })
+    })
+  }
+  return text === ""
+    ? Result.fail(new PromptFileError({ path, line, issue: "the line is empty" }))
+    : Result.succeed({ id: line, prompt: text })
+}
+
+/** The prompts of a file, read as they are needed, however many. */
+export const fromFile = (
+  path: string
+): Stream.Stream<Named, PromptFileError | PlatformError, FileSystem.FileSystem> =>
+  Stream.unwrap(Effect.map(FileSystem.FileSystem, (fileSystem) => fileSystem.stream(path))).pipe(
+    Stream.decodeText, Stream.splitLines,
+    Stream.zipWithIndex,
+    Stream.mapEffect(([text, index]) => Effect.fromResult(fromLine(path, index + 1, text)))
+  )
+
+/** The argument, or what standard input gives ("" from a terminal); undefined where a file is named instead. */
+export const one = Effect.fnUntraced(function*(argument: Option.Option<string>, file: Option.Option<string>) {
+  if (Option.isSome(argument) && Option.isSome(file)) {
+    return yield* new FlagConflictError({ flags: ["the argument", "--prompt-file"] })
+  }
+  if (Option.isSome(argument)) return argument.value
+  if (Option.isSome(file)) return undefined
+  const stdio = yield* Stdio.Stdio
+  return (yield* stdio.stdinIsTerminal) ? "" : yield* Stream.mkString(Stream.decodeText(stdio.stdin))
+})

@@ -18,9 +18,10 @@ import * as Path from "effect/Path"
 import type { PlatformError } from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 import * as ByteFile from "../../format/ByteFile.ts"
+import type { Lowered, Port } from "../../tensor/Instruction.ts"
 import { lower, type Program } from "../../tensor/Program.ts"
 import { cellName, emit, inputName, outputName } from "./Emit.ts"
-import { elementCount, encodeModel, type External, type Graph } from "./ModelProto.ts"
+import { elementCount, encodeModel, type External, type Graph, type Node, type Value } from "./ModelProto.ts"
 
 /** A program that is no function of its inputs: it replaces cells. */
 export class ExportError extends Schema.TaggedError<ExportError>()("ExportError", {
@@ -47,15 +48,6 @@ const encode = <I, S, O>(program: Program<I, S, O>): Exported => {
   const lowered = lower(program, { hasKernel: () => false, watch: [] })
   const { graph } = emit(lowered, "f32", new Map())
   const paths = new Map(lowered.cells.map((port) => [cellName(port), port.name]))
-  const names = new Map([
-    ...lowered.inputs.map((port) => [inputName(port), port.name] as const),
-    ...lowered.outputs.map((port) => [outputName(port), port.name] as const), ...paths
-  ])
-  const inner = new Set(graph.nodes.flatMap(({ outputs }) => outputs))
-  const named = (name: string): string => {
-    const own = names.get(name)
-    return own === undefined ? name : inner.has(own) ? `_${own}` : own // a name that the graph has made for itself
-  }
   let end = 0
   const cells = graph.inputs.flatMap((value) => {
     const path = paths.get(value.name)
@@ -63,28 +55,44 @@ const encode = <I, S, O>(program: Program<I, S, O>): Exported => {
     const offset = Math.ceil(end / alignment) * alignment
     const length = 4 * elementCount(value.sizes)
     end = offset + length
-    return [{ ...value, name: named(value.name), path, location: dataName, offset, length }]
+    return [{ ...value, path, location: dataName, offset, length }]
   })
   const inputs = graph.inputs.filter(({ name }) => !paths.has(name))
-  return {
-    cells,
-    model: encodeModel({ ...renamed({ ...graph, inputs }, named), externals: cells })
-  }
+  return { cells, model: encodeModel({ ...withPorts({ ...graph, inputs }, lowered), externals: cells }) }
 }
 
-/** A graph whose values have other names. */
-const renamed = (graph: Graph, named: (name: string) => string): Graph => ({
-  ...graph,
-  nodes: graph.nodes.map((node) => ({
-    ...node,
-    inputs: node.inputs.map(named),
-    outputs: node.outputs.map(named),
-    attributes: Object.fromEntries(Object.entries(node.attributes ?? {}).map(([key, attribute]) =>
-      [key, "graph" in attribute ? { graph: renamed(attribute.graph, named) } : attribute]))
-  })),
-  inputs: graph.inputs.map((value) => ({ ...value, name: named(value.name) })),
-  outputs: graph.outputs.map((value) => ({ ...value, name: named(value.name) }))
-})
+/**
+ * A graph whose inputs and outputs have the names and sizes of the program; inside they may lie in other shapes. A name
+ * that the graph has made for itself gets a colon.
+ */
+const withPorts = (graph: Graph, lowered: Lowered): Graph => {
+  const inner = new Set(graph.nodes.flatMap(({ outputs }) => outputs))
+  const outer = (port: Port): string => inner.has(port.name) ? `${port.name}:` : port.name
+  const shape = (name: string, sizes: ReadonlyArray<number>) => ({
+    name: `${name}:shape`, type: "i64" as const, sizes: [sizes.length],
+    bytes: new Uint8Array(BigInt64Array.from(sizes, BigInt).buffer)
+  })
+  const reshaped = (from: string, to: string): Node => ({ op: "Reshape", inputs: [from, `${to}:shape`], outputs: [to] })
+  const given = graph.inputs.flatMap((value) =>
+    lowered.inputs.filter((port) => inputName(port) === value.name).map((port) => ({ value, port })))
+  const results = graph.outputs.flatMap((value) =>
+    lowered.outputs.filter((port) => outputName(port) === value.name).map((port) => ({ value, port })))
+  const sized = ({ port, value }: { readonly port: Port; readonly value: Value }): Value =>
+    ({ ...value, name: outer(port), sizes: Object.values(port.sizes) })
+  return {
+    ...graph,
+    inputs: given.map(sized),
+    outputs: results.map(sized),
+    nodes: [
+      ...given.map(({ port, value }) => reshaped(outer(port), value.name)), ...graph.nodes,
+      ...results.map(({ port, value }) => reshaped(value.name, outer(port)))
+    ],
+    initializers: [
+      ...graph.initializers, ...given.map(({ value }) => shape(value.name, value.sizes)),
+      ...results.map(({ port }) => shape(outer(port), Object.values(port.sizes)))
+    ]
+  }
+}
 
 /**
  * Writes a program into a folder that exists. `read` gives the elements of a cell by its path. On failure partial files

@@ -17,8 +17,6 @@ const config = Config.make({
   vocabSize: 13, embedSize: 16, layerCount: 2, headCount: 4, kvHeadCount: 2, hiddenSize: 20, contextLength: 8
 })
 const model = Transformer.llama(config)
-const sizes = { batch: 2, position: 7 }
-
 /** Numbers that a path and a place decide. */
 const read = (path: string, length: number) =>
   Float32Array.from({ length }, (_, i) => Math.sin(i * 1.7 + path.length + path.charCodeAt(path.length - 1)) / 2)
@@ -27,8 +25,9 @@ const lengths = new Map(Specification.leaves(model.specification).map(([path, { 
   [path, Object.values(sizes).reduce((product, size) => product * size, 1)]))
 
 describe("an exported program", () => {
-  it.live("is a model that ONNX Runtime runs, under its own names", () =>
+  it.live.each([1, 2])("runs in ONNX Runtime, under its own names and sizes, with a batch of %d", (batch) =>
     Effect.gen(function*() {
+      const sizes = { batch, position: 7 }
       const fileSystem = yield* FileSystem.FileSystem
       const folder = yield* fileSystem.makeTempDirectoryScoped()
       const program = yield* Program.makeGeneric("logits", {
@@ -39,15 +38,15 @@ describe("an exported program", () => {
       yield* Export.write(folder, program, (path) => Effect.succeed(read(path, lengths.get(path)!)))
       const session = yield* Effect.promise(() => Ort.InferenceSession.create(`${folder}/${Export.modelName}`))
       assert.deepStrictEqual([session.inputNames, session.outputNames], [["ids"], ["logits"]])
-      const ids = Int32Array.from({ length: 14 }, (_, i) => (i * 5) % 13)
-      const { logits } = yield* Effect.promise(() => session.run({ ids: new Ort.Tensor("int32", ids, [2, 7]) }))
+      const ids = Int32Array.from({ length: 7 * batch }, (_, i) => (i * 5) % 13)
+      const { logits } = yield* Effect.promise(() => session.run({ ids: new Ort.Tensor("int32", ids, [batch, 7]) }))
       const expected = evaluate(() => {
         const parameters = mapAs<Transformer.LlamaParameters>()(model.specification, Specification.isSpecification,
           ({ sizes }, path) => T.values(sizes, read(path, lengths.get(path)!)))
         const hidden = model.hidden(parameters, { ids: T.ids(sizes, [...ids]), visibility: causal })
         return { logits: model.logits(parameters, hidden) }
       })
-      assert.deepStrictEqual(logits?.dims, [2, 7, 13])
+      assert.deepStrictEqual(logits?.dims, [batch, 7, 13])
       agree([...logits!.data as Float32Array], elements(expected.logits, ["batch", "position", "vocab"]), composed)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 

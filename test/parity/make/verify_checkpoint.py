@@ -1,9 +1,10 @@
 """Loads what `cria export` wrote of stories260K with the programs that it was written for, and compares.
 
-    python test/parity/make/verify_checkpoint.py stories260K.bin FOLDER      (torch, transformers, safetensors, gguf)
+    python test/parity/make/verify_checkpoint.py stories260K.bin FOLDER      (torch, transformers, gguf, onnxruntime)
 
-FOLDER holds hf-f32, hf-f16, hf-bf16, meta-f32, f32.gguf, f16.gguf and q8.gguf. The scores of transformers are compared
-with those of the weights of llama2.c in a forward pass of numpy; nothing is written. Results: docs/guide/checkpoints.md.
+FOLDER holds hf-T and meta-T of T = f32, f16, bf16, T.gguf of T = f32, f16, q8, and onnx for 200 tokens. Scores are
+compared with those of a forward pass of numpy over the weights of llama2.c; nothing is written. Results:
+docs/guide/checkpoints.md.
 """
 import json
 import struct
@@ -103,3 +104,10 @@ for kind in ("f32", "f16", "q8"):
     print(f"gguf, {kind}: {len(tensors)} tensors, {len(reader.fields)} fields, {len(pieces)} pieces "
           f"({pieces[403]!r}); largest difference of attn_q {largest:.1e}")
     assert len(pieces) == vocab and (kind != "f32" or largest == 0)
+
+import onnxruntime  # noqa: E402  (the last check, for those who have it)
+
+session = onnxruntime.InferenceSession(f"{folder}/onnx/model.onnx", providers=["CPUExecutionProvider"])
+(logits,) = session.run(["logits"], {"ids": numpy.array([ids], numpy.int32)})
+print(f"onnxruntime {onnxruntime.__version__}: largest difference of scores {abs(logits[0] - expected).max():.2e}")
+assert abs(logits[0] - expected).max() < 1e-4

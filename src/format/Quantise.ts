@@ -18,7 +18,10 @@ const scalesOf = (values: Float32Array, group: number): Float32Array<ArrayBuffer
   const scales = new Float32Array(values.length / group)
   for (let at = 0; at < values.length; at += group) {
     let most = 0
-    for (let i = at; i < at + group; i++) most = Math.max(most, Math.abs(values[i]!))
+    for (let i = at; i < at + group; i++) {
+      const size = Math.abs(values[i]!)
+      if (size > most) most = size
+    }
     scales[at / group] = most / 127
   }
   return scales
@@ -28,17 +31,14 @@ const check = (values: Float32Array, group: number): void => {
   if (!Number.isSafeInteger(group) || group < 1 || values.length % group !== 0) {
     throw new RangeError(`${values.length} values are not groups of ${group}: give a size that divides their number`)
   }
-  const at = values.findIndex((value) => !Number.isFinite(value))
-  if (at >= 0) {
+  for (let at = 0; at < values.length; at++) {
+    if (Number.isFinite(values[at])) continue
     throw new RangeError(`value ${at} is ${values[at]}, which no 8 bits hold: look for where the weights diverged`)
   }
 }
 
-/** To the nearest whole number, halves to the even one. */
-const roundEven = (x: number): number => {
-  const rounded = Math.round(x)
-  return rounded - x === 0.5 && rounded % 2 !== 0 ? rounded - 1 : rounded
-}
+/** Added to a small number and taken away again, it rounds it as f64 does: to the nearest, halves to the even one. */
+const toWhole = 1.5 * 2 ** 52
 
 /**
  * Codes and f32 scales of groups of `group` successive values, as llama2.c makes them. Throws `RangeError` where the
@@ -52,7 +52,8 @@ export const inGroups = (values: Float32Array, group: number): Quantised => {
     const scale = scales[at / group]!
     if (scale === 0) continue // all are zero, or too small for a scale
     for (let i = at; i < at + group; i++) {
-      codes[i] = Math.min(127, Math.max(-127, roundEven(Math.fround(values[i]! / scale)))) // a tiny scale is inexact
+      const code = Math.fround(values[i]! / scale) + toWhole - toWhole
+      codes[i] = code > 127 ? 127 : code < -127 ? -127 : code // a tiny scale is inexact
     }
   }
   return { codes, scales, group }
@@ -79,11 +80,14 @@ export const blocksOfQ8 = (values: Float32Array): Uint8Array<ArrayBuffer> => {
   for (let block = 0; block < halves.length; block++) {
     const scale = scales[block]!
     const inverse = scale === 0 ? 0 : Math.fround(1 / scale)
+    const [from, to] = [block * 32, block * 34 + 2]
     bytes[block * 34] = halves[block]! & 255
     bytes[block * 34 + 1] = halves[block]! >> 8
     for (let i = 0; i < 32; i++) {
-      const code = Math.fround(values[block * 32 + i]! * inverse)
-      codes[block * 34 + 2 + i] = Math.sign(code) * Math.floor(Math.abs(code) + 0.5) // halves away from zero
+      const steps = Math.fround(values[from + i]! * inverse)
+      const even = steps + toWhole - toWhole
+      const isHalf = Math.abs(steps - even) === 0.5 // seldom: the processor guesses this branch, and not that of a sign
+      codes[to + i] = isHalf ? steps + Math.sign(steps) * 0.5 : even
     }
   }
   return bytes

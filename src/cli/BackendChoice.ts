@@ -17,13 +17,14 @@ import * as Schema from "effect/Schema"
 import type { Backend } from "../backend/Backend.ts"
 import * as OnnxRuntime from "../backend/onnx/index.ts"
 import * as Reference from "../backend/Reference.ts"
+import * as TensorFlow from "../backend/tensorflow/index.ts"
 import { backendNames } from "./Settings.ts"
 
 /** The name of a backend, as `--backend` takes it. */
 export type Name = typeof backendNames[number]
 
 /** Why a backend does not start. */
-export type Absence = OnnxRuntime.EngineError
+export type Absence = OnnxRuntime.EngineError | TensorFlow.TensorFlowError
 
 type Start = (threads: number | undefined) => Layer.Layer<Backend, Absence>
 
@@ -56,6 +57,25 @@ export const choices: Record<Name, Choice> = {
     ran: "on linux x64 with SwiftShader, which is no card; not on one, nor elsewhere"
   },
   "onnx-cuda": { start: () => OnnxRuntime.layerCuda(), what: "ONNX Runtime on an NVIDIA card", ran: "nowhere yet" },
+  "tensorflow-node-gpu": {
+    start: () => TensorFlow.layerNodeGpu(), what: "TensorFlow's library on an NVIDIA card", ran: "nowhere yet"
+  },
+  "tensorflow-node": {
+    start: () => TensorFlow.layerNode(), what: "TensorFlow's library on the processor",
+    ran: "on linux x64; not elsewhere"
+  },
+  "tensorflow-webgpu": {
+    start: () => TensorFlow.layerWebGpu(), what: "TensorFlow.js on a graphics card, through WebGPU",
+    ran: "on linux x64 with SwiftShader, which is no card; not on one, nor elsewhere"
+  },
+  "tensorflow-wasm": {
+    start: () => TensorFlow.layerWasm(), what: "TensorFlow.js in WebAssembly, one thread",
+    ran: "on linux x64; it has nothing native in it"
+  },
+  "tensorflow-cpu": {
+    start: () => TensorFlow.layerCpu(), what: "TensorFlow.js in plain JavaScript, slow",
+    ran: "on linux x64; it has nothing native in it"
+  },
   reference: {
     start: () => Reference.layer, what: "float64 in plain TypeScript, slow and exact",
     ran: "on linux x64; it has nothing native in it"
@@ -67,7 +87,7 @@ export const layer = (name: Name, threads: number | undefined): Layer.Layer<Back
   choices[name].start(threads)
 
 /** What is tried unasked, fastest first. The slow ones are for who asks for them. */
-export const order: ReadonlyArray<Name> = ["onnx-cuda", "onnx"]
+export const order: ReadonlyArray<Name> = ["onnx-cuda", "onnx", "tensorflow-node", "tensorflow-wasm"]
 
 /** No engine starts. */
 export class NoEngineError extends Schema.TaggedError<NoEngineError>()("NoEngineError", {

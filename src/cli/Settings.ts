@@ -36,7 +36,8 @@ export const defaults = { steps: 300, batchSize: 16, learningRate: 6e-3 } as con
 
 /** The backends that can compute; `BackendChoice` says what each is. */
 export const backendNames = [
-  "onnx", "onnx-node", "onnx-webgpu", "onnx-cuda", "reference"
+  "onnx", "onnx-node", "onnx-webgpu", "onnx-cuda", "tensorflow-node-gpu", "tensorflow-node", "tensorflow-webgpu",
+  "tensorflow-wasm", "tensorflow-cpu", "reference"
 ] as const
 
 /** Schema of settings as they are given: whatever is absent follows from the rest. */

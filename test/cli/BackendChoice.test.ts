@@ -14,9 +14,10 @@ const only = (...there: ReadonlyArray<BackendChoice.Name>) =>
 describe("the backend that is taken unasked", () => {
   it.effect("is the first that starts, fastest first, and never WebGPU", () => Effect.gen(function*() {
     const taken = (...there: ReadonlyArray<BackendChoice.Name>) => BackendChoice.fastest(undefined, only(...there))
-    assert.strictEqual(yield* taken("onnx", "onnx-webgpu"), "onnx")
+    assert.strictEqual(yield* taken("tensorflow-wasm", "onnx", "onnx-webgpu"), "onnx")
     assert.strictEqual(yield* taken("onnx", "onnx-cuda"), "onnx-cuda")
-    const error = yield* Effect.flip(taken("onnx-webgpu", "reference"))
+    assert.strictEqual(yield* taken("tensorflow-wasm", "reference"), "tensorflow-wasm")
+    const error = yield* Effect.flip(taken("onnx-webgpu", "reference", "tensorflow-cpu"))
     assert.strictEqual(error.message, [
       "no engine starts, so only --backend reference works here, which is slow",
       ...BackendChoice.order.map((name) => `${name}: ${absent.message}`)

@@ -20,7 +20,7 @@ describe("cria doctor", () => {
   it.live("prints the machine and every backend, and which is taken unasked", () =>
     Effect.gen(function*() {
       const { errors, exit, output } = yield* doctor({
-        onnx: fast, "onnx-node": { ...fast, threads: 1 },
+        onnx: fast, "tensorflow-wasm": { ...fast, threads: 1 },
         "onnx-webgpu": { ...fast, device: "webgpu", flopsPerSecond: 3e11 }
       })
       assert.isTrue(Exit.isSuccess(exit), errors)
@@ -50,5 +50,5 @@ describe("cria doctor", () => {
       assert.match(output, /^\{"_tag":"Started","version":"1","threads":1,"size":256,"flopsPerSecond":\d/)
     }))
   it("says the same of one thread", () =>
-    assert.include(told("onnx-node", { ...fast, threads: 1 }), "here: engine 1, 1 thread\n"))
+    assert.include(told("tensorflow-wasm", { ...fast, threads: 1 }), "here: engine 1, 1 thread\n"))
 })

@@ -94,6 +94,8 @@ const requireTensors = (
   }))
 }
 
+const tensorsOfBlock = 9
+
 const readReals = (file: TensorFile.TensorFile, name: string): Effect.Effect<Reals, TensorFile.Failure> =>
   file.entries.get(name)?.type === "F64"
     ? Effect.map(file.readBytes(name), ({ buffer }) => new Float64Array(buffer))
@@ -108,6 +110,12 @@ export const open = Effect.fnUntraced(function*(
 ): Effect.fn.Return<Checkpoint, OpenError, FileSystem.FileSystem | Path.Path | Scope.Scope> {
   const opened = yield* Folder.open(path, options)
   const { config, format, isTied, naming, shards, tokenizer } = opened
+  const held = Math.max(...shards.map(({ entries }) => entries.size))
+  const asked = config.layerCount * tensorsOfBlock
+  if (asked > 1000 + 4 * held) { // a number that lies must not become a list
+    const missing = [`${config.layerCount} blocks take at least ${asked} tensors, and there are ${held}`]
+    return yield* new CheckpointTensorError({ path: opened.path, missing, unknown: [], misfits: [] })
+  }
   const wanted = places(config, naming).map((place): Place =>
     isTied && place.path === "head" ? { ...place, name: naming?.names.embedding ?? "embedding", cut: 1 } : place)
   yield* requireTensors(opened, wanted)

@@ -75,6 +75,10 @@ describe("open", () => {
         "F16, BF16 or Q8_0; lm_head.weight is [8, 12], not [12, 8]",
         "Weights and description belong to different models, or the download is not whole: fetch them again together."
       ].join("\n"))
+      const text = yield* fileSystem.readFileString(`${folder}/a/config.json`)
+      yield* fileSystem.writeFileString(`${folder}/a/config.json`, text.replace(/(layers": )2/, "$1999999999"))
+      assert.include(yield* messageOf(`${folder}/a`),
+        "missing (1): 999999999 blocks take at least 8999999991 tensors, and there are 22")
       yield* fileSystem.writeFileString(`${folder}/a/config.json`, "{}")
       assert.include(yield* messageOf(`${folder}/a`), "/a/config.json: this model is none that Cria computes")
     }))

@@ -12,11 +12,7 @@ import * as FileSystem from "effect/FileSystem"
 import { createRequire } from "node:module"
 import * as Os from "node:os"
 import { Backend } from "../backend/Backend.ts"
-import * as BackendChoice from "./BackendChoice.ts"
 import type { Environment } from "../store/Manifest.ts"
-
-/** The backend of a name. */
-export const backendLayer = BackendChoice.layer
 
 /** Instruction sets that decide how numbers are computed; the rest of /proc/cpuinfo's list does not. */
 const isArithmetic = /^(sse|ssse|avx|fma|f16c|amx|neon|asimd|sve|sme(?!p)|i8mm|bf16|fphp|altivec|vsx|rvv)/
@@ -61,6 +57,9 @@ export const versionOf = (name: (typeof packages)[number] | "cria"): string => {
     return "not installed"
   }
 }
+
+/** Cores that this process may use. */
+export const cores = (): number => Os.availableParallelism()
 
 /** Bytes of memory that this machine has, or the part of them that this process may use. */
 export const memory = (): number => {

@@ -25,7 +25,9 @@ import * as Pretrain from "../recipe/Pretrain.ts"
 import * as Journal from "../store/Journal.ts"
 import * as Snapshot from "../store/Snapshot.ts"
 import * as SnapshotStore from "../store/SnapshotStore.ts"
+import * as EncodingWorkers from "../token/EncodingWorkers.ts"
 import type { Model } from "../token/SentencePiece.ts"
+import type { Codec } from "../token/Tokenizer.ts"
 import * as Tokenizer from "../token/Tokenizer.ts"
 import * as Trainer from "../token/Trainer.ts"
 import { continuation } from "./Continuation.ts"
@@ -90,13 +92,16 @@ export const tokenizerOf = Effect.fnUntraced(function*(
   return yield* withCodec(model)
 })
 
-/** The tokens of the corpus. */
+/** The tokens of the corpus; of a large one on all cores, to the same ids. */
 export const tokensOf = Effect.fnUntraced(function*(
-  screen: Screen.Screen, encoder: TokenStore.Encoder, validationShare: number
+  screen: Screen.Screen, { codec, model }: { readonly codec: Codec; readonly model: Model }, validationShare: number
 ) {
   const corpus = yield* Corpus.Corpus
+  const workerCount = Host.cores()
+  const isLarge = corpus.bytes !== undefined && corpus.bytes >= EncodingWorkers.leastCharacters
   const data = yield* TokenStore.tokenise(corpus.documents, {
-    ...encoder,
+    ...codec,
+    ...isLarge && workerCount > 1 ? { encodeMany: yield* EncodingWorkers.make(model, { workerCount }) } : {},
     validationShare,
     onProgress: ({ bytes, tokens }) => screen.status(
       `tokens     ${corpus.bytes === undefined ? "" : `${Screen.bar(bytes / corpus.bytes, 20)} `}` +
@@ -109,7 +114,7 @@ export const tokensOf = Effect.fnUntraced(function*(
       `${Screen.quantity(validation.tokens.length)} to measure on (${bytesPerToken.toFixed(2)} bytes a token)`
   )
   return data
-})
+}, Effect.scoped)
 
 /** Shows the events of a run. */
 const shower = (screen: Screen.Screen, { config }: Options) => {
@@ -185,7 +190,7 @@ const learn = Effect.fnUntraced(function*(screen: Screen.Screen, options: Option
   const learnLocked = Effect.gen(function*() {
     if (resume === "never") yield* RunFolder.requireFree(folder) // once more, now that the folder is locked
     const { codec, model } = yield* tokenizerOf(screen, options)
-    const data = yield* tokensOf(screen, codec, settings.validationShare)
+    const data = yield* tokensOf(screen, { codec, model }, settings.validationShare)
     yield* screen.status("engine     measuring …")
     const isFast = settings.backend !== "reference"
     const rate = yield* matmulRate(isFast ? { size: 1024, seconds: 1 } : { size: 64, seconds: 0.1 })

@@ -35,7 +35,7 @@ export class ReplayDiffersError extends Schema.TaggedError<ReplayDiffersError>()
 export const show = Effect.fnUntraced(function*(screen: Screen.Screen, options: Training.Options) {
   const { config, folder } = options
   const { codec, model } = yield* Training.tokenizerOf(screen, { ...options, resume: "latest" })
-  const data = yield* Training.tokensOf(screen, codec, options.settings.validationShare)
+  const data = yield* Training.tokensOf(screen, { codec, model }, options.settings.validationShare)
   const environment = yield* Host.environment
   yield* screen.status("replaying …")
   const { divergence, from, lineCount, tensorCount, to } = yield* ResumeVerification.verify(folder, config, {

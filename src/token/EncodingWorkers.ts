@@ -45,7 +45,7 @@ export interface Options {
 }
 
 /** Below this many characters of text in all, starting workers takes longer than they save. */
-export const leastCharacters = 30_000_000
+export const leastCharacters = 50_000_000
 
 /** Texts sent to a worker at once have about this many characters: a few milliseconds of work. */
 const CHARACTERS_AT_ONCE = 1 << 18

@@ -23,6 +23,7 @@ export interface Tensor {
   /** What its data is known by: tensors that are one another's reshapes share it. */
   readonly dataId: object
   readonly shape: ReadonlyArray<number>
+  readonly dtype: DataType
   readonly data: () => Promise<Elements>
   readonly dataSync: () => Elements
   readonly dispose: () => void

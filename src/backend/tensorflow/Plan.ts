@@ -152,11 +152,12 @@ export const plan = (device: Device, lowered: Lowered, frozen: Arrays): Plan => 
     if (output === undefined) return
     if (need === undefined && (outputs.every(isEmpty) || isKnown(instruction, output))) return
     const kept = primitive._tag === "concat" ? inputs.filter((id) => !isEmpty(id)) : inputs
+    const others = kept.map((id) => fills.has(placeOf(id)) ? undefined : valueOf(id))
     const operands = kept.map((id, i): readonly [place: number, operand: Operand] => {
       const { kind, shape } = valueOf(id)
       const fill = fills.get(placeOf(id))
       if (fill === undefined) return [settle(id), { kind, shape }]
-      return takesNumber(primitive, i, kept.map(valueOf), valueOf(output))
+      return takesNumber(primitive, i, others, valueOf(output))
         ? [scalar(fill, typeOf(kind)), { kind, shape: [], fill }]
         : [settle(id), { kind, shape, fill }]
     })
@@ -259,11 +260,19 @@ const ofNothing = ({ primitive }: Instruction): number | undefined => {
   }
 }
 
-/** May this operand, one number everywhere, come without axes? */
+/** May this operand, one number everywhere, come without axes? `others` are the operands that are no such number. */
 const takesNumber = (
-  primitive: Instruction["primitive"], operand: number, operands: ReadonlyArray<Value>, result: Value
+  primitive: Instruction["primitive"], operand: number, others: ReadonlyArray<Value | undefined>, result: Value
 ): boolean => {
-  if (primitive._tag === "scatter") return primitive.mode === "add" && operand === 0 && operands[0]?.kind === "real"
-  if (primitive._tag !== "binary" && primitive._tag !== "compare") return false
-  return operands.some(({ shape }, i) => i !== operand && same(shape, result.shape))
+  switch (primitive._tag) {
+    case "scatter":
+      return primitive.mode === "add" && operand === 0
+    case "select":
+      return operand > 0
+    case "binary":
+    case "compare":
+      return others.some((other) => other !== undefined && same(other.shape, result.shape))
+    default:
+      return false
+  }
 }

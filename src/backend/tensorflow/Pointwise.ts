@@ -13,6 +13,7 @@
  * @module
  */
 import type { BinaryFunction, Relation, UnaryFunction } from "../../tensor/Node.ts"
+import type { Elements } from "../Backend.ts"
 import type { Tensor } from "./Engine.ts"
 import { chain, type Map1, type Map2, most, type Operand, type Pieces, reshaped, type Step } from "./Piece.ts"
 import { broadcasting, same, type Shape, total } from "./Shape.ts"
@@ -122,6 +123,7 @@ export const broadcast = (p: Pieces, f: Map2, [x, y]: readonly [Operand, Operand
 export const expand = (p: Pieces, from: Shape, to: Shape): Map1 => {
   const { operands: [few = []], output } = broadcasting([from], to)
   if (same(few, output)) return chain(p, reshaped(p, from, to))
+  if (p.engine.name === "cpu" || p.engine.name === "wasm") return repeat(p, few, output, to)
   if (output.length <= most) {
     return chain(p, [
       ...reshaped(p, from, few), p.map("Tile", { reps: output.map((size, axis) => few[axis] === 1 ? size : 1) }),
@@ -136,13 +138,43 @@ export const expand = (p: Pieces, from: Shape, to: Shape): Map1 => {
   return chain(p, [...steps, p.reshape(to)])
 }
 
+/** The same by the host, on the engines that share its memory: their kernel finds each element on its own. */
+const repeat = ({ engine }: Pieces, few: Shape, output: Shape, to: Shape): Map1 => {
+  const steps = output.flatMap((size, axis) =>
+    few[axis] === 1 ? [{ size, outer: total(few.slice(0, axis)), inner: total(output.slice(axis + 1)) }] : []).reverse()
+  return (x) => engine.upload(
+    steps.reduce((elements, { inner, outer, size }) => {
+      const wider = emptyLike(elements, outer * size * inner)
+      for (let i = 0; i < outer; i++) {
+        if (inner === 1) {
+          wider.fill(elements[i] ?? 0, i * size, (i + 1) * size)
+          continue
+        }
+        const row = elements.subarray(i * inner, (i + 1) * inner)
+        for (let k = 0; k < size; k++) wider.set(row, (i * size + k) * inner)
+      }
+      return wider
+    }, x.dataSync()), to, x.dtype
+  )
+}
+
+const emptyLike = (elements: Elements, length: number): Elements =>
+  elements instanceof Float32Array
+    ? new Float32Array(length)
+    : elements instanceof Int32Array ? new Int32Array(length) : new Uint8Array(length)
+
 /** A choice between two operands, element by element. */
 export const select = (p: Pieces, operands: ReadonlyArray<Operand>, output: Shape): Step => {
   const flat = output.length <= most ? output : [total(output)]
-  const wide = operands.map(({ shape }) =>
-    same(shape, flat) ? undefined : chain(p, same(shape, output)
+  const wide = operands.map(({ fill, shape }): Map1 | undefined => {
+    if (fill !== undefined && shape.length === 0 && output.length > 0) {
+      const whole = p.constant(fill, flat, "float32")
+      return () => whole
+    }
+    return same(shape, flat) ? undefined : chain(p, same(shape, output)
       ? [p.reshape(flat)]
-      : [expand(p, shape, output), ...reshaped(p, output, flat)]))
+      : [expand(p, shape, output), ...reshaped(p, output, flat)])
+  })
   const back = same(flat, output) ? undefined : p.reshape(output)
   const isPlain = back === undefined && wide.every((each) => each === undefined)
   return ([a, b, c]) => {

@@ -6,6 +6,8 @@
  *
  * @module
  */
+import type { Elements } from "../Backend.ts"
+import type { Tensor } from "./Engine.ts"
 import { inTwo, type Map2, type Of, type Operand, type Pieces, type Step } from "./Piece.ts"
 import { type Shape, total } from "./Shape.ts"
 
@@ -62,13 +64,12 @@ const matmulOnWasm = (
     })
   }
   if (m * k * n < worthSlicing) return (a, b) => engine.run("BatchMatMul", { a, b }, { transposeA, transposeB })
-  const [leftRows, rightRows] = [reshape([batch * m, k]), reshape([batch * k, n])]
-  const slices = Array.from({ length: batch }, (_, i) => [
-    map("Slice", { begin: [i * m, 0], size: [m, k] }), map("Slice", { begin: [i * k, 0], size: [k, n] })
-  ] as const)
+  const part = (elements: Elements, i: number, rows: number, columns: number): Tensor =>
+    engine.upload(elements.subarray(i * rows * columns, (i + 1) * rows * columns), [rows, columns], "float32")
   return (a, b) => engine.tidy(() => {
-    const [x, y] = [leftRows(transposeA ? turnBatch(a) : a), rightRows(transposeB ? turnBatch(b) : b)]
-    return back(engine.join("Concat", slices.map(([ofLeft, ofRight]) => once(ofLeft(x), ofRight(y))), { axis: 0 }))
+    const [x, y] = [(transposeA ? turnBatch(a) : a).dataSync(), (transposeB ? turnBatch(b) : b).dataSync()]
+    const products = Array.from({ length: batch }, (_, i) => once(part(x, i, m, k), part(y, i, k, n)))
+    return back(engine.join("Concat", products, { axis: 0 }))
   })
 }
 

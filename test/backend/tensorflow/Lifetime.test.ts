@@ -145,7 +145,7 @@ for (const name of engines) {
       const exit = yield* counted((backend) => Effect.gen(function*() {
         const inputs = { x: Specification.real({ i: 300, j: 300 }) }
         const program = yield* Program.make("long", { inputs, state: {} }, ({ x }) => ({
-          outputs: { y: T.sum(Array.from({ length: 40 }).reduce<typeof x>((y) => T.sin(T.add(y, 1)), x), ["i", "j"]) }
+          outputs: { y: T.sum(Array.from({ length: 150 }).reduce<typeof x>((y) => T.sin(T.add(y, 1)), x), ["i", "j"]) }
         }))
         const { run } = yield* Effect.flatMap(backend.compile(program), ({ bind }) => bind({}))
         let ticks = 0

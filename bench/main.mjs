@@ -1,13 +1,13 @@
 // @ts-check
 /**
- * `npm run bench` runs every benchmark; `npm run bench -- train` one. Peers take part where CRIA_PEER_PYTHON names a
- * Python that has them. Run on a quiet machine, and compare only what stands in one run.
+ * `npm run bench` runs every benchmark; `npm run bench -- train` (or `--train`) one. Peers take part where
+ * CRIA_PEER_PYTHON names a Python that has them. Run on a quiet machine, and compare only what stands in one run.
  */
 import { spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
 
-const all = ["build", "train", "tokenizer"]
-const wanted = process.argv.slice(2)
+const all = ["build", "train", "tokenizer", "backends"]
+const wanted = process.argv.slice(2).map((name) => name.replace(/^--/, ""))
 const unknown = wanted.filter((name) => !all.includes(name))
 if (unknown.length > 0) {
   console.error(`bench: there is no ${unknown.join(", ")}; there are ${all.join(", ")}`)

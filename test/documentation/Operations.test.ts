@@ -25,7 +25,9 @@ describe("docs/operations.md", () => {
     }
   })
   it("is read as it is written, so that columns can be kept", () => {
-    const column: { readonly version: string; readonly cells: Readonly<Record<string, string>> } = { version: "1", cells: { "unary exp": "native 1e-7", matmul: "composed exact †" } }
+    const column: { readonly version: string; readonly cells: Readonly<Record<string, string>> } = {
+      version: "1", cells: { "unary exp": "native 1e-7", matmul: "composed exact †" }
+    }
     const written = page(["unary exp", "matmul"], new Map([["a", column], ["b", { ...column, cells: {} }]]))
     const { columns, rows } = cellsOf(written)
     assert.deepStrictEqual(columns, ["a", "b"])

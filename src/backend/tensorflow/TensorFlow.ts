@@ -47,6 +47,7 @@ export const make = (engine: Engine): Backend["Service"] => {
     name: backend,
     version: `TensorFlow.js ${engine.version} (${engine.name})`,
     capabilities: { precisions: state.precisions, kernels: [], threads: engine.threads },
+    live: Effect.sync(() => engine.memory().numTensors),
     allocate: (specification, options) => guarded("allocate")(state.allocate(specification, options)),
     read: (cells) => guarded("read")(state.read(cells)),
     write: (cell, elements) => guarded("write")(state.write(cell, elements)),

@@ -15,6 +15,7 @@ import * as Predicate from "effect/Predicate"
 import * as Command from "effect/cli/Command"
 import * as CliError from "effect/cli/CliError"
 import * as DoctorCommand from "./DoctorCommand.ts"
+import * as EvaluateCommand from "./EvaluateCommand.ts"
 import * as ExportCommand from "./ExportCommand.ts"
 import * as GenerateCommand from "./GenerateCommand.ts"
 import * as ImportCommand from "./ImportCommand.ts"
@@ -29,8 +30,8 @@ export const command = Command.make("cria").pipe(
       "command."
   ),
   Command.withSubcommands([
-    PretrainCommand.command, GenerateCommand.command, ImportCommand.command, ExportCommand.command,
-    InspectCommand.command, TokenizerCommand.command, DoctorCommand.command
+    PretrainCommand.command, GenerateCommand.command, EvaluateCommand.command, ImportCommand.command,
+    ExportCommand.command, InspectCommand.command, TokenizerCommand.command, DoctorCommand.command
   ])
 )
 

@@ -25,6 +25,11 @@ describe("answers", () => {
       const first = answers(Stream.concat(Stream.fromIterable(events.slice(0, 4)), Stream.die("drawn too far")))
       assert.strictEqual((yield* Stream.runCollect(Stream.take(first, 1))).length, 1)
     }))
+  it.effect("are forgotten when they end: what comes again at a place is another answer", () =>
+    Effect.gen(function*() {
+      const all = yield* collect(Stream.fromIterable([...events, ...events]))
+      assert.deepStrictEqual(all.slice(2), all.slice(0, 2))
+    }))
   it.effect("of streams that are run again begin again", () =>
     Effect.gen(function*() {
       const all = answers(Stream.fromIterable(events))

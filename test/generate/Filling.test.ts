@@ -3,7 +3,7 @@
  * bit where as many slots run. Then, over slots that only count: none waits, none is pulled too early, none piles up.
  */
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Deferred, Effect, Layer, Stream } from "effect"
+import { Deferred, Effect, Fiber, Layer, Stream } from "effect"
 import * as fc from "fast-check"
 import type { Backend } from "../../src/backend/Backend.ts"
 import * as Reference from "../../src/backend/Reference.ts"
@@ -146,6 +146,25 @@ describe("slots", () => {
       const all = yield* answers(fill(prompts, slots, bounds({}))).pipe(
         Stream.tap(({ item }) => item === 0 ? Deferred.succeed(ended, undefined) : Effect.void), Stream.runCollect)
       assert.deepStrictEqual(all.map(({ item }) => item), [0, 1])
+    }))
+})
+
+describe("an interruption", () => {
+  it.effect("ends everything between two steps, and lets go of the prompts", () =>
+    Effect.gen(function*() {
+      const { seen, slots } = counting(2)
+      const [begun, released] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const prompts = Stream.ensuring(endless().prompts, Deferred.succeed(released, undefined))
+      const turns = { ...slots, step: (ids: Int32Array, places: Int32Array) =>
+        Effect.andThen(Effect.yieldNow, slots.step(ids, places)) }
+      const running = yield* Effect.forkChild(Stream.runForEach(fill(prompts, turns, bounds({})), () =>
+        seen.steps < 3 ? Effect.void : Deferred.succeed(begun, undefined)))
+      yield* Deferred.await(begun)
+      yield* Fiber.interrupt(running)
+      yield* Deferred.await(released)
+      const { steps } = seen
+      for (let i = 0; i < 20; i++) yield* Effect.yieldNow
+      assert.strictEqual(seen.steps, steps)
     }))
 })
 

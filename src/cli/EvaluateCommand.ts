@@ -1,0 +1,151 @@
+/**
+ * `cria evaluate`: measures of a model. `cria evaluate perplexity` says how well it foretells a text.
+ *
+ * Checked  test/cli/EvaluateCommand.test.ts.
+ *
+ * @module
+ */
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import * as Path from "effect/Path"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import { Backend } from "../backend/Backend.ts"
+import * as Corpus from "../data/Corpus.ts"
+import * as TokenStore from "../data/TokenStore.ts"
+import * as Perplexity from "../evaluate/Perplexity.ts"
+import * as Checkpoint from "../llama/Checkpoint.ts"
+import { parameterCount } from "../llama/Config.ts"
+import * as Transformer from "../llama/Transformer.ts"
+import * as Specification from "../tensor/Specification.ts"
+import * as Tokenizer from "../token/Tokenizer.ts"
+import * as BackendChoice from "./BackendChoice.ts"
+import { VocabularyMismatchError } from "./CheckpointSource.ts"
+import { backend, count, given, switched } from "./Flags.ts"
+import * as Host from "./Host.ts"
+import * as RunFolder from "./RunFolder.ts"
+import * as Screen from "./Screen.ts"
+import * as Settings from "./Settings.ts"
+import * as TokenizerFile from "./tokenizer/TokenizerFile.ts"
+
+/** A model that comes without a tokenizer. */
+export class NoOwnTokenizerError extends Schema.TaggedError<NoOwnTokenizerError>()("NoOwnTokenizerError", {
+  model: Schema.String
+}) {
+  override get message() {
+    return `${this.model} has no tokenizer beside it, and without the one it was trained with its numbers mean ` +
+      "nothing\n  Name that: --tokenizer PATH."
+  }
+}
+
+const flags = {
+  model: given(Flag.String("model"), "PATH", "The model: the folder of a run (its newest snapshot), a snapshot, a " +
+    "folder of Hugging Face or Meta, a .gguf, a .bin of llama2.c; by default the run that trained last"),
+  text: Flag.String("text").pipe(
+    Flag.withMetavar("PATH"),
+    Flag.withDescription(
+      "What to foretell: a text file, a .jsonl file, a folder of them, or a pattern; may be given more than once"
+    ),
+    Flag.atLeast(1)
+  ),
+  tokenizer: given(Flag.String("tokenizer"), "PATH", "Another tokenizer file (.model, .json, .bin); by default the " +
+    "one beside the model"),
+  window: count("window", "Tokens that the model sees together; its context by default"),
+  stride: count("stride", "How far windows are apart: a token sees at least window − stride tokens before it, so the " +
+    "shorter, the more exact and the slower; half a window by default"),
+  batchSize: count("batch-size", "Windows that run together; no choice changes the result beyond rounding; as many " +
+    "as make 1024 tokens by default"),
+  json: switched("json", "Print the result as a line of JSON, and nothing else"),
+  threads: count("threads", "Threads that compute; the cores of this machine by default"),
+  backend: backend("by default the one that trained, of a run; the fastest of them for other models")
+}
+
+type Given = Command.Command.Config.Infer<typeof flags>
+
+/** The backend that is asked for, or that trained, or else the fastest. */
+const backendOf = Effect.fnUntraced(function*(checkpoint: Checkpoint.Checkpoint, { backend, threads }: Given) {
+  if (Option.isSome(backend)) return backend.value
+  const fileSystem = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const settings = path.join(path.dirname(path.resolve(checkpoint.path)), RunFolder.configurationName)
+  const trained = checkpoint.format === "cria" && (yield* fileSystem.exists(settings))
+    ? (yield* Settings.read(settings)).backend : undefined
+  return trained ?? (yield* BackendChoice.fastest(Option.getOrUndefined(threads)))
+})
+
+/** The tokenizer that is named, or the one beside the model. */
+const codecOf = Effect.fnUntraced(function*(checkpoint: Checkpoint.Checkpoint, { tokenizer }: Given) {
+  const model = Option.isSome(tokenizer)
+    ? Option.some((yield* TokenizerFile.open(tokenizer.value)).model)
+    : yield* checkpoint.tokenizer
+  if (Option.isNone(model)) return yield* new NoOwnTokenizerError({ model: checkpoint.path })
+  const codec = yield* Effect.fromResult(Tokenizer.fromModel(model.value))
+  const { path, config: { vocabSize } } = checkpoint
+  if (codec.vocabSize <= vocabSize) return codec
+  return yield* new VocabularyMismatchError({ path, pieces: codec.vocabSize, vocabSize })
+})
+
+/** The command that measures perplexity. */
+const perplexity = Command.make("perplexity", flags, Effect.fnUntraced(function*(given) {
+  const checkpoint = yield* Checkpoint.open(Option.isSome(given.model) ? given.model.value : yield* RunFolder.latest)
+  const { config, format, path } = checkpoint
+  const window = Option.getOrElse(given.window, () => config.contextLength)
+  const stride = Option.getOrElse(given.stride, () => Math.ceil(window / 2))
+  const batchSize = Option.getOrElse(given.batchSize, () => Math.max(1, Math.floor(1024 / window)))
+  const codec = yield* codecOf(checkpoint, given)
+  const corpus = yield* Corpus.Corpus.pipe(
+    Effect.provide(Corpus.layerFiles(given.text, { documentCharacters: Number.MAX_SAFE_INTEGER })) // files stay whole
+  )
+  const name = yield* backendOf(checkpoint, given)
+  yield* Checkpoint.requireMemory(checkpoint, name === "reference" ? 8 : 4, Host.memory())
+  const screen = yield* Screen.make
+  const print = (text: string) => given.json ? Effect.void : screen.print(text)
+  const score = yield* Effect.gen(function*() {
+    const backend = yield* Backend
+    const model = Transformer.llama(config)
+    const parameters = yield* backend.allocate(Specification.zeros(model.specification))
+    // what cannot be scored is refused before the weights are read
+    const { score } = yield* Perplexity.make({ model, parameters, window, stride, batchSize })
+    yield* print(`model       ${path}, ${Screen.quantity(parameterCount(config))} parameters, on ${name}`)
+    const texts = yield* Stream.runCollect(Stream.map(corpus.documents, ({ text }) => text))
+    const store = TokenStore.fromTexts(texts, codec)
+    yield* print(`text        ${corpus.name}: ${texts.length === 1 ? "1 document" : `${texts.length} documents`}, ` +
+      `${Screen.quantity(store.bytes)}B, ${Screen.quantity(store.tokens.length)} tokens`)
+    yield* print(`windows     ${window} tokens, ${stride} apart: a token sees at least ${window - stride} before it`)
+    yield* Checkpoint.load(checkpoint, parameters)
+    return yield* score(store, ({ loss, tokenCount, total }) => given.json ? Effect.void : screen.status(
+      `${Screen.bar(tokenCount / total, 20)} ${Screen.quantity(tokenCount)} tokens, perplexity ` +
+        Math.exp(loss).toFixed(2)
+    ))
+  }).pipe(Effect.provide(BackendChoice.layer(name, Option.getOrUndefined(given.threads))))
+  if (given.json) {
+    return yield* Console.log(JSON.stringify({ model: path, format, text: corpus.name, window, stride, ...score }))
+  }
+  yield* print(`loss        ${score.loss.toFixed(4)} nats a token, over ${score.tokenCount} tokens`)
+  yield* print(`perplexity  ${score.perplexity.toFixed(3)}`)
+  yield* print(`bits/byte   ${score.bitsPerByte.toFixed(4)}, which does not depend on the tokenizer`)
+}, Effect.scoped)).pipe(
+  Command.withShortDescription("How well a model foretells a text"),
+  Command.withDescription(
+    "Perplexity is the number of tokens a model hesitates between, on average, when it names the next one: e to the " +
+      "mean of −log p. It compares models that share a tokenizer; bits per byte compare any. A window moves over " +
+      "the text; every token is scored once. Each file is one document, each row of a .jsonl file another."
+  ),
+  Command.withExamples([
+    { command: "cria evaluate perplexity --text novel.txt", description: "The run that trained last, on a text" },
+    { command: "cria evaluate perplexity --text \"tests/*.txt\" --model runs/books --stride 16",
+      description: "More exactly: each token sees nearly a whole window" },
+    { command: "cria evaluate perplexity --text novel.txt --model stories15M.bin --json", description: "For a program" }
+  ])
+)
+
+/** The command. */
+export const command = Command.make("evaluate").pipe(
+  Command.withShortDescription("Measure a model"),
+  Command.withDescription("Measures of a model: a run of Cria, or a checkpoint of others."),
+  Command.withSubcommands([perplexity])
+)

@@ -14,6 +14,7 @@ import * as BackendChoice from "./BackendChoice.ts"
 import * as Estimate from "./Estimate.ts"
 import { backend, count, FlagConflictError, given, switched } from "./Flags.ts"
 import * as Host from "./Host.ts"
+import * as Pretrained from "./Pretrained.ts"
 import * as RunFolder from "./RunFolder.ts"
 import * as Screen from "./Screen.ts"
 import * as Settings from "./Settings.ts"
@@ -32,6 +33,8 @@ const settingFlags = {
   ),
   out: given(Flag.String("out"), "FOLDER", "The folder of the run; by default the first free of runs/stories, " +
     "runs/stories-2, … (with --text: runs/NAME)"),
+  from: given(Flag.String("from"), "PATH", "Train the model of a checkpoint on, with its sizes and its tokenizer: a " +
+    "run, or what cria import made of another"),
   preset: given(Flag.Literals("preset", Settings.presetNames), "NAME", "The model to begin from, which the sizes " +
     "below change; 1M by default"),
   embedSize: count("embed-size", "Width of the model"),
@@ -101,7 +104,7 @@ export const command = Command.make("pretrain", flags, Effect.fnUntraced(functio
   const found = yield* RunFolder.find(yield* RunFolder.nameOf(merged.text ?? []))
   const folder = merged.out ?? (isOld ? found.last ?? found.free : found.free)
   yield* isOld ? RunFolder.require(folder) : dryRun ? Effect.void : RunFolder.requireFree(folder)
-  const all = isOld ? yield* settingsOf(folder, config, fromFlags) : merged
+  const all = isOld ? yield* settingsOf(folder, config, fromFlags) : yield* Pretrained.withSizes(merged)
   const unasked = all.backend === undefined ? yield* BackendChoice.fastest(all.threads) : undefined
   const complete = yield* Effect.fromResult(
     Settings.complete("settings", unasked === undefined ? all : { ...all, backend: unasked })
@@ -133,6 +136,8 @@ export const command = Command.make("pretrain", flags, Effect.fnUntraced(functio
     { command: "cria pretrain --text shakespeare.txt --steps 1000", description: "Learn a text of yours" },
     { command: "cria pretrain --text \"books/**/*.txt\" --preset 24M --micro-batches 4 --out runs/books",
       description: "A larger model on many files, computed in parts to save memory" },
+    { command: "cria pretrain --from runs/books --text letters.txt",
+      description: "Go on with its model on another text" },
     { command: "cria pretrain --resume --out runs/books", description: "Go on with it" },
     { command: "cria pretrain --preset 24M --dry-run", description: "See what a run would take, without running it" }
   ])

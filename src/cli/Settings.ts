@@ -44,6 +44,8 @@ export const backendNames = [
 export const Settings = Schema.Struct({
   /** Files, folders and patterns; none for the embedded stories. */
   text: Schema.optionalKey(Names),
+  /** The checkpoint whose model is trained on; none for one that is drawn. */
+  from: Schema.optionalKey(Schema.NonEmptyString),
   /** The folder of the run. */
   out: Schema.optionalKey(Schema.NonEmptyString),
   preset: Schema.optionalKey(Schema.Literals(presetNames)),

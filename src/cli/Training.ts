@@ -33,6 +33,7 @@ import * as Trainer from "../token/Trainer.ts"
 import { continuation } from "./Continuation.ts"
 import * as Host from "./Host.ts"
 import * as LossCurve from "./LossCurve.ts"
+import * as Pretrained from "./Pretrained.ts"
 import * as RunFolder from "./RunFolder.ts"
 import * as Screen from "./Screen.ts"
 import type { Complete } from "./Settings.ts"
@@ -58,7 +59,7 @@ const withCodec = (model: Model) =>
 
 /** Trains the tokenizer of a new run on the training part, or loads that of the run that goes on. */
 export const tokenizerOf = Effect.fnUntraced(function*(
-  screen: Screen.Screen, { folder, resume, settings: { validationShare, vocabSize } }: Options
+  screen: Screen.Screen, { folder, resume, settings: { from, validationShare, vocabSize } }: Options
 ) {
   const path = yield* Path.Path
   const { documents } = yield* Corpus.Corpus
@@ -66,6 +67,10 @@ export const tokenizerOf = Effect.fnUntraced(function*(
   if (resume !== "never") {
     yield* screen.print(`tokenizer  ${file}`)
     return yield* Effect.flatMap(Tokenizer.loadModel(file), withCodec)
+  }
+  if (from !== undefined) {
+    yield* screen.print(`tokenizer  that of ${from}`)
+    return yield* Effect.flatMap(Effect.scoped(Pretrained.tokenizerOf(from)), withCodec)
   }
   yield* screen.status(`tokenizer  learning ${vocabSize} pieces …`)
   const began = yield* Clock.monotonicTimeNanos
@@ -200,7 +205,8 @@ const learn = Effect.fnUntraced(function*(screen: Screen.Screen, options: Option
     )
     if (resume === "never") yield* RunFolder.write(folder, settings, model)
     yield* screen.print(`folder     ${folder}`)
-    const origin = { data, tokenizerHash: hashOf(model), environment, resume, matmulRate: rate }
+    const begin = settings.from === undefined ? {} : { initial: yield* Pretrained.initialOf(settings.from) }
+    const origin = { data, tokenizerHash: hashOf(model), environment, resume, matmulRate: rate, ...begin }
     yield* Stream.runForEach(Pretrain.pretrain(config, origin), shower(screen, options)).pipe(
       Effect.provide(Journal.layer())
     )

@@ -33,6 +33,8 @@ import type { Windows } from "../data/Packing.ts"
 import * as TokenStore from "../data/TokenStore.ts"
 import * as Perplexity from "../evaluate/Perplexity.ts"
 import type { SafetensorsError } from "../format/Safetensors.ts"
+import type { Failure as TensorFileFailure } from "../format/TensorFile.ts"
+import type * as Checkpoint from "../llama/Checkpoint.ts"
 import * as Llama from "../llama/Config.ts"
 import * as Initialization from "../llama/Initialization.ts"
 import * as Transformer from "../llama/Transformer.ts"
@@ -120,9 +122,14 @@ export interface Origin {
   readonly environment: Manifest.Environment
   /** Go on from the newest snapshot, from the newest intact one, or begin anew. A run without any begins anew. */
   readonly resume: "never" | "latest" | "latestIntact"
+  /** Fills the parameters of a run that begins anew, which are drawn otherwise: training that goes on elsewhere's. */
+  readonly initial?: (parameters: unknown) => Effect.Effect<void, InitialError, Backend>
   /** Matrix products of this machine, in floating-point operations a second, for `mfu`. */
   readonly matmulRate?: number
 }
+
+/** Why parameters cannot be had from a checkpoint. */
+export type InitialError = Checkpoint.OpenError | TensorFileFailure | BackendError
 
 /** What happens in a run. */
 export type Event =
@@ -180,7 +187,7 @@ type StoreError =
 export type PretrainError =
   | BackendError | ShapeError | TrainStep.NonFiniteError | AllMaskedError | JournalError | EntryError | StoreError
   | Perplexity.WindowError | Perplexity.ScoreError | TensorMismatchError | ResumeError | RunExistsError
-  | Schema.SchemaError
+  | InitialError | Schema.SchemaError
 
 /** The services that a run asks for. */
 export type Services = Backend | Journal | SnapshotStore | Effect.Services<ReturnType<typeof Transformer.make>>
@@ -287,7 +294,10 @@ const prepare = Effect.fnUntraced(
         step: loaded.step, saved: loaded.step, tokenCount: loaded.manifest.metrics["num_tokens"] ?? 0,
         metrics: { ...loaded.manifest.metrics }
       })
-    } else yield* journal.truncate({ journal: 0, timing: 0 })
+    } else {
+      if (origin.initial !== undefined) yield* origin.initial(train.parameters)
+      yield* journal.truncate({ journal: 0, timing: 0 })
+    }
 
     const save = Effect.gen(function*() {
       const saved: Saved = yield* store.save({

@@ -1,0 +1,64 @@
+/**
+ * A checkpoint that a new run begins from: its sizes as settings, its tokenizer, its parameters.
+ *
+ * Checked  test/cli/Pretrained.test.ts.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
+import * as Option from "effect/Option"
+import type * as Path from "effect/Path"
+import * as Schema from "effect/Schema"
+import * as Checkpoint from "../llama/Checkpoint.ts"
+import type { Origin } from "../recipe/Pretrain.ts"
+import { FlagConflictError } from "./Flags.ts"
+import type { Settings } from "./Settings.ts"
+
+/** A checkpoint that a run cannot begin from. */
+export class PretrainedError extends Schema.TaggedError<PretrainedError>()("PretrainedError", {
+  path: Schema.String,
+  problem: Schema.String
+}) {
+  override get message() {
+    return `${this.path}: a run cannot begin from it: ${this.problem}`
+  }
+}
+
+const sizes = [
+  "vocabSize", "embedSize", "layerCount", "headCount", "kvHeadCount", "headSize", "hiddenSize", "contextLength"
+] as const
+
+/** Settings with the sizes of the checkpoint that they name, if they name one. */
+export const withSizes = Effect.fnUntraced(function*(settings: Settings) {
+  const { from } = settings
+  if (from === undefined) return settings
+  const given = (["preset", ...sizes] as const).filter((key) => settings[key] !== undefined)
+  if (given.length > 0) return yield* new FlagConflictError({
+    flags: ["from", ...given].map((key) => `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`)
+  })
+  const { config } = yield* Effect.scoped(Checkpoint.open(from))
+  if (config.epsilon !== 1e-5 || config.theta !== 10_000) return yield* new PretrainedError({
+    path: from, problem: `its epsilon is ${config.epsilon} and its theta ${config.theta}; runs have 0.00001 and 10000`
+  })
+  return { ...settings, ...Object.fromEntries(sizes.map((key) => [key, config[key]])) }
+})
+
+/** The tokenizer of the checkpoint. */
+export const tokenizerOf = Effect.fnUntraced(function*(path: string) {
+  const { config, tokenizer } = yield* Checkpoint.open(path)
+  const model = yield* tokenizer
+  if (Option.isNone(model)) return yield* new PretrainedError({
+    path, problem: "it has no tokenizer: cria import with --tokenizer adds one"
+  })
+  if (model.value.pieces.length !== config.vocabSize) return yield* new PretrainedError({
+    path, problem: `the model knows ${config.vocabSize} tokens, and its tokenizer ${model.value.pieces.length}`
+  })
+  return model.value
+})
+
+/** Fills the parameters of a run with those of the checkpoint. */
+export const initialOf = (path: string) =>
+  Effect.map(Effect.context<FileSystem.FileSystem | Path.Path>(), (context): NonNullable<Origin["initial"]> =>
+    (cells) => Effect.scoped(Effect.flatMap(Checkpoint.open(path), (checkpoint) => Checkpoint.load(checkpoint, cells)))
+      .pipe(Effect.provide(context)))

@@ -373,12 +373,13 @@ const MERGES = -2
  * {@link MERGES} for all others.
  */
 const lonerTable = ({ sides, unitSymbol }: Vocabulary): Int32Array => {
-  const loners = Int32Array.from(unitSymbol)
+  const loners = unitSymbol.slice()
   for (let unit = 0; unit < loners.length; unit++) {
     const symbol = loners[unit]!
-    if (isSurrogate(unit) || unit === 0x20 || (symbol >= 0 && sides[symbol] !== 0)) loners[unit] = MERGES
+    if (symbol >= 0 && sides[symbol] !== 0) loners[unit] = MERGES
   }
-  return loners
+  loners[0x20] = MERGES
+  return loners.fill(MERGES, 0xd800, 0xe000)
 }
 
 const NEVER = 0x7fffffff

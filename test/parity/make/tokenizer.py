@@ -2,6 +2,7 @@
 
     python tokenizer.py fixture <folder>              writes the committed fixture
     python tokenizer.py cases <model> <count> <seed>  prints fresh cases, one JSON array a line
+    python tokenizer.py dropout <model> <count> <rate>  prints, for a few texts, how often dropout gave which ids
 
 Needs `pip install sentencepiece` (the fixture names the version that made it). All text is made here, by a small grammar
 and a random generator with a fixed seed: nothing is copied from anywhere.
@@ -185,9 +186,23 @@ def letters(seed, count):
     return ["".join(r.choice("aaab bc  d1é") for _ in range(r.randrange(1, 60))) for _ in range(count)]
 
 
+def dropout(processor, count, rate):
+    for text in ["the llama", "sleeps", "  12 a", "Müller", "羊飼い 🦙", "neighbour"]:
+        found = {}
+        for _ in range(count):
+            ids = " ".join(map(str, processor.encode(text, enable_sampling=True, alpha=rate, nbest_size=-1)))
+            found[ids] = found.get(ids, 0) + 1
+        yield [text, found]
+
+
 if __name__ == "__main__":
     if sys.argv[1] == "fixture":
         write_fixture(sys.argv[2])
+    elif sys.argv[1] == "dropout":
+        with open(sys.argv[2], "rb") as file:
+            processor = sentencepiece.SentencePieceProcessor(model_proto=file.read())
+        for row in dropout(processor, int(sys.argv[3]), float(sys.argv[4])):
+            print(json.dumps(row))
     else:
         with open(sys.argv[2], "rb") as file:
             processor = sentencepiece.SentencePieceProcessor(model_proto=file.read())

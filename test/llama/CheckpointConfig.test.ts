@@ -156,6 +156,13 @@ describe("GGUF's metadata", () => {
       assert.deepStrictEqual(Result.getOrThrow(GgufModel.configOf("a", metadataOf(config), 1)), config)
     }))
   })
+  it("read past what is of no account, and know the order that older converters name", () => {
+    const metadata = metadataOf(example).set("quantize.imatrix.file", "a").set("general.name", "any")
+      .set("llama.tensor_data_layout", "Meta AI original pth")
+    assert.deepStrictEqual(Result.getOrThrow(GgufModel.configOf("a", metadata, 1)), example)
+    assert.include(faultsOf(GgufModel.configOf("a", metadata.set("llama.tensor_data_layout", "halves"), 1)),
+      "llama.tensor_data_layout = \"halves\": expected \"Meta AI original pth\"")
+  })
   it("refuse what they do not know", () => {
     const message = faultsOf(GgufModel.configOf("a.gguf", metadataOf(example)
       .set("llama.expert_count", 8n).set("llama.rope.scaling.type", "yarn").set("llama.rope.dimension_count", 2)

@@ -115,6 +115,32 @@ describe("every form", () => {
     }))
 })
 
+describe("Hugging Face's folder", () => {
+  live("has the files that transformers asks for, which name the special tokens alike", () =>
+    Effect.gen(function*() {
+      const { at, fileSystem } = yield* scratch
+      yield* CheckpointWriter.huggingFace(at("a"), drawn(), { shardBytes: 9000, dtype: "F16" })
+      const names = yield* fileSystem.readDirectory(at("a"))
+      const shards = names.filter((name) => name.startsWith("model-")).sort()
+      assert.sameMembers(names, [
+        "config.json", "generation_config.json", "model.safetensors.index.json", "special_tokens_map.json",
+        "tokenizer.json", "tokenizer.model", "tokenizer_config.json", ...shards
+      ])
+      assert.match(shards[0] ?? "", /^model-00001-of-0000\d.safetensors$/)
+      const json = (name: string) => Effect.map(fileSystem.readFileString(at(`a/${name}`)), (text): unknown =>
+        JSON.parse(text))
+      const tokens = { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>" }
+      assert.deepStrictEqual(yield* json("special_tokens_map.json"), tokens)
+      assert.deepInclude(yield* json("tokenizer_config.json"), { ...tokens, legacy: true, model_max_length: 24 })
+      assert.deepStrictEqual(yield* json("generation_config.json"), { bos_token_id: 1, eos_token_id: 2 })
+      assert.deepInclude(yield* json("config.json"), {
+        architectures: ["LlamaForCausalLM"], bos_token_id: 1, eos_token_id: 2, torch_dtype: "float16"
+      })
+      const total = 2 * Config.parameterCount(drawn().config)
+      assert.deepNestedInclude(yield* json("model.safetensors.index.json"), { "metadata.total_size": total })
+    }))
+})
+
 describe("8 bit", () => {
   const near = Effect.fnUntraced(function*(checkpoint: Checkpoint.Checkpoint, { values }: Drawn, group: number) {
     for (const [path, expected] of values) {

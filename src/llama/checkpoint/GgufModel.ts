@@ -42,6 +42,7 @@ const rules: Keys.Rules = {
   "llama.vocab_size": Keys.optional(Keys.count),
   "llama.expert_count": only(0, "Llama 2 has no experts"),
   "llama.expert_used_count": only(0, "Llama 2 has no experts"),
+  "llama.tensor_data_layout": only("Meta AI original pth", "the order of a query's numbers in GGUF"),
   "llama.attention.causal": only(true, "a language model looks back alone")
 }
 
@@ -61,8 +62,10 @@ const plain = (value: Value): Value =>
 export const configOf = (
   path: string, metadata: Metadata, vocabSize: number
 ): Result.Result<Config, CheckpointConfigError> => {
-  const record: Keys.Fields = Object.fromEntries([...metadata].filter(([key]) =>
-    key === "general.architecture" || !/^(general|tokenizer)\./.test(key)).map(([key, value]) => [key, plain(value)]))
+  const isOurs = (key: string): boolean =>
+    key === "general.architecture" || !/^(general|tokenizer|quantize)\./.test(key)
+  const record: Keys.Fields = Object.fromEntries([...metadata].flatMap(([key, value]) =>
+    isOurs(key) ? [[key, plain(value)]] : []))
   const number = (key: string, otherwise: number): number => Keys.number(record, key, otherwise)
   const heads = number("llama.attention.head_count", NaN)
   const headSize = number("llama.attention.key_length", number("llama.embedding_length", NaN) / heads)

@@ -6,7 +6,7 @@
 import { spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
 
-const all = ["build", "train", "tokenizer", "backends"]
+const all = ["build", "train", "decode", "tokenizer", "backends"]
 const wanted = process.argv.slice(2).map((name) => name.replace(/^--/, ""))
 const unknown = wanted.filter((name) => !all.includes(name))
 if (unknown.length > 0) {

@@ -1,0 +1,137 @@
+// @ts-check
+/**
+ * Decoding with a 15 M-parameter Llama (embeddings tied, random weights): tokens a second of one sequence and of
+ * sixteen, with weights in float32, 8 and 4 bits, greedy; and the rate at which a prompt is computed.
+ *
+ * With CRIA_PEER_LLAMA2C naming the binary of llama2.c's run.c (`gcc -Ofast -march=native -fopenmp run.c -lm -o run`)
+ * and CRIA_PEER_LLAMA2C_TOKENIZER its tokenizer.bin, the peer continues the same file with two threads, in turn with
+ * ours; the ratios are to its float32 run of one sequence. ROUNDS sets how often all take their turn.
+ */
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { Backend, Checkpoint, MatmulRate, Quantization, Sampling, Slots, Transformer } from "cria"
+import * as OnnxRuntime from "cria/backend/onnx"
+import { Effect, Layer } from "effect"
+import { spawnSync } from "node:child_process"
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+
+const [dim, hidden, layers, heads, vocab, length] = [288, 768, 6, 6, 32_000, 256]
+const rounds = Number(process.env.ROUNDS ?? 7)
+const stepCount = 96
+const slotCount = 16
+
+/** The file that both read: version 0 of llama2.c, uniform weights, gains of one. */
+const writeCheckpoint = (/** @type {string} */ path) => {
+  const square = layers * dim * dim
+  const sizes = [vocab * dim, layers * dim, square, square, square, square, layers * dim, layers * hidden * dim,
+    layers * hidden * dim, layers * hidden * dim, dim, length * dim / heads / 2, length * dim / heads / 2]
+  const gains = [1, 6, 10]
+  const bytes = new ArrayBuffer(28 + 4 * sizes.reduce((total, size) => total + size, 0))
+  new Int32Array(bytes, 0, 7).set([dim, hidden, layers, heads, heads, vocab, length])
+  const weights = new Float32Array(bytes, 28)
+  let [at, state] = [0, 1]
+  sizes.forEach((size, tensor) => {
+    for (let i = 0; i < size; i++) {
+      state = Math.imul(state, 1_664_525) + 1_013_904_223 >>> 0
+      weights[at++] = gains.includes(tensor) ? 1 : (state / 2 ** 32 - 0.5) / 10
+    }
+  })
+  writeFileSync(path, new Uint8Array(bytes))
+}
+
+/** Tokens a second of the peer over a whole context, as it reports them. */
+const peerRate = (/** @type {string} */ path) => {
+  const [binary, tokenizer] = [process.env.CRIA_PEER_LLAMA2C, process.env.CRIA_PEER_LLAMA2C_TOKENIZER]
+  if (binary === undefined || tokenizer === undefined) return undefined
+  const { stderr } = spawnSync(binary, [path, "-t", "0", "-n", String(length), "-i", "", "-z", tokenizer], {
+    encoding: "utf8", env: { ...process.env, OMP_NUM_THREADS: "2" }
+  })
+  const rate = /achieved tok\/s: ([\d.]+)/.exec(stderr)?.[1]
+  if (rate === undefined) throw new Error(`the peer gave no rate: ${stderr}`)
+  return Number(rate)
+}
+
+/** @param {ReadonlyArray<number>} values */
+const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN
+
+const main = Effect.fn(function*(/** @type {string} */ path) {
+  const backend = yield* Backend.Backend
+  const checkpoint = yield* Checkpoint.open(path)
+  const model = Transformer.llama(checkpoint.config)
+  const floats = yield* backend.allocate(model.specification, {
+    initial: (_, sizes) => new Float32Array(Object.values(sizes).reduce((total, size) => total * size, 1))
+  })
+  yield* Checkpoint.load(checkpoint, floats)
+  /** @type {Array<{ name: string, count: number, times: Array<number>, run: Effect.Effect<void, any> }>} */
+  const variants = []
+  const add = (/** @type {string} */ weights, /** @type {any} */ model, /** @type {any} */ parameters) =>
+    Effect.gen(function*() {
+      for (const slots of [1, slotCount]) {
+        const machine = yield* Slots.make({ model, parameters, slots, frozen: true, blockLengths: [128] })
+        const own = yield* machine.allocate
+        yield* own.prefill([1])
+        for (let slot = 0; slot < slots; slot++) yield* own.seat(slot)
+        const times = /** @type {Array<number>} */ ([])
+        const run = Effect.gen(function*() {
+          let ids = Int32Array.from({ length: slots }, (_, slot) => slot + 1)
+          for (let place = 1; place <= stepCount; place++) {
+            const began = performance.now()
+            const logits = yield* own.step(ids, new Int32Array(slots).fill(place))
+            ids = ids.map((_, slot) => Sampling.greedy(logits.subarray(slot * vocab, (slot + 1) * vocab)).ids[0] ?? 0)
+            times.push(performance.now() - began)
+          }
+        })
+        variants.push({ name: `${weights}, ${slots === 1 ? "one sequence" : `${slots} sequences`}`, count: slots, times,
+          run })
+        if (slots > 1) continue
+        const prompt = Int32Array.from({ length: 128 }, (_, i) => 1 + 7 * i)
+        const prefills = /** @type {Array<number>} */ ([])
+        variants.push({ name: `${weights}, prompt of 128`, count: 128, times: prefills, run: Effect.gen(function*() {
+          for (let i = 0; i < 4; i++) {
+            const began = performance.now()
+            yield* own.prefill(prompt)
+            prefills.push(performance.now() - began)
+          }
+        }) })
+      }
+    })
+  yield* add("float32", model, floats)
+  for (const width of /** @type {const} */ (["8-bit", "4-bit"])) {
+    const quantised = yield* Quantization.quantised(model, Quantization.schemes[width])
+    yield* add(width, quantised, yield* Quantization.load(quantised, checkpoint.read))
+  }
+  const peer = /** @type {Array<number>} */ ([])
+  const rates = /** @type {Array<number>} */ ([])
+  for (let round = 0; round < rounds; round++) {
+    for (const { run } of round % 2 === 0 ? variants : variants.toReversed()) yield* run
+    rates.push((yield* MatmulRate.matmulRate({ size: 1024, seconds: 0.2 })) / 1e9)
+    const rate = peerRate(path)
+    if (rate !== undefined) peer.push(rate)
+  }
+  const base = peer.length === 0 ? undefined : { best: Math.max(...peer), median: median(peer) }
+  console.log(`decoding, ${(15_191_712 / 1e6).toFixed(1)} M parameters, ${backend.version}, ${rounds} rounds`)
+  console.log(base === undefined
+    ? "the peer was skipped: set CRIA_PEER_LLAMA2C and CRIA_PEER_LLAMA2C_TOKENIZER"
+    : `llama2.c, float32, two threads: ${base.median.toFixed(0)} tokens/s (best ${base.best.toFixed(0)})`)
+  for (const { count, name, times } of variants) {
+    const [usual, best] = [count * 1e3 / median(times), count * 1e3 / Math.min(...times)]
+    const ratio = base === undefined ? ""
+      : `  ${(usual / base.median).toFixed(2)} x (best ${(best / base.best).toFixed(2)} x)`
+    console.log(`${name.padEnd(24)} ${usual.toFixed(0).padStart(6)} tokens/s (best ${best.toFixed(0)})${ratio}`)
+  }
+  const flops = 2 * layers * (4 * dim * dim + 3 * dim * hidden) + 4 * layers * length * dim
+  const prefill = variants.find(({ name }) => name === "float32, prompt of 128")
+  const share = (128 * flops + 2 * vocab * dim) / Math.min(...prefill?.times ?? []) / 1e6 / Math.max(...rates)
+  console.log(`a prompt in float32 runs at ${(100 * share).toFixed(0)} % of the matmul rate, best of each`)
+})
+
+const folder = mkdtempSync(join(tmpdir(), "cria-decode-"))
+try {
+  const path = join(folder, "model.bin")
+  writeCheckpoint(path)
+  await Effect.runPromise(main(path).pipe(Effect.scoped, Effect.provide(
+    Layer.mergeAll(OnnxRuntime.layer(), NodeServices.layer))))
+} finally {
+  rmSync(folder, { recursive: true, force: true })
+}

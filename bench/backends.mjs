@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Every backend that starts, side by side: matrix products, memory, a training step, a decode step. Each runs in a
  * process of its own, one after the other.

@@ -1,4 +1,3 @@
-// @ts-check
 /**
  * Whether backends leak: `npm run build`, then `node test/soak/backends.mjs [steps] [backend…]`.
  *
@@ -34,6 +33,7 @@ const soak = (name, steps) => {
       globalThis.gc?.()
       sizes.push(process.memoryUsage.rss())
     }
+    if (process.env.CRIA_SHOW !== undefined) console.log(sizes.map((size) => (size / 2 ** 20).toFixed(1)).join(" "))
     const [first = 1] = sizes
     const growth = Math.max(...sizes.map((size) => size / first - 1))
     const counted = live === undefined ? "not counted" : `${[...alive].join(", ")} alive after every step`

@@ -2,8 +2,8 @@
  * One training script on three backends: only the line that provides the layer differs, and the losses agree.
  */
 import {
-  AdamW, Backend, Config, CrossEntropy, Initialization, Key, Program, Reference, Specification, Tensor as T, Transformer,
-  Visibility
+  AdamW, Backend, Config, CrossEntropy, Initialization, Key, Program, Reference, Specification, Tensor as T,
+  Transformer, Visibility
 } from "cria"
 import * as OnnxRuntime from "cria/backend/onnx"
 import * as TensorFlow from "cria/backend/tensorflow"

@@ -9,8 +9,9 @@
 import { Effect, Layer } from "effect"
 import { spawnSync } from "node:child_process"
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
+import { createRequire } from "node:module"
 import { dirname, join } from "node:path"
-import { fileURLToPath } from "node:url"
+import { fileURLToPath, pathToFileURL } from "node:url"
 
 const target = join(dirname(fileURLToPath(import.meta.url)), "../operations.md")
 
@@ -35,16 +36,35 @@ export const cellsOf = (text) => {
   return { columns, rows: new Map(rows) }
 }
 
+/**
+ * The layer of a backend. Packages of TensorFlow.js that this repository has not are taken from the folder that
+ * CRIA_TEST_MODULES names.
+ *
+ * @param {string} name
+ * @returns {Promise<Layer.Layer<import("cria").Backend.Backend>>}
+ */
+const layerOf = async (name) => {
+  const { choices } = await import("../../dist/cli/BackendChoice.js")
+  const TensorFlow = await import("cria/backend/tensorflow")
+  const folder = process.env.CRIA_TEST_MODULES
+  const elsewhere = { "tensorflow-node": TensorFlow.layerNode, "tensorflow-webgpu": TensorFlow.layerWebGpu }
+  if (folder === undefined || !(name in elsewhere)) {
+    return Layer.orDie(choices[/** @type {keyof typeof choices} */ (name)].start(undefined))
+  }
+  const { resolve } = createRequire(join(folder, "package.json"))
+  const load = (/** @type {string} */ wanted) =>
+    import(/^webgpu$|tfjs-node/.test(wanted) ? pathToFileURL(resolve(wanted)).href : wanted)
+  return Layer.orDie(elsewhere[/** @type {keyof typeof elsewhere} */ (name)]({ load }))
+}
+
 /** What one backend does with every primitive, in this process. @param {string} name */
 const measure = async (name) => {
   const { Backend } = await import("cria")
   const { BackendLaws, PrimitiveCase } = await import("cria/testing")
-  const { choices } = await import("../../dist/cli/BackendChoice.js")
   const { layerCuda, layerWebGpu } = await import("cria/backend/onnx")
   /** @type {Readonly<Record<string, () => Layer.Layer<import("cria").Backend.Backend, any>>>} */
   const alone = { "onnx-webgpu": () => layerWebGpu({ isAlone: true }), "onnx-cuda": () => layerCuda({ isAlone: true }) }
-  /** @type {Layer.Layer<import("cria").Backend.Backend>} */
-  const started = Layer.orDie(choices[/** @type {keyof typeof choices} */ (name)].start(undefined))
+  const started = await layerOf(name)
   return Effect.gen(function*() {
     const { capabilities, version } = yield* Backend.Backend
     const precision = capabilities.precisions.includes("f32") ? "f32" : "f64"
@@ -64,7 +84,8 @@ const measure = async (name) => {
       const byItself = alone[name] === undefined ? result : yield* Effect.result(
         BackendLaws.primitiveLaw(row, tolerance, { extremes: false }).holds.pipe(Effect.provide(alone[name]()))
       )
-      const how = byItself._tag === "Failure" ? "fallback" : capabilities.primitives?.[row.name] ?? "native"
+      const told = capabilities.primitives === undefined ? "runs" : capabilities.primitives[row.name] ?? "native"
+      const how = byItself._tag === "Failure" ? "fallback" : told
       cells[row.name] = `${how} ${shown(result.success)}${whole._tag === "Success" ? "" : " †"}`
     }
     return { version: `${version}, ${precision}`, cells }
@@ -88,7 +109,8 @@ export const page = (rows, columns) => {
     "edit it here.",
     "",
     "- **native**: one operation of the engine · **composed**: several · **fallback**: on the processor of the host,",
-    "  beside a device, for some of the cases · **unsupported**: refused",
+    "  beside a device, for some of the cases · **runs**: in one or several, the backend does not say ·",
+    "  **unsupported**: refused",
     "- **–**: the backend has not started where this page was written",
     "- **†**: NaN, infinities or the ends of float32 are not as float64 has them",
     "",

@@ -31,7 +31,7 @@ export const make = (): Backend["Service"] => {
   return Backend.of({
     name: backend,
     version: "1",
-    capabilities: { precisions: host.precisions, kernels: [], threads: 1 },
+    capabilities: { precisions: host.precisions, kernels: [], threads: 1, primitives: {} },
     live, allocate, read, write, copy, view,
     compile: (program, options) => compile(state, program, options)
   })

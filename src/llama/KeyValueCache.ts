@@ -65,6 +65,7 @@ export const extend = <P>(
       "Keep fewer, or configure a longer context: positions that were never trained give nonsense.")
   }
   const visible = T.lessEqual(T.positions("source", sourceCount), places)
+  const visibility = explicit(visible, { everyRowSees: true }) // itself at least
   const block = [...cache.block]
   const recall = (index: number): Recall => (fresh) => {
     const kept = cache.block[index]
@@ -73,7 +74,7 @@ export const extend = <P>(
     const value = T.put(kept.value, "source", places, fresh.value, "set")
     return block[index] = { key, value }
   }
-  const hidden = model.hidden(parameters, { ids, positions: places, visibility: explicit(visible), recall })
+  const hidden = model.hidden(parameters, { ids, positions: places, visibility, recall })
   return { hidden, cache: { block } }
 }
 

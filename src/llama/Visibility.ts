@@ -26,7 +26,11 @@ export type Visibility =
   /** Causal, within tokens of the same segment number: the documents of a pack do not see one another. */
   | { readonly _tag: "Segments"; readonly segments: Tensor<"batch" | "position", "id"> }
   /** As the table says. */
-  | { readonly _tag: "Explicit"; readonly visible: Tensor<"batch" | "position" | "source", "truth"> }
+  | {
+    readonly _tag: "Explicit"
+    readonly visible: Tensor<"batch" | "position" | "source", "truth">
+    readonly everyRowSees: boolean
+  }
 
 /** Each position sees itself and what stands before it. */
 export const causal: Visibility = { _tag: "Causal" }
@@ -37,10 +41,10 @@ export const lengths = (lengths: Tensor<"batch", "id">): Visibility => ({ _tag: 
 /** Causal, within a segment. */
 export const segments = (segments: Tensor<"batch" | "position", "id">): Visibility => ({ _tag: "Segments", segments })
 
-/** As a table of truths says. */
-export const explicit = (visible: Tensor<"batch" | "position" | "source", "truth">): Visibility => ({
-  _tag: "Explicit", visible
-})
+/** As a table of truths says; `everyRowSees` promises that each position sees something, which saves a backend work. */
+export const explicit = (
+  visible: Tensor<"batch" | "position" | "source", "truth">, options?: { readonly everyRowSees?: boolean }
+): Visibility => ({ _tag: "Explicit", visible, everyRowSees: options?.everyRowSees ?? false })
 
 /**
  * The table of a description, over `position` and `source`, and `batch` where examples differ.
@@ -52,7 +56,9 @@ export const visible = (visibility: Visibility, positionCount: number, sourceCou
   readonly truth: Any
   readonly everyRowSees: boolean
 } => {
-  if (visibility._tag === "Explicit") return { truth: visibility.visible, everyRowSees: false }
+  if (visibility._tag === "Explicit") {
+    return { truth: visibility.visible, everyRowSees: visibility.everyRowSees }
+  }
   if (positionCount !== sourceCount) {
     fail("attend", `as many sources as positions, where visibility is ${visibility._tag}`, [
       ["positions", String(positionCount)], ["sources", String(sourceCount)]

@@ -11,13 +11,24 @@
  * @module
  */
 import type { Primitive } from "../../tensor/Instruction.ts"
+import type { Kind } from "../../tensor/Node.ts"
 import { gather, scatter } from "./Indexing.ts"
 import { concat, transpose } from "./Movement.ts"
-import { chain, type Device, inOne, inTwo, type Operand, pieces, reshaped, type Step, typeOf } from "./Piece.ts"
+import {
+  chain, type Device, inOne, inTwo, type Map1, type Operand, type Pieces, pieces, reshaped, type Step, typeOf
+} from "./Piece.ts"
 import { binary, broadcast, expand, relations, select, unary } from "./Pointwise.ts"
 import { matmul } from "./Product.ts"
 import { reduce } from "./Reduction.ts"
 import { around, total } from "./Shape.ts"
+
+/** On webgpu a cast to real numbers keeps the integers, under another name, at which later kernels stumble. */
+const convert = (p: Pieces, to: Kind): Map1 => {
+  const cast = p.map("Cast", { dtype: typeOf(to) })
+  if (p.engine.name !== "webgpu" || to !== "real") return cast
+  const [multiply, one] = [p.join("Multiply"), p.number(1)]
+  return chain(p, [cast, (x) => multiply(x, one)])
+}
 
 /** The step of a primitive, for operands of known shapes, none of them and no output without elements. */
 export const step = (
@@ -47,7 +58,7 @@ export const step = (
     case "select":
       return select(p, operands, output.shape)
     case "convert":
-      return inOne(p.map("Cast", { dtype: typeOf(primitive.to) }))
+      return inOne(convert(p, primitive.to))
     case "reduce":
       return inOne(reduce(p, primitive.function === "sum" ? "Sum" : "Max", operand(0).shape, primitive.axes,
         output.shape))

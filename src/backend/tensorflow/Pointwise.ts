@@ -14,7 +14,6 @@
  */
 import type { BinaryFunction, Relation, UnaryFunction } from "../../tensor/Node.ts"
 import type { Elements } from "../Backend.ts"
-import type { Tensor } from "./Engine.ts"
 import { chain, type Map1, type Map2, most, type Operand, type Pieces, reshaped, type Step } from "./Piece.ts"
 import { broadcasting, same, type Shape, total } from "./Shape.ts"
 
@@ -47,36 +46,37 @@ export const unary = (p: Pieces, name: UnaryFunction): Map1 => {
     const [one, negate, exp, add, reciprocal] = [number(1), map("Neg"), map("Exp"), join("Add"), map("Reciprocal")]
     return (x) => engine.tidy(() => reciprocal(add(exp(negate(x)), one)))
   }
-  return (name === "sin" || name === "cos") && isGpu ? sine(p, name === "cos" ? 0.5 : 0) : plain
+  return (name === "sin" || name === "cos") && isGpu ? circular(p, name) : plain
 }
 
 /**
- * Sine and cosine of what any float32 of moderate size holds: r = x − mπ, π in three parts, then a polynomial in r.
+ * Sine and cosine of what any float32 of moderate size holds, with π in three parts; a short range, and a short series.
  *
- *     sin x = (−1)^m sin r    m = ⌊x/π + ½⌋          cos x = −(−1)^(m − ½) sin r    m = ⌊x/π⌋ + ½
+ *     sin x = (−1)ⁿ sin r    cos x = (−1)ⁿ cos r    r = x − nπ    n = ⌊x/π + ½⌋
  */
-const sine = ({ engine, join, map, number }: Pieces, half: 0 | 0.5): Map1 => {
+const circular = ({ engine, join, map, number }: Pieces, name: "sin" | "cos"): Map1 => {
   const [add, subtract, multiply, floor] = [join("Add"), join("Sub"), join("Multiply"), map("Floor")]
-  const parts = [3.140625, 9.670257568359375e-4, 6.277114152908325e-7].map(number)
-  const coefficients = [-2.5052108e-8, 2.7557319e-6, -1.9841270e-4, 8.3333333e-3, -1.6666667e-1, 1].map(number)
-  const [inverse, shift, back, two, one] = [number(1 / Math.PI), number(0.5 - half), number(half), number(2), number(1)]
-  const [start, ...rest] = coefficients
-  const half2 = number(0.5)
-  const sense = half === 0 ? subtract : (a: Tensor, b: Tensor) => subtract(b, a)
+  const [part, ...parts] = [3.140625, 9.670257568359375e-4, 6.277114152908325e-7].map(number)
+  const [first, ...rest] = series[name].map(number)
+  const [inverse, half, two, one] = [number(1 / Math.PI), number(0.5), number(2), number(1)]
+  if (part === undefined || first === undefined) throw new TypeError("π has parts, and a series has terms")
   return (x) => engine.tidy(() => {
-    const turn = floor(add(multiply(x, inverse), shift))
-    const count = add(turn, back)
-    const r = parts.reduce((left, part) => subtract(left, multiply(count, part)), x)
+    const turns = floor(add(multiply(x, inverse), half))
+    const r = parts.reduce((left, part) => subtract(left, multiply(turns, part)), subtract(x, multiply(turns, part)))
     const square = multiply(r, r)
-    const odd = subtract(turn, multiply(floor(multiply(turn, half2)), two)) // 0 or 1
-    const sign = sense(one, multiply(odd, two))
-    const [second] = rest
-    if (start === undefined || second === undefined) return x
-    const polynomial = rest.slice(1).reduce(
-      (sum, coefficient) => add(multiply(sum, square), coefficient), add(multiply(square, start), second)
-    )
-    return multiply(multiply(r, polynomial), sign)
+    const odd = subtract(turns, multiply(floor(multiply(turns, half)), two)) // 0 or 1
+    const sign = subtract(one, multiply(odd, two))
+    const [second, ...others] = rest
+    if (second === undefined) return sign
+    const sum = others.reduce((sum, term) => add(multiply(sum, square), term), add(multiply(square, first), second))
+    return multiply(name === "sin" ? multiply(sum, r) : sum, sign)
   })
+}
+
+/** ∓1/n!, the highest power first. */
+const series = {
+  sin: [1 / 6227020800, -1 / 39916800, 1 / 362880, -1 / 5040, 1 / 120, -1 / 6, 1],
+  cos: [1 / 479001600, -1 / 3628800, 1 / 40320, -1 / 720, 1 / 24, -1 / 2, 1]
 }
 
 const isNumber = (operand: Operand | undefined): boolean => operand?.fill !== undefined && !Number.isNaN(operand.fill)

@@ -1,10 +1,10 @@
 /**
  * The backend over TensorFlow.js keeps the contract, on every engine that can start.
  */
-import { describe } from "@effect/vitest"
+import { describe, it } from "@effect/vitest"
 import { tolerances } from "../../../src/testing/BackendLaws.ts"
 import { contract } from "../Contract.ts"
-import { backends } from "./layers.ts"
+import { absent, backends } from "./layers.ts"
 
 /** Laws that a GPU does not keep. */
 const onGpu = {
@@ -16,3 +16,7 @@ for (const [name, backend] of backends) {
     contract(backend, tolerances.f32, {}, name === "webgpu" ? onGpu : {})
   })
 }
+
+describe("on engines that have to be asked for", () => {
+  it.skip.each(absent)("%s (name it in CRIA_TEST_ENGINES, see test/README.md)", () => {})
+})

@@ -19,11 +19,8 @@ const wanted = (process.env["CRIA_TEST_ENGINES"] ?? "").split(",")
 
 const optional = ["webgpu", "node", "node-gpu"] as const
 
-for (const name of optional) {
-  if (!wanted.includes(name)) {
-    console.warn(`SKIPPED: TensorFlow.js on ${name}: name it in CRIA_TEST_ENGINES (see test/README.md)`)
-  }
-}
+/** The engines that were not asked for. */
+export const absent = optional.filter((name) => !wanted.includes(name))
 
 /** The engines to test: those that need nothing native, and those that were asked for by name. */
 export const engines: ReadonlyArray<Name> = ["cpu", "wasm", ...optional.filter((name) => wanted.includes(name))]

@@ -6,7 +6,7 @@
  * clears it first, which is quicker than copying zeros. What no result needs is left out.
  *
  * From     Cria's own.
- * Checked  test/backend/onnx/Emit; test/backend/onnx/Primitive.
+ * Checked  test/backend/onnx/Emit; test/backend/onnx/OnnxRuntime.
  *
  * @module
  */

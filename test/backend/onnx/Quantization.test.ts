@@ -1,0 +1,48 @@
+/**
+ * A coded model decodes on ONNX Runtime as on the reference, but for the coding of the other operands of its products.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import * as Reference from "../../../src/backend/Reference.ts"
+import * as Slots from "../../../src/generate/Slots.ts"
+import * as Config from "../../../src/llama/Config.ts"
+import { draws } from "../../../src/llama/Initialization.ts"
+import * as Quantization from "../../../src/llama/Quantization.ts"
+import * as Transformer from "../../../src/llama/Transformer.ts"
+import * as Key from "../../../src/random/Key.ts"
+import { backends } from "./layers.ts"
+
+const model = Transformer.llama(Config.make({
+  vocabSize: 37, embedSize: 32, layerCount: 2, headCount: 4, kvHeadCount: 2, headSize: 16, hiddenSize: 96,
+  contextLength: 12
+}))
+
+/** Scores after a prompt and after each of two more tokens, the parameters built into the programs. */
+const scores = (width: Quantization.Width) => Effect.gen(function*() {
+  const quantised = yield* Quantization.quantised(model, Quantization.schemes[width])
+  const draw = draws(Key.make(3), model.specification)
+  const parameters = yield* Quantization.load(quantised, (path, sizes) => Effect.sync(() => {
+    const count = Object.values(sizes).reduce((product, size) => product * size, 1)
+    return draw(path)?.map((weight) => weight * 5) ?? new Float32Array(count).fill(1)
+  }))
+  const machine = yield* Slots.make({ model: quantised, parameters, slots: 2, blockLengths: [4], frozen: true })
+  const { prefill, seat, step } = yield* machine.allocate
+  const found = [...yield* prefill([5, 1, 30])]
+  yield* seat(0)
+  yield* seat(1)
+  for (const place of [3, 4]) found.push(...yield* step(Int32Array.of(7, 36), new Int32Array(2).fill(place)))
+  return found
+})
+
+describe("a coded model", () => {
+  for (const [engine, backend] of backends) {
+    it.effect.each(["8-bit", "4-bit"] as const)(`over ${engine} scores %s weights as the reference does`, (width) =>
+      Effect.gen(function*() {
+        const found = yield* Effect.scoped(scores(width)).pipe(Effect.provide(backend))
+        const wanted = yield* Effect.scoped(scores(width)).pipe(Effect.provide(Reference.layer))
+        const distance = Math.hypot(...found.map((score, i) => score - wanted[i]!)) / Math.hypot(...wanted)
+        assert.isAbove(distance, 1e-5) // it is the fused product that ran
+        assert.isBelow(distance, 0.02)
+      }))
+  }
+})

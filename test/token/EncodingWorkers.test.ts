@@ -18,13 +18,16 @@ const { model } = Result.getOrThrow(Trainer.trainSync(
 const codec = codecOf(model)
 const texts = Array.from({ length: 600 }, (_, i) => `${"the llama ".repeat(i % 50)}${i} 🦙\ud800`)
   .concat("", " ", "a".repeat(1 << 18), "\n", "b".repeat(1 << 18))
-const expected = texts.map((text) => [...codec.encode(text)])
+const expected = texts.map((text) => codec.encode(text).join(" "))
+/** The first text whose ids are others; comparing whole arrays would take minutes to say how they differ. */
+const firstDifference = (ids: ReadonlyArray<Int32Array>): number =>
+  ids.length === expected.length ? ids.findIndex((part, i) => part.join(" ") !== expected[i]) : ids.length
 
 describe("EncodingWorkers", () => {
   it.effect("little text is encoded in this thread: no worker is started", () => Effect.gen(function*() {
     const nowhere = new URL("file:///nowhere.js")
     const ids = yield* EncodingWorkers.encodeTexts(model, texts, { workerCount: 2, entry: nowhere })
-    assert.deepStrictEqual(ids.map((part) => [...part]), expected)
+    assert.strictEqual(firstDifference(ids), -1)
   }))
 
   describe.skipIf(!isBuilt)("on threads (needs npm run build)", () => {
@@ -32,7 +35,7 @@ describe("EncodingWorkers", () => {
       Effect.gen(function*() {
         const encodeMany = yield* EncodingWorkers.make(model, { workerCount, entry })
         const found = yield* Effect.all([encodeMany(texts), encodeMany([]), encodeMany(["the"])], { concurrency: 3 })
-        assert.deepStrictEqual(found[0].map((part) => [...part]), expected)
+        assert.strictEqual(firstDifference(found[0]), -1)
         assert.deepStrictEqual(found[1], [])
         assert.deepStrictEqual(found[2], [codec.encode("the")])
       }))

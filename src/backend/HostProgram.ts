@@ -5,7 +5,7 @@
  * inputs at every run. All faults of a call are collected before it fails. Nothing is cast but a real number's width.
  *
  * From     Cria's own.
- * Checked  backend/Backend.test.ts.
+ * Checked  backend/HostProgram.test.ts (what it says), backend/Backend.test.ts.
  *
  * @module
  */

@@ -75,8 +75,8 @@ const train = (folder) =>
 const folder = mkdtempSync(join(tmpdir(), "cria-soak-"))
 try {
   const [, ...sizes] = await Effect.runPromise(Effect.scoped(train(folder)))
-  const length = Math.ceil(sizes.length / 4)
-  const [first = NaN, ...rest] = [0, 1, 2, 3].map((i) => median(sizes.slice(i * length, (i + 1) * length)))
+  const border = (i) => Math.round(i * sizes.length / 4)
+  const [first = NaN, ...rest] = [0, 1, 2, 3].map((i) => median(sizes.slice(border(i), border(i + 1))))
   const changes = rest.map((size) => size / first - 1)
   const worst = Math.max(...changes.map(Math.abs))
   const percents = changes.map((change) => `${(100 * change).toFixed(2)} %`).join(", ")

@@ -196,11 +196,11 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
 }
 
 /**
- * Has glibc map and unmap every large piece of memory, as it does at first. Left alone it learns from each piece that
+ * Has glibc map and unmap every piece of 4 MiB or more, as it does at first. Left alone it learns from each piece that
  * is freed to keep pieces of that size: resident memory then grew by a fifth over a thousand steps of training.
  */
 const keepMappings = (koffi: Koffi): void => {
-  const [mmapThreshold, size] = [-3, 131_072]
+  const [mmapThreshold, size] = [-3, 2 ** 22]
   const setting = Result.try(() => koffi.load("libc.so.6").func("mallopt", "int", ["int", "int"]))
   if (Result.isSuccess(setting)) setting.success(mmapThreshold, size) // another C library has no such habit
 }

@@ -12,7 +12,7 @@
  *
  * From     Llama 2 §2.1, §2.2 and table 1: AdamW 0.9, 0.95, 10⁻⁵, decay 0.1, clip 1.0, warm-up, cosine to 10 %.
  * Checked  test/recipe/Pretrain.test.ts (a resumed run equals one that never stopped, an interrupted one leaves a
- *          snapshot and waits for no validation, other data is refused).
+ *          snapshot, waits for no validation and makes it up when it goes on, other data is refused).
  * Departs  warm-up and batch are scaled to small runs. The paper is silent on attention across the documents of a
  *          window: they see one another, as in the release. Matrices decay, gains do not.
  *
@@ -216,7 +216,7 @@ export const pretrain = (config: Config, origin: Origin): Stream.Stream<Event, P
       before >= config.stepCount
         ? Effect.succeed([[], Option.none()] as const)
         : Effect.map(run.advance(before + 1), (events) => [events, Option.some(before + 1)] as const))
-    return Stream.concat(Stream.make(started), steps)
+    return Stream.make(started).pipe(Stream.concat(Stream.fromIterableEffect(run.finish)), Stream.concat(steps))
   }))
 
 interface Run {
@@ -224,6 +224,8 @@ interface Run {
   readonly step: number
   readonly differences: ReadonlyArray<Manifest.Difference>
   readonly passedOver: ReadonlyArray<SnapshotDamagedError>
+  /** Makes up the validation of a step in which the run was interrupted; does nothing elsewhere. */
+  readonly finish: Effect.Effect<ReadonlyArray<Event>, PretrainError>
   readonly advance: (step: number) => Effect.Effect<ReadonlyArray<Event>, PretrainError>
 }
 
@@ -284,7 +286,7 @@ const prepare = Effect.fnUntraced(
     })
 
     // 6. From there on
-    const progress = { step: 0, saved: -1, tokenCount: 0, metrics: {} as Record<string, number> }
+    const progress: Progress = { step: 0, saved: -1, tokenCount: 0, metrics: {}, unfinished: undefined }
     if (loaded !== undefined) {
       yield* fromTensors(loaded.path, loaded.tensors["model"] ?? [], train.parameters)
       yield* fromTensors(loaded.path, loaded.tensors["optimizer"] ?? [], train.memory)
@@ -292,7 +294,7 @@ const prepare = Effect.fnUntraced(
       yield* store.discardAfter(loaded.step)
       Object.assign(progress, {
         step: loaded.step, saved: loaded.step, tokenCount: loaded.manifest.metrics["num_tokens"] ?? 0,
-        metrics: { ...loaded.manifest.metrics }
+        metrics: { ...loaded.manifest.metrics }, unfinished: loaded.manifest.unfinished
       })
     } else {
       if (origin.initial !== undefined) yield* origin.initial(train.parameters)
@@ -309,6 +311,7 @@ const prepare = Effect.fnUntraced(
         dataHash,
         tokenizerHash: origin.tokenizerHash,
         metrics: { ...progress.metrics, num_tokens: progress.tokenCount },
+        ...progress.unfinished === undefined ? {} : { unfinished: progress.unfinished },
         tensors: { model: yield* toTensors(train.parameters), optimizer: yield* toTensors(train.memory) }
       })
       progress.saved = progress.step
@@ -320,10 +323,27 @@ const prepare = Effect.fnUntraced(
       progress.saved < progress.step && (Exit.isSuccess(exit) || Exit.hasInterrupts(exit)) ? Effect.orDie(save)
         : Effect.void)
 
-    // a step is whole or was never begun; its validation may be cut off, and is then not in the journal
+    const finish = (interruptible: typeof Effect.interruptible): Effect.Effect<ReadonlyArray<Event>, PretrainError> =>
+      Effect.gen(function*() {
+        const { step, unfinished } = progress
+        if (unfinished === undefined) return []
+        const events: Array<Event> = []
+        const isLast = step === config.stepCount
+        if (isLast || step % config.evaluateEvery === 0) {
+          const { bitsPerByte, loss } = yield* interruptible(score(origin.data.validation))
+          progress.metrics = { "val/loss": loss, "val/bpb": bitsPerByte }
+          events.push({ _tag: "Evaluated", step, loss, bitsPerByte })
+        }
+        yield* journal.append({ step, values: { ...unfinished, ...progress.metrics } })
+        progress.unfinished = undefined
+        const isDue = isLast || step % config.snapshotEvery === 0
+        if (isDue && progress.saved < step) events.push(yield* save)
+        return events
+      })
+
+    // a step is whole or was never begun; its validation may be cut off, and is then made up when the run goes on
     const advance = (step: number): Effect.Effect<ReadonlyArray<Event>, PretrainError> => Effect.uninterruptibleMask(
       Effect.fnUntraced(function*(interruptible) {
-        const events: Array<Event> = []
         const began = yield* Clock.monotonicTimeNanos
         const batch = Batches.at(batches, step - 1)
         const parts = Batches.microBatches(batch, config.microBatchCount)
@@ -341,28 +361,30 @@ const prepare = Effect.fnUntraced(
         const seconds = Number((yield* Clock.monotonicTimeNanos) - began) / 1e9
         const tokensPerSecond = tokenCount / seconds
         const flops = Llama.flopsPerToken(config.model, config.sequenceLength) * tokensPerSecond
-        const values: Values = {
+        progress.unfinished = {
           loss, grad_norm: gradientNorm, learning_rate: learningRate, num_tokens: progress.tokenCount,
           tokens_per_second: tokensPerSecond,
           ...origin.matmulRate === undefined ? {} : { mfu: flops / origin.matmulRate }
+        } satisfies Values
+        const stepped: Event = {
+          _tag: "Stepped", step, loss, gradientNorm, learningRate, tokenCount: progress.tokenCount, tokensPerSecond
         }
-        const isLast = step === config.stepCount
-        events.push({ _tag: "Stepped", step, loss, gradientNorm, learningRate, tokenCount: progress.tokenCount,
-          tokensPerSecond })
-        if (isLast || step % config.evaluateEvery === 0) {
-          const { bitsPerByte, loss } = yield* interruptible(score(origin.data.validation)).pipe(
-            Effect.onInterrupt(() => journal.append({ step, values }))
-          )
-          progress.metrics = { "val/loss": loss, "val/bpb": bitsPerByte }
-          events.push({ _tag: "Evaluated", step, loss, bitsPerByte })
-        }
-        yield* journal.append({ step, values: { ...values, ...progress.metrics } })
-        if (isLast || step % config.snapshotEvery === 0) events.push(yield* save)
-        return events
+        return [stepped, ...yield* finish(interruptible)]
       }))
 
-    return { step: progress.step, differences, passedOver, advance }
+    return { step: progress.step, differences, passedOver, finish: Effect.uninterruptibleMask(finish), advance }
   })
+
+/** Where a run stands. */
+interface Progress {
+  step: number
+  /** The step of the newest snapshot. */
+  saved: number
+  tokenCount: number
+  metrics: { readonly [name: string]: number }
+  /** The journal's line of the step, while its validation is still to be made. */
+  unfinished: { readonly [name: string]: number } | undefined
+}
 
 /** The newest intact snapshot; fails where there are snapshots and none of them is intact. */
 const intact = Effect.fnUntraced(function*(store: typeof SnapshotStore.Service) {

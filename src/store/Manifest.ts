@@ -49,7 +49,9 @@ export interface FileRecord extends Schema.Schema.Type<typeof FileRecord> {}
 
 /**
  * Schema for a manifest. `configuration`, `dataCursor` and `randomKeys` are the recipe's, which alone knows their form;
- * `journal` says how long the journal was; `metrics` holds what was measured at the step, with `val/loss` if it was.
+ * `journal` says how long the journal was; `metrics` holds what was measured at the step, with `val/loss` if it was;
+ * `unfinished` is there where the run was interrupted in the step, and holds what the journal's line of it shall begin
+ * with, which is written when the run goes on.
  */
 export const Manifest = Schema.Struct({
   formatVersion: Schema.Literal(formatVersion),
@@ -62,7 +64,8 @@ export const Manifest = Schema.Struct({
   environment: Environment,
   dataHash: Schema.String,
   tokenizerHash: Schema.String,
-  metrics: Schema.Record(Schema.String, Schema.Finite)
+  metrics: Schema.Record(Schema.String, Schema.Finite),
+  unfinished: Schema.optionalKey(Schema.Record(Schema.String, Schema.Finite))
 })
 
 /** What a snapshot says of itself. */

@@ -26,7 +26,8 @@ export const told = (name: BackendChoice.Name, report: BackendProbe.Report): str
   if (report._tag === "Absent") return `${title}\n${indented(`not here: ${report.message}`)}`
   const { bytesPerSecond, device, flopsPerSecond, size, threads, version } = report
   const place = device === undefined ? `${threads} thread${threads === 1 ? "" : "s"}` : `device ${device}`
-  const rates = `matmul ${quantity(flopsPerSecond)}FLOP/s (${size} × ${size}), memory ${quantity(bytesPerSecond)}B/s`
+  const rates = `matmul ${quantity(flopsPerSecond, "FLOP/s")} (${size} × ${size}), memory ` +
+    quantity(bytesPerSecond, "B/s")
   return `${title}\n  here: ${version}, ${place}\n  ${rates}`
 }
 
@@ -46,7 +47,7 @@ export const command = Command.make("doctor", flags, Effect.fnUntraced(function*
   yield* Console.log(`node          ${process.version} on ${process.platform} ${process.arch}`)
   yield* Console.log(`packages      ${Host.packages.map((name) => `${name} ${Host.versionOf(name)}`).join(", ")}`)
   yield* Console.log(`processor     ${model}, ${cores} cores${features.length === 0 ? "" : `, ${features.join(" ")}`}`)
-  yield* Console.log(`memory        ${quantity(Host.memory())}B\n`)
+  yield* Console.log(`memory        ${quantity(Host.memory(), "B")}\n`)
   const ask = yield* BackendProbe.Prober
   const started = new Map<BackendChoice.Name, number>()
   const absent: Array<string> = []

@@ -38,7 +38,7 @@ export class MemoryError extends Schema.TaggedError<MemoryError>()("MemoryError"
   memoryBytes: Schema.Number
 }) {
   override get message() {
-    const size = (bytes: number): string => `${Screen.quantity(bytes)}B`
+    const size = (bytes: number): string => Screen.quantity(bytes, "B")
     const remedy = this.stateBytes > this.memoryBytes
       ? "Take a smaller preset or smaller sizes, or a machine with more memory."
       : "Cut the batch into more parts (--micro-batches), take fewer or shorter sequences, or a smaller model."
@@ -99,13 +99,14 @@ export const show = Effect.fnUntraced(function*(screen: Screen.Screen, { config,
     (tokenCount * assumedBytesPerToken / (corpus.bytes * (1 - settings.validationShare))).toFixed(1)
   } times the text at ${assumedBytesPerToken} bytes a token`
   yield* Effect.forEach([
-    `text        ${corpus.name}${corpus.bytes === undefined ? "" : `, ${Screen.quantity(corpus.bytes)}B`}`,
+    `text        ${corpus.name}${corpus.bytes === undefined ? "" : `, ${Screen.quantity(corpus.bytes, "B")}`}`,
     `parameters  ${Screen.quantity(parameterCount)} (${parameterCount})`,
-    `memory      ${Screen.quantity(stateBytes)}B of parameters, gradients and moments, and about ` +
-      `${Screen.quantity(activationBytes)}B inside a step`,
+    `memory      ${Screen.quantity(stateBytes, "B")} of parameters, gradients and moments, and about ` +
+      `${Screen.quantity(activationBytes, "B")} inside a step`,
     `tokens      ${Screen.quantity(tokenCount)} in ${config.stepCount} steps${epochs}`,
-    `time        about ${Screen.duration(flops / (rate * assumedShare))}: ${Screen.quantity(flops)}FLOP, assuming ` +
-      `${assumedShare * 100} % of the ${Screen.quantity(rate)}FLOP/s that ${named(backend)} reached in matrix products`,
+    `time        about ${Screen.duration(flops / (rate * assumedShare))}: ${Screen.quantity(flops, "FLOP")}, ` +
+      `assuming ${assumedShare * 100} % of the ${Screen.quantity(rate, "FLOP/s")} that ${named(backend)} reached in ` +
+      "matrix products",
     "Nothing was run, and nothing was written."
   ], screen.print, { discard: true })
 })

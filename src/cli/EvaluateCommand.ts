@@ -10,7 +10,6 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
-import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -24,23 +23,13 @@ import * as Transformer from "../llama/Transformer.ts"
 import * as Specification from "../tensor/Specification.ts"
 import * as Tokenizer from "../token/Tokenizer.ts"
 import * as BackendChoice from "./BackendChoice.ts"
-import { VocabularyMismatchError } from "./CheckpointSource.ts"
+import { TokenizerMissingError, VocabularyMismatchError } from "./CheckpointSource.ts"
 import { backend, count, given, switched } from "./Flags.ts"
 import * as Host from "./Host.ts"
 import * as RunFolder from "./RunFolder.ts"
 import * as Screen from "./Screen.ts"
 import * as Settings from "./Settings.ts"
 import * as TokenizerFile from "./tokenizer/TokenizerFile.ts"
-
-/** A model that comes without a tokenizer. */
-export class NoOwnTokenizerError extends Schema.TaggedError<NoOwnTokenizerError>()("NoOwnTokenizerError", {
-  model: Schema.String
-}) {
-  override get message() {
-    return `${this.model} has no tokenizer beside it, and without the one it was trained with its numbers mean ` +
-      "nothing\n  Name that: --tokenizer PATH."
-  }
-}
 
 const flags = {
   model: given(Flag.String("model"), "PATH", "The model: the folder of a run (its newest snapshot), a snapshot, a " +
@@ -80,9 +69,9 @@ const backendOf = Effect.fnUntraced(function*(checkpoint: Checkpoint.Checkpoint,
 /** The tokenizer that is named, or the one beside the model. */
 const codecOf = Effect.fnUntraced(function*(checkpoint: Checkpoint.Checkpoint, { tokenizer }: Given) {
   const model = Option.isSome(tokenizer)
-    ? Option.some((yield* TokenizerFile.open(tokenizer.value)).model)
+    ? Option.some((yield* TokenizerFile.load(tokenizer.value)).model)
     : yield* checkpoint.tokenizer
-  if (Option.isNone(model)) return yield* new NoOwnTokenizerError({ model: checkpoint.path })
+  if (Option.isNone(model)) return yield* new TokenizerMissingError({ model: checkpoint.path })
   const codec = yield* Effect.fromResult(Tokenizer.fromModel(model.value))
   const { path, config: { vocabSize } } = checkpoint
   if (codec.vocabSize <= vocabSize) return codec
@@ -114,7 +103,7 @@ const perplexity = Command.make("perplexity", flags, Effect.fnUntraced(function*
     const texts = yield* Stream.runCollect(Stream.map(corpus.documents, ({ text }) => text))
     const store = TokenStore.fromTexts(texts, codec)
     yield* print(`text        ${corpus.name}: ${texts.length === 1 ? "1 document" : `${texts.length} documents`}, ` +
-      `${Screen.quantity(store.bytes)}B, ${Screen.quantity(store.tokens.length)} tokens`)
+      `${Screen.quantity(store.bytes, "B")}, ${Screen.quantity(store.tokens.length)} tokens`)
     yield* print(`windows     ${window} tokens, ${stride} apart: a token sees at least ${window - stride} before it`)
     yield* Checkpoint.load(checkpoint, parameters)
     return yield* score(store, ({ loss, tokenCount, total }) => given.json ? Effect.void : screen.status(

@@ -45,8 +45,8 @@ const flags = {
     "{\"prompt\": …, \"id\": …}"),
   model: given(Flag.String("model"), "PATH", "The model: the folder of a run, a snapshot, a folder of Hugging Face " +
     "or Meta, a .gguf, a .bin of llama2.c; by default the run that trained last"),
-  tokenizer: given(Flag.String("tokenizer"), "FILE", "Another tokenizer (.model, .json, .bin); by default the one " +
-    "beside the model"),
+  tokenizer: given(Flag.String("tokenizer"), "PATH", "Another tokenizer (.model, .json, .bin, or a folder with one); " +
+    "by default the one beside the model"),
   snapshot: given(Flag.Int("snapshot"), "STEP", "The step of the run's snapshot; by default the newest"),
   best: switched("best", "The run's snapshot with the lowest validation loss"),
   weights: Flag.Literals("weights", widths).pipe(
@@ -79,16 +79,6 @@ const flags = {
   logProbs: switched("log-probs", "With --json: also the log-probability of each token as it was drawn"),
   threads: count("threads", "Threads that compute; the cores of this machine by default"),
   backend: backend("by default the one that trained, of a run; the fastest of them for other models")
-}
-
-/** A model that comes without a tokenizer. */
-export class TokenizerMissingError extends Schema.TaggedError<TokenizerMissingError>()("TokenizerMissingError", {
-  model: Schema.String
-}) {
-  override get message() {
-    return `${this.model} has no tokenizer beside it, and its tokens are no text without the one it learned with\n` +
-      "  Name that: --tokenizer FILE."
-  }
 }
 
 /** Log-probabilities were asked for where they have no place. */
@@ -180,7 +170,7 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
     Option.map(run, (folder) => path.join(folder, RunFolder.tokenizerName)))
   const source = yield* CheckpointSource.open({ ...given, tokenizer, path: place })
   const { tokenizer: pieces } = source
-  if (pieces === undefined) return yield* new TokenizerMissingError({ model: place })
+  if (pieces === undefined) return yield* new CheckpointSource.TokenizerMissingError({ model: place })
   const codec = yield* Effect.fromResult(Tokenizer.fromModel(pieces))
   yield* Console.error([place, ...given.weights === "f32" ? [] : [given.weights], name].join(", "))
 

@@ -95,11 +95,12 @@ const reportOf = ({ entries, format, metadata, path }: TensorFile) => {
 type Report = ReturnType<typeof reportOf>
 
 const linesOf = ({ bytes, format, metadata, numbers, path, tensors }: Report): ReadonlyArray<string> => {
-  const rows = tensors.map(({ bytes, sizes, type }) => [type, `[${sizes.join(", ")}]`, `${Screen.quantity(bytes)}B`])
+  const rows = tensors.map(({ bytes, sizes, type }) => [type, `[${sizes.join(", ")}]`, Screen.quantity(bytes, "B")])
   const width = (column: number): number => Math.max(0, ...rows.map((row) => row[column]!.length))
   const [first, second, third] = [0, 1, 2].map(width)
   return [
-    `${path}: ${format}, ${tensors.length} tensors, ${Screen.quantity(numbers)} numbers in ${Screen.quantity(bytes)}B`,
+    `${path}: ${format}, ${tensors.length} tensors, ${Screen.quantity(numbers)} numbers in ` +
+      Screen.quantity(bytes, "B"),
     ...Object.entries(metadata).map(([key, value]) => `  ${key} = ${value}`),
     ...rows.map(([type = "", sizes = "", size = ""], i) =>
       `  ${type.padEnd(first!)}  ${sizes.padEnd(second!)}  ${size.padStart(third!)}  ${tensors[i]!.name}`)

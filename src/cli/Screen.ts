@@ -80,11 +80,11 @@ export const duration = (seconds: number): string => {
 
 const scales = [["G", 1e9], ["M", 1e6], ["k", 1e3]] as const
 
-/** A number in three digits with G, M or k: 1.07 M. */
-export const quantity = (value: number): string => {
+/** A number in three digits with G, M or k, and its unit if it has one: 1.07 M, 12.3 MB, 33 B. */
+export const quantity = (value: number, unit = ""): string => {
   const scale = Option.fromNullishOr(scales.find(([, factor]) => value >= factor))
   const [letter, factor] = Option.getOrElse(scale, () => ["", 1] as const)
   const scaled = value / factor
   const digits = scaled >= 100 || letter === "" ? 0 : scaled >= 10 ? 1 : 2
-  return `${scaled.toFixed(digits)}${letter === "" ? "" : ` ${letter}`}`
+  return `${scaled.toFixed(digits)} ${letter}${unit}`.trimEnd()
 }

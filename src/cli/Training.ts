@@ -110,7 +110,7 @@ export const tokensOf = Effect.fnUntraced(function*(
     validationShare,
     onProgress: ({ bytes, tokens }) => screen.status(
       `tokens     ${corpus.bytes === undefined ? "" : `${Screen.bar(bytes / corpus.bytes, 20)} `}` +
-        `${Screen.quantity(tokens)} tokens of ${Screen.quantity(bytes)}B`)
+        `${Screen.quantity(tokens)} tokens of ${Screen.quantity(bytes, "B")}`)
   })
   const { train, validation } = data
   const bytesPerToken = (train.bytes + validation.bytes) / (train.tokens.length + validation.tokens.length)
@@ -161,7 +161,7 @@ const shower = (screen: Screen.Screen, { config }: Options) => {
           `${event.bitsPerByte.toFixed(4)} bits per byte`)
       }
       case "Saved":
-        return yield* screen.print(`step ${event.step}: saved ${event.path} (${Screen.quantity(event.bytes)}B)`)
+        return yield* screen.print(`step ${event.step}: saved ${event.path} (${Screen.quantity(event.bytes, "B")})`)
     }
   })
 }
@@ -201,7 +201,8 @@ const learn = Effect.fnUntraced(function*(screen: Screen.Screen, options: Option
     const rate = yield* matmulRate(isFast ? { size: 1024, seconds: 1 } : { size: 64, seconds: 0.1 })
     const environment = yield* Host.environment
     yield* screen.print(
-      `engine     ${Host.named(environment.engine)}, ${environment.threadCount} threads, ${Screen.quantity(rate)}FLOP/s`
+      `engine     ${Host.named(environment.engine)}, ${environment.threadCount} threads, ` +
+        Screen.quantity(rate, "FLOP/s")
     )
     if (resume === "never") yield* RunFolder.write(folder, settings, model)
     yield* screen.print(`folder     ${folder}`)

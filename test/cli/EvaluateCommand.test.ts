@@ -62,7 +62,7 @@ describe("cria evaluate perplexity", () => {
       const { loss, perplexity, tokenCount } = found
       assert.strictEqual(output, [
         "model       /runs/a/snapshot-00000004, 5.59 k parameters, on reference",
-        `text        /texts/novel.txt: 1 document, 33B, ${Number(tokenCount) + 1} tokens`,
+        `text        /texts/novel.txt: 1 document, 33 B, ${Number(tokenCount) + 1} tokens`,
         "windows     32 tokens, 16 apart: a token sees at least 16 before it",
         `loss        ${Number(loss).toFixed(4)} nats a token, over ${tokenCount} tokens`,
         `perplexity  ${Number(perplexity).toFixed(3)}`,
@@ -134,8 +134,8 @@ describe("cria evaluate perplexity", () => {
       })
       const args = ["evaluate", "perplexity", "--text", "/texts/novel.txt", "--model", "/bare/snapshot-00000004"]
       const bare = yield* cria(disk, args)
-      assert.strictEqual(bare.errors, "error: /bare/snapshot-00000004 has no tokenizer beside it, and without " +
-        "the one it was trained with its numbers mean nothing\n  Name that: --tokenizer PATH.\n")
+      assert.strictEqual(bare.errors, "error: /bare/snapshot-00000004 has no tokenizer beside it, and its tokens are " +
+        "no text without the one it learned with\n  Name that: --tokenizer PATH.\n")
       const named = yield* cria(disk, [...args, "--tokenizer", "/tokenizer.model", "--backend", "reference"])
       assert.isTrue(Exit.isSuccess(named.exit), named.errors)
       const other = ["pretrain", "--text", "/texts/a.jsonl", "--out", "/runs/b"]

@@ -33,7 +33,7 @@ describe("cria export", () => {
       const disk = yield* withModel
       const half = ["--to", "gguf", "--type", "f16", "--out", "/a.gguf"]
       assert.include(yield* printed(disk, "export", "/hf", ...half), "gguf, f16")
-      assert.match(yield* printed(disk, "inspect", "/a.gguf"), / F16 +\[16, 24\] +768B +blk.0.ffn_down.weight/)
+      assert.match(yield* printed(disk, "inspect", "/a.gguf"), / F16 +\[16, 24\] +768 B +blk.0.ffn_down.weight/)
       assert.strictEqual(yield* told(disk, "export", "/hf", "--to", "meta", "--type", "q8", "--out", "/m"),
         "error: meta holds no q8: give one of f32, f16, bf16 with --type\n")
       assert.include(yield* told(disk, "export", "/hf", "--to", "gguf", "--out", "/a.gguf"), "/a.gguf exists already")

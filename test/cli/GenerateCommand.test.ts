@@ -147,7 +147,7 @@ describe("cria generate", () => {
       const model = ["generate", "a", "--model", "/hf", "--backend", "reference"]
       assert.strictEqual(yield* told(disk, ...model),
         "error: /hf has no tokenizer beside it, and its tokens are no text without the one it learned with\n" +
-          "  Name that: --tokenizer FILE.\n")
+          "  Name that: --tokenizer PATH.\n")
       assert.match(yield* told(disk, ...model, "--tokenizer", "/bytes.model"),
         /^error: \/hf: the model knows \d+ tokens, and the tokenizer 259\n/)
     }))

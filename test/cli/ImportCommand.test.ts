@@ -16,12 +16,14 @@ describe("cria import", () => {
       assert.strictEqual(yield* told(disk, "import", "/hf"),
         "error: runs/hf exists already, and is left as it is\n  Name another place, or remove it first.\n")
     }))
-  it.live("refuses a tokenizer of another size, and a path without a checkpoint", () =>
+  it.live("refuses a tokenizer of another size, one that is not there, and a path without a checkpoint", () =>
     Effect.gen(function*() {
       const disk = yield* withModel
       assert.strictEqual(yield* told(disk, "import", "/hf", "--tokenizer", "/bytes.model", "--out", "/x"),
         "error: /hf: the model knows 19 tokens, and the tokenizer 259\n  They belong to different models, or the " +
           "vocabulary was filled up: name the right one with --tokenizer.\n")
+      assert.match(yield* told(disk, "import", "/hf", "--tokenizer", "/none.model", "--out", "/x"),
+        /^error: \/none\.model is no tokenizer: ENOENT.*\n {2}Name a \.model/)
       assert.include(yield* told(disk, "import", "/nowhere"), "error: /nowhere: no checkpoint that Cria reads")
       assert.isFalse(yield* disk.fileSystem.exists("/x"))
     }))

@@ -54,9 +54,11 @@ describe("Screen", () => {
     const times = [0.4, 59.6, 200, 7500].map(Screen.duration)
     assert.deepStrictEqual(times, ["0 s", "1 min 00 s", "3 min 20 s", "2 h 05 min"])
     assert.deepStrictEqual(
-      [7, 999, 1000, 1066112, 12.34e6, 6738415616].map(Screen.quantity),
+      [7, 999, 1000, 1066112, 12.34e6, 6738415616].map((value) => Screen.quantity(value)),
       ["7", "999", "1.00 k", "1.07 M", "12.3 M", "6.74 G"]
     )
+    const bytes = [0, 33, 999, 1000, 12.34e6].map((value) => Screen.quantity(value, "B"))
+    assert.deepStrictEqual(bytes, ["0 B", "33 B", "999 B", "1.00 kB", "12.3 MB"])
   })
   it("makes control characters visible, and leaves line breaks and tabs", () => {
     assert.strictEqual(Screen.visible("a\u0000b\u001B[2J\tc\nd\u007F\u009Bé"), "a␀b␛[2J\tc\nd␡\uFFFDé")

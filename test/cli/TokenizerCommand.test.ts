@@ -148,7 +148,8 @@ describe("cria tokenizer train", () => {
         cria(made, ["tokenizer", "train", "--text", "/two.txt", "--vocab-size", "270", "--out", out, ...more])
       const { errors, exit, output } = yield* train("/new/tokenizer.model")
       assert.isTrue(Exit.isSuccess(exit), errors)
-      assert.match(output, /^\/new\/tokenizer\.model: 270 pieces in [\d.]+ s\n {2}read {7}2 lines, 4 words, 4 different/)
+      assert.match(output, /^\/new\/tokenizer\.model: 270 pieces in [\d.]+ s\n/)
+      assert.include(output, "\n  read       2 lines, 4 words, 4 different")
       const expected = Result.getOrThrow(Trainer.trainSync(["the cat\nsat on\n"], Trainer.llama(270))).model
       const written = yield* made.fileSystem.readFile("/new/tokenizer.model")
       assert.deepStrictEqual([...written], [...expected.bytes])

@@ -65,7 +65,7 @@ export const command = Command.make("compare", {
       yield* screen.print(`${source.file} line ${source.line}, from token ${first} on:`)
       yield* screen.print(`  ${around(a, first)}\n  ${around(b, first)}`)
     }
-    yield* screen.status(`comparing  ${documents} documents, ${Screen.quantity(bytes)}B, ${different} differ`)
+    yield* screen.status(`comparing  ${documents} documents, ${Screen.quantity(bytes, "B")}, ${different} differ`)
   })
   yield* Stream.runForEach(corpus.documents, compare)
   if (different > show) yield* screen.print(`… and ${different - show} more (--show)`)

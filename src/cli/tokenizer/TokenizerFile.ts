@@ -73,8 +73,8 @@ export interface Opened {
   readonly codec: Tokenizer.Codec
 }
 
-/** Reads the tokenizer of a file, or of a folder that holds one. */
-export const open = Effect.fnUntraced(function*(given: string) {
+/** Reads what the tokenizer of a file is made of, or of a folder that holds one. */
+export const load = Effect.fnUntraced(function*(given: string) {
   const fileSystem = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
   const places = formats.map(({ ending }) => join(given, `tokenizer${ending}`))
@@ -87,11 +87,18 @@ export const open = Effect.fnUntraced(function*(given: string) {
   }
   const { parse } = yield* formatOf(inside)
   const bytes = yield* fileSystem.readFile(inside)
-  const opened = Result.flatMap(parse(bytes), (model) =>
-    Result.map(Tokenizer.fromModel(model), (codec): Opened => ({ path: inside, model, codec })))
-  return yield* Effect.fromResult(
-    Result.mapError(opened, (reason) => new Tokenizer.TokenizerFileError({ path: inside, reason }))
-  )
+  const model = yield* Effect.fromResult(unusable(inside, parse(bytes)))
+  return { path: inside, model }
+})
+
+const unusable = <A>(path: string, result: Result.Result<A, Tokenizer.TokenizerFileError["reason"]>) =>
+  Result.mapError(result, (reason) => new Tokenizer.TokenizerFileError({ path, reason }))
+
+/** Reads the tokenizer of a file, or of a folder that holds one. */
+export const open = Effect.fnUntraced(function*(given: string) {
+  const { model, path } = yield* load(given)
+  const codec = yield* Effect.fromResult(unusable(path, Tokenizer.fromModel(model)))
+  return { path, model, codec } satisfies Opened
 })
 
 /** The flag that names a tokenizer. */
@@ -114,9 +121,7 @@ export const save = Effect.fnUntraced(function*(path: string, model: SentencePie
   const fileSystem = yield* FileSystem.FileSystem
   const { dirname } = yield* Path.Path
   const { print } = yield* formatOf(path)
-  const bytes = yield* Effect.fromResult(
-    Result.mapError(print(model), (reason) => new Tokenizer.TokenizerFileError({ path, reason }))
-  )
+  const bytes = yield* Effect.fromResult(unusable(path, print(model)))
   yield* Durable.makeFolder(dirname(path))
   yield* Durable.writeFile(`${path}.partial`, bytes)
   yield* fileSystem.rename(`${path}.partial`, path)

@@ -378,7 +378,7 @@ export interface Stored {
 export const rowMajor = (sizes: ReadonlyArray<number>): ReadonlyArray<number> =>
   sizes.map((_, axis) => sizes.slice(axis + 1).reduce((product, size) => product * Math.max(1, size), 1))
 
-/** The pickle (protocol 2) of a dict from names to tensors. Sizes and their product are safe integers. */
+/** The pickle (protocol 2) of a dict from names to tensors. Sizes, their product and strides are safe integers. */
 export const encode = (tensors: ReadonlyArray<Stored>): Uint8Array => {
   const parts: Array<Uint8Array> = []
   const encoder = new TextEncoder()

@@ -185,7 +185,8 @@ export const write = Effect.fnUntraced(function*<E = never, R = never>(
   const stored = tensors.flatMap(({ name, sizes, type }, index): ReadonlyArray<Pickle.Stored> => {
     const storage = classOf(type)
     const isShape = sizes.every((size) => Number.isSafeInteger(size) && size >= 0)
-    const isFit = isShape && Number.isSafeInteger(TensorFile.elementCount(sizes) * 8) && !/\p{Surrogate}/u.test(name)
+    const span = TensorFile.elementCount(sizes.map((size) => Math.max(1, size))) // strides step over empty axes too
+    const isFit = isShape && Number.isSafeInteger(span * 8) && !/\p{Surrogate}/u.test(name)
     if (names.has(name)) problems.push(problem("duplicate name", name, 0, "each name once", "it twice"))
     names.add(name)
     if (storage !== undefined && isFit) return [{ name, type: storage, key: String(index), sizes }]

@@ -205,6 +205,7 @@ describe("TorchFile cases", () => {
     assert.deepStrictEqual(await refused(tensor, tensor), ["duplicate name"])
     for (const wrong of [
       { type: "Q8_0", sizes: [32] }, { type: "U32" }, { sizes: [-1] }, { sizes: [1.5] }, { sizes: [2 ** 52, 4] },
+      { sizes: [0, 2 ** 33, 2 ** 33], bytes: new Uint8Array(0) }, // no elements, but strides beyond 64 bits
       { name: "\uD800" }, { bytes: new Uint8Array(7) }, { bytes: Effect.succeed(new Uint8Array(9)) }
     ] as const) {
       assert.deepStrictEqual(await refused({ ...tensor, ...wrong }), ["unfit tensor"])

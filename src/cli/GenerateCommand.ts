@@ -32,6 +32,7 @@ import * as BackendChoice from "./BackendChoice.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
 import { decoderOf, idsOf, settingsOf, widths } from "./Continuation.ts"
 import { backend, count, FlagConflictError, given, switched } from "./Flags.ts"
+import * as Input from "./Input.ts"
 import * as Prompts from "./Prompts.ts"
 import * as RunFolder from "./RunFolder.ts"
 import { visible } from "./Screen.ts"
@@ -161,7 +162,7 @@ const paceOf = ({ count, first }: Pace, nanoseconds: bigint): string => {
 export const command = Command.make("generate", flags, Effect.fnUntraced(function*(given) {
   if (given.logProbs && !given.json) return yield* new LogProbsError()
   const rule = yield* ruleOf(given)
-  const single = yield* Prompts.one(given.prompt, given.promptFile)
+  const single = yield* Input.unlessFile(given.prompt, given.promptFile, "--prompt-file")
   const place = yield* placeOf(given)
   const run = yield* runOf(place)
   const name = yield* backendOf(run, given)

@@ -1,19 +1,17 @@
 /**
- * Prompts as commands are given them: an argument, a file of many, or what standard input gives.
+ * Files of prompts: one on each line, or in each row.
  *
  * Checked  test/cli/GenerateCommand.test.ts.
  *
  * @module
  */
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
-import * as Option from "effect/Option"
-import type { PlatformError } from "effect/PlatformError"
+import type * as FileSystem from "effect/FileSystem"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
-import { FlagConflictError } from "./Flags.ts"
+import type { CorpusError } from "../data/CorpusError.ts"
+import * as SourceFile from "../data/SourceFile.ts"
 
 /** A prompt with the name by which its answers are told: its own, or the number of its line. */
 export interface Named {
@@ -52,22 +50,9 @@ const fromLine = (path: string, line: number, text: string): Result.Result<Named
 }
 
 /** The prompts of a file, read as they are needed, however many. */
-export const fromFile = (
-  path: string
-): Stream.Stream<Named, PromptFileError | PlatformError, FileSystem.FileSystem> =>
-  Stream.unwrap(Effect.map(FileSystem.FileSystem, (fileSystem) => fileSystem.stream(path))).pipe(
-    Stream.decodeText, Stream.splitLines,
+export const fromFile = (path: string): Stream.Stream<Named, PromptFileError | CorpusError, FileSystem.FileSystem> =>
+  SourceFile.text(path).pipe(
+    Stream.splitLines,
     Stream.zipWithIndex,
     Stream.mapEffect(([text, index]) => Effect.fromResult(fromLine(path, index + 1, text)))
   )
-
-/** The argument, or what standard input gives ("" from a terminal); undefined where a file is named instead. */
-export const one = Effect.fnUntraced(function*(argument: Option.Option<string>, file: Option.Option<string>) {
-  if (Option.isSome(argument) && Option.isSome(file)) {
-    return yield* new FlagConflictError({ flags: ["the argument", "--prompt-file"] })
-  }
-  if (Option.isSome(argument)) return argument.value
-  if (Option.isSome(file)) return undefined
-  const stdio = yield* Stdio.Stdio
-  return (yield* stdio.stdinIsTerminal) ? "" : yield* Stream.mkString(Stream.decodeText(stdio.stdin))
-})

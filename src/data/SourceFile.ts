@@ -56,7 +56,7 @@ export const find = Effect.fnUntraced(function*(path: string) {
 export const documents = (
   file: string, options: Options
 ): Stream.Stream<Document.Document, CorpusError, FileSystem.FileSystem> => {
-  const text = decoded(file)
+  const text = notEmptyText(file)
   return isRows(file) ? rows(file, text, options.field) : cut(file, text, options.documentCharacters)
 }
 
@@ -104,23 +104,37 @@ const bytesOf = (file: string): Stream.Stream<Uint8Array, CorpusError, FileSyste
     })))
 }
 
-const decoded = (file: string): Stream.Stream<string, CorpusError, FileSystem.FileSystem> =>
+/** Bytes as text, piece by piece; what is not UTF-8 is refused by its place in what is called `file`. */
+export const decoded = <E, R>(
+  file: string, bytes: Stream.Stream<Uint8Array, E, R>
+): Stream.Stream<string, E | NotTextError, R> =>
   Stream.suspend(() => {
     const decoder = StrictUtf8.decoder()
-    let isEmpty = true
     const notText = (invalid: StrictUtf8.Invalid) => Effect.fail(new NotTextError({ file, ...invalid }))
-    const pieces = Stream.mapEffect(bytesOf(file), (bytes) => {
-      const text = decoder.push(bytes)
-      if (typeof text !== "string") return notText(text)
-      isEmpty &&= text === ""
-      return Effect.succeed(text)
+    const pieces = Stream.mapEffect(bytes, (piece) => {
+      const text = decoder.push(piece)
+      return typeof text === "string" ? Effect.succeed(text) : notText(text)
     })
-    const end = Stream.fromEffectDrain(Effect.suspend((): Effect.Effect<void, CorpusError> => {
+    const end = Stream.fromEffectDrain(Effect.suspend((): Effect.Effect<void, NotTextError> => {
       const invalid = decoder.end()
-      if (invalid !== undefined) return notText(invalid)
-      return isEmpty ? Effect.fail(new EmptyFileError({ file })) : Effect.void
+      return invalid === undefined ? Effect.void : notText(invalid)
     }))
     return Stream.concat(pieces, end)
+  })
+
+/** The text of a file, piece by piece; a file whose name ends in .gz is unpacked. */
+export const text = (file: string): Stream.Stream<string, CorpusError, FileSystem.FileSystem> =>
+  decoded(file, bytesOf(file))
+
+const notEmptyText = (file: string): Stream.Stream<string, CorpusError, FileSystem.FileSystem> =>
+  Stream.suspend(() => {
+    let isEmpty = true
+    const end = Stream.fromEffectDrain(Effect.suspend(() =>
+      isEmpty ? Effect.fail(new EmptyFileError({ file })) : Effect.void))
+    return text(file).pipe(Stream.map((piece) => {
+      isEmpty &&= piece === ""
+      return piece
+    }), Stream.concat(end))
   })
 
 const cut = <E, R>(

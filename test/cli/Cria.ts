@@ -24,7 +24,7 @@ export const alone = Layer.succeed(Lock.Processes, {
 export const cria = (
   disk: MemoryDisk, args: ReadonlyArray<string>,
   options: {
-    readonly input?: string
+    readonly input?: string | Uint8Array
     readonly isTerminal?: boolean
     /** Sees what was printed, each time something is; may press Ctrl-C. */
     readonly watch?: (output: string, interrupt: () => void) => void
@@ -33,6 +33,7 @@ export const cria = (
   Effect.gen(function*() {
     let [output, errors] = ["", ""]
     let interrupt = (): void => {}
+    const { input = "" } = options
     const print = (text: string): void => {
       output += text
       options.watch?.(output, interrupt)
@@ -50,7 +51,7 @@ export const cria = (
       Stdio.layerTest({
         stdinIsTerminal: Effect.succeed(options.input === undefined),
         stdoutIsTerminal: Effect.succeed(options.isTerminal === true),
-        stdin: Stream.make(new TextEncoder().encode(options.input ?? ""))
+        stdin: Stream.make(typeof input === "string" ? new TextEncoder().encode(input) : input)
       }),
       Layer.succeed(Terminal.Terminal, Terminal.make({
         columns: Effect.succeed(100), rows: Effect.succeed(30), size: Effect.die("unused"),

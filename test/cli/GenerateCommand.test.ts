@@ -7,7 +7,8 @@ import { cria, rows, tiny, withFiles } from "./Cria.ts"
 const files = {
   "/texts/a.jsonl": rows, "/runs/none.txt": "", "/prompts.txt": "One day\nIt was\nA", "/gap.txt": "One day\n\nIt was",
   "/prompts.jsonl": `{"prompt": "One day", "id": "first"}\n{"prompt": ""}\n`,
-  "/wrong.jsonl": `{"prompt": "One day"}\n{"text": "It was"}\n`
+  "/wrong.jsonl": `{"prompt": "One day"}\n{"text": "It was"}\n`,
+  "/latin.txt": Uint8Array.of(0x63, 0x61, 0x66, 0xe9, 0x0a) // "café" in Latin-1
 }
 
 /** Trains once; every test reads the same run. */
@@ -18,7 +19,7 @@ const trained = Effect.runSync(Effect.cached(Effect.gen(function*() {
   return disk
 })))
 
-const generate = (args: ReadonlyArray<string>, input?: string) =>
+const generate = (args: ReadonlyArray<string>, input?: string | Uint8Array) =>
   Effect.flatMap(trained, (disk) => {
     const length = args.includes("--max-tokens") ? [] : ["--max-tokens", "12"]
     return cria(disk, ["generate", ...length, ...args], input === undefined ? {} : { input })
@@ -122,6 +123,14 @@ describe("cria generate", () => {
       const { errors } = yield* generate(["--prompt-file", "/wrong.jsonl"])
       assert.include(errors, "/wrong.jsonl, line 2: ")
       assert.include(errors, `["prompt"]`)
+    }))
+  it.live("refuses prompts in a file that is not there, and bytes that are no text", () =>
+    Effect.gen(function*() {
+      assert.match(yield* fails(["--prompt-file", "/none.txt"]), /error: cannot read \/none\.txt: .*\n {2}check the/)
+      for (const [args, name] of [[["--prompt-file", "/latin.txt"], "/latin.txt"], [[], "standard input"]] as const) {
+        const { errors } = yield* generate(args, files["/latin.txt"])
+        assert.include(errors, `error: ${name}: byte 0xE9 at byte 3 is not UTF-8, as text must be\n`)
+      }
     }))
   it.live("refuses a prompt that fills the context, and names the room there is", () =>
     Effect.gen(function*() {

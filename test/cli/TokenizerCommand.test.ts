@@ -16,12 +16,16 @@ const joining = Result.getOrThrow(
   Trainer.trainSync(["1984 1984 1985 and"], { ...Trainer.llama(273), splitDigits: false })
 ).model
 
+/** No UTF-8: "café" and a line break in Latin-1. */
+const latin = Uint8Array.of(0x63, 0x61, 0x66, 0xe9, 0x0a)
+
 const disk = Effect.gen(function*() {
   const made = MemoryDisk.make()
   yield* withFiles(made, {
     "/t/tokenizer.model": model.bytes, "/other.model": other.bytes, "/joining.model": joining.bytes,
     "/a.json": Result.getOrThrow(TokenizerJson.print(model)), "/a.bin": Result.getOrThrow(TokenizerBin.print(model)),
-    "/torn.model": model.bytes.slice(0, 100), "/empty/x.txt": "no", "/text.jsonl": rows, "/two.txt": "the cat\nsat on\n"
+    "/torn.model": model.bytes.slice(0, 100), "/empty/x.txt": "no", "/text.jsonl": rows,
+    "/two.txt": "the cat\nsat on\n", "/latin.txt": latin
   })
   return made
 })
@@ -58,6 +62,16 @@ describe("cria tokenizer encode, decode", () => {
       yield* prints(["encode", ...to, "--lines"], { input: whole }), line("the cat") + line("sat on")
     )
     assert.include(yield* fails(["encode", ...to, "a", "--file", "/two.txt"]), "the argument and --file ask for")
+  }))
+  it.live("a file that is not there is told, and bytes that are no text are refused", () => Effect.gen(function*() {
+    const to = ["--tokenizer", "/t"]
+    assert.match(yield* fails(["encode", ...to, "--file", "/none.txt"]),
+      /^error: cannot read \/none\.txt: .*\n {2}check the spelling/)
+    for (const name of ["standard input", "/latin.txt"]) {
+      const file = name === "/latin.txt" ? ["--file", name] : []
+      assert.include(yield* fails(["encode", ...to, ...file], { input: latin }),
+        `error: ${name}: byte 0xE9 at byte 3 is not UTF-8, as text must be\n`)
+    }
   }))
   it.live("special ids come from flags alone", () => Effect.gen(function*() {
     const ids = yield* prints(["encode", "<s>", "--bos", "--eos", "--tokenizer", "/t"])

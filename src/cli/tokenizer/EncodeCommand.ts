@@ -55,7 +55,7 @@ export const encode = Command.make("encode", {
   pieces: switched("pieces", "Print pieces instead of ids, as JSON")
 }, Effect.fnUntraced(function*({ bos, eos, file, lines, pieces, text, tokenizer }) {
   const { codec } = yield* TokenizerFile.chosen(tokenizer)
-  const input = (yield* Input.read(text, file)) ?? ""
+  const input = yield* Input.read(text, file)
   for (const part of partsOf(input, lines)) {
     const ids = codec.encodeSegments([...bos ? [Tokenizer.bos] : [], part, ...eos ? [Tokenizer.eos] : []])
     yield* Console.log(pieces ? JSON.stringify(Array.from(ids, codec.piece)) : ids.join(" "))
@@ -82,7 +82,7 @@ export const decode = Command.make("decode", {
   lines: switched("lines", "Each line is a sequence of its own")
 }, Effect.fnUntraced(function*({ file, ids, lines, tokenizer }) {
   const { codec } = yield* TokenizerFile.chosen(tokenizer)
-  const input = (yield* Input.read(ids.length === 0 ? Option.none() : Option.some(ids.join(" ")), file)) ?? ""
+  const input = yield* Input.read(ids.length === 0 ? Option.none() : Option.some(ids.join(" ")), file)
   const stdio = yield* Stdio.Stdio
   const terminal = yield* Terminal.Terminal
   const shown = (yield* stdio.stdoutIsTerminal) ? visible : identity // a file gets what was decoded

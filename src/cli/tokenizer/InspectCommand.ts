@@ -93,7 +93,7 @@ export const command = Command.make("inspect", {
   const opened = yield* TokenizerFile.chosen(tokenizer)
   const screen = yield* Screen.make
   for (const line of describe(opened)) yield* screen.print(line)
-  const input = (yield* Input.read(text, file)) ?? ""
+  const input = yield* Input.read(text, file)
   if (input === "") return
   const ids = opened.codec.encode(input)
   const first = all ? ids : ids.slice(0, 400)

@@ -368,6 +368,28 @@ layer(Engine.layerKoffi({ threads: 2 }))("Engine over koffi", (it) => {
       assert.isAbove(turns, 5)
     }))
 
+  it.effect("runs at once what is short, and lets the event loop turn every few milliseconds all the same", () =>
+    Effect.gen(function*() {
+      const engine = yield* Engine.Engine
+      const turnsOf = Effect.fnUntraced(function*(op: string, size: number, count: number) {
+        const session = yield* engine.createSession(binary(op, [size, size]))
+        const [x, y, z] = yield* Effect.all([1, 2, 3].map(() => engine.allocate("f32", [size, size])))
+        const { run } = yield* session.bind({ inputs: { x: x!, y: y! }, outputs: { z: z! } })
+        yield* run // the first tells how long it takes
+        let turns = 0
+        const turn = () => {
+          turns++
+          timer = setImmediate(turn)
+        }
+        let timer = setImmediate(turn)
+        for (let i = 0; i < count; i++) yield* run
+        clearImmediate(timer)
+        return turns
+      })
+      assert.isBelow(yield* turnsOf("Add", 4, 200), 100)
+      assert.isAbove(yield* turnsOf("MatMul", 700, 40), 8)
+    }))
+
   it.effect("aligns buffers to 64 bytes of real memory", () =>
     Effect.gen(function*() {
       const engine = yield* Engine.Engine

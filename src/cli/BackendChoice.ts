@@ -1,9 +1,11 @@
 /**
  * The backends that the command line can choose: their names, their layers, and which one is taken unasked.
  *
- * Unasked, the fastest that starts is taken, in an order that was measured once: a card with ONNX Runtime's CUDA
- * provider, then ONNX Runtime and TensorFlow's library on the processor, then WebAssembly. WebGPU is never taken
- * unasked: a device in software is slower than the processor, and which it is the engine does not say.
+ * Unasked, the first that starts is taken, in an order that is thought to be fastest first: a card with ONNX Runtime's
+ * CUDA provider, then ONNX Runtime and TensorFlow's library on the processor, then WebAssembly. The last three are
+ * ordered by a training step of the 1M preset on two cores, on a busy machine; CUDA was never run, and stands first
+ * unmeasured. WebGPU is never taken unasked: a device in software is slower than the processor, and which it is the
+ * engine does not say.
  *
  * From     Cria's own; docs/log.md has the measurements.
  * Checked  test/cli/BackendChoice.test.ts.

@@ -29,15 +29,22 @@ const sizes = [
   "vocabSize", "embedSize", "layerCount", "headCount", "kvHeadCount", "headSize", "hiddenSize", "contextLength"
 ] as const
 
-/** Settings with the sizes of the checkpoint that they name, if they name one. */
+/**
+ * Settings with the sizes of the checkpoint that they name, if they name one. Its own sizes may be given too, as the
+ * configuration of a run that began from it gives them.
+ */
 export const withSizes = Effect.fnUntraced(function*(settings: Settings) {
   const { from } = settings
   if (from === undefined) return settings
-  const given = (["preset", ...sizes] as const).filter((key) => settings[key] !== undefined)
+  const { config } = yield* Effect.scoped(Checkpoint.open(from))
+  const isSized = sizes.every((key) => settings[key] !== undefined) // then a preset decides nothing
+  const given = [
+    ...settings.preset === undefined || isSized ? [] : ["preset"],
+    ...sizes.filter((key) => settings[key] !== undefined && settings[key] !== config[key])
+  ]
   if (given.length > 0) return yield* new FlagConflictError({
     flags: ["from", ...given].map((key) => `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`)
   })
-  const { config } = yield* Effect.scoped(Checkpoint.open(from))
   if (config.epsilon !== 1e-5 || config.theta !== 10_000) return yield* new PretrainedError({
     path: from, problem: `its epsilon is ${config.epsilon} and its theta ${config.theta}; runs have 0.00001 and 10000`
   })

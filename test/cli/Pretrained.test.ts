@@ -33,6 +33,9 @@ describe("cria pretrain --from", () => {
       const read = (path: string) => disk.fileSystem.readFile(path)
       assert.deepStrictEqual(yield* read("/runs/b/tokenizer.model"), yield* read("/runs/a/tokenizer.model"))
 
+      yield* printed(disk, "pretrain", "--config", "/runs/b/configuration.json", "--out", "/runs/c")
+      assert.deepStrictEqual(yield* parametersOf(disk, "/runs/c/snapshot-00000002"), after)
+
       for (const step of [1, 2]) {
         yield* disk.fileSystem.remove(`/runs/b/${Snapshot.nameOf(step)}`, { recursive: true })
       }
@@ -45,6 +48,8 @@ describe("cria pretrain --from", () => {
       yield* withFiles(disk, { "/texts/a.jsonl": rows })
       assert.strictEqual(yield* told(disk, "pretrain", "--from", "/hf", ...idle, "--embed-size", "8"),
         "error: --from and --embed-size ask for different things: give one of them\n")
+      assert.strictEqual(yield* told(disk, "pretrain", "--from", "/hf", ...idle, "--preset", "1M"),
+        "error: --from and --preset ask for different things: give one of them\n")
       assert.include(yield* told(disk, "pretrain", "--from", "/hf", ...idle, "--out", "/runs/c"),
         "error: /hf: a run cannot begin from it: it has no tokenizer: cria import with --tokenizer adds one\n")
       const config = yield* disk.fileSystem.readFileString("/hf/config.json")

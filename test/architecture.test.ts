@@ -21,8 +21,8 @@ const holds = (faults: ReadonlyArray<string>): void => assert.deepStrictEqual([.
 
 describe("the house", () => {
   it("has imports that go down, and packages where they belong", () => holds(House.importFaults(sources)))
-  it("loads no native library when `cria` or `cria/testing` is imported", () => {
-    holds(House.nativeFaults(sources, ["index.ts", "testing/index.ts"]))
+  it("loads no native library when `cria`, `cria/testing` or `cria/backend/tensorflow` is imported", () => {
+    holds(House.nativeFaults(sources, ["index.ts", "testing/index.ts", "backend/tensorflow/index.ts"]))
   })
   it("has names that say what is inside", () => holds(House.nameFaults(sources)))
   it("has files short enough to read", () => holds(House.lengthFaults(sources)))
@@ -73,10 +73,12 @@ describe("the rules", () => {
           `import * as Missing from "../tensor/Missing.ts"`,
           `import * as Fs from "node:fs"`,
           `import { Effect } from "effect"`,
-          `import * as Schema from "effect/Schema"`
+          `import * as Schema from "effect/Schema"`,
+          `import { layerCpu } from "../backend/tensorflow/index.ts"`
         ].join("\n"),
         "backend/onnx/index.ts": `import koffi from "koffi"`,
-        "backend/Reference.ts": `const load = () => import("koffi")`,
+        "backend/tensorflow/index.ts": `const load = () => [import("webgpu"), import("@tensorflow/tfjs-core")]`,
+        "backend/Reference.ts": `const load = () => import("koffi")\nconst gpu = () => import("webgpu")\nimport(name)`,
         "cellar/Wine.ts": ""
       })),
       [
@@ -86,8 +88,14 @@ describe("the rules", () => {
         "src/recipe/Pretrain.ts:3 imports node:fs: only backend/onnx/, cli/ may, because files, time and processes " +
         "are services of Effect",
         "src/recipe/Pretrain.ts:4 imports effect: not in the table of packages (name the module: effect/Effect)",
+        "src/recipe/Pretrain.ts:6 imports src/backend/tensorflow/index.ts: backend/tensorflow/ is closed, because " +
+        "only the command line chooses a concrete engine",
         "src/backend/Reference.ts:1 imports koffi: only backend/onnx/ may, because only its own backend loads " +
         "an engine",
+        "src/backend/Reference.ts:2 imports webgpu: only backend/tensorflow/ may, because only its own backend loads " +
+        "an engine",
+        "src/backend/Reference.ts:3 imports (computed): only backend/tensorflow/Engine.ts may, because what is " +
+        "loaded is named where it is imported",
         `src/cellar/Wine.ts: "cellar" is on no floor; add it to the table or move the file`
       ]
     )
@@ -103,6 +111,12 @@ describe("the rules", () => {
       "importing src/index.ts loads onnxruntime-node/dist/binding.js: index.ts → backend/Backend.ts → " +
       "backend/Registry.ts → backend/onnx/Library.ts → onnxruntime-node/dist/binding.js"
     ])
+    for (const name of ["webgpu", "@tensorflow/tfjs-core"]) {
+      const eager = inHouse({ "index.ts": `import { Engine } from "${name}"` })
+      assert.deepStrictEqual(House.nativeFaults(eager, ["index.ts"]), [
+        `importing src/index.ts loads ${name}: index.ts → ${name}`
+      ])
+    }
     const lazy = inHouse({ "index.ts": `import type { A } from "koffi"\nexport const load = () => import("koffi")` })
     assert.deepStrictEqual(House.nativeFaults(lazy, ["index.ts", "gone.ts"]), ["src/gone.ts is not there"])
   })

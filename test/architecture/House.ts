@@ -35,6 +35,11 @@ export const floors: Readonly<Record<string, Floor>> = {
 /** Rooms that only those named here may enter, whatever their floor. */
 const closed: ReadonlyArray<{ readonly room: string; readonly open: ReadonlyArray<string>; readonly why: string }> = [
   { room: "backend/onnx/", open: ["backend/onnx/", "cli/"], why: "only the command line chooses a concrete engine" },
+  {
+    room: "backend/tensorflow/",
+    open: ["backend/tensorflow/", "cli/"],
+    why: "only the command line chooses a concrete engine"
+  },
   { room: "testing/", open: ["testing/"], why: "it needs fast-check, which users of the library may not have" },
   { room: "cli/", open: ["cli/"], why: "a command is an end, not a part" },
   { room: "index.ts", open: [], why: "sources import the module they need, not the barrel" }
@@ -45,7 +50,11 @@ const packages: ReadonlyArray<{ readonly name: RegExp; readonly open: ReadonlyAr
   { name: /^effect\/.+/, open: [""], why: "" },
   { name: /^@effect\/platform-node\/.+/, open: ["cli/"], why: "the platform is chosen at the edge" },
   { name: /^(koffi|onnxruntime-node)(\/|$)/, open: ["backend/onnx/"], why: "only its own backend loads an engine" },
+  { name: /^(@tensorflow\/|webgpu$)/, open: ["backend/tensorflow/"], why: "only its own backend loads an engine" },
   { name: /^fast-check$/, open: ["testing/"], why: "it is an optional peer dependency" },
+  {
+    name: /^\(computed\)$/, open: ["backend/tensorflow/Engine.ts"], why: "what is loaded is named where it is imported"
+  },
   { name: /^node:(crypto|zlib)$/, open: ["format/", "data/", "store/"], why: "digests and gzip are for files" },
   { name: /^node:worker_threads$/, open: ["token/EncodingWorker"], why: "threads are started and ended in one place" },
   { name: /^node:os$/, open: ["store/Lock.ts", "backend/onnx/", "cli/"], why: "a lock names its host" },
@@ -53,7 +62,7 @@ const packages: ReadonlyArray<{ readonly name: RegExp; readonly open: ReadonlyAr
   { name: /^node:/, open: ["backend/onnx/", "cli/"], why: "files, time and processes are services of Effect" }
 ]
 
-const native = /^(koffi|onnxruntime-node)(\/|$)/
+const native = /^((koffi|onnxruntime-node|webgpu)(\/|$)|@tensorflow\/)/
 
 const forbiddenNames = new Set(["utils", "util", "common", "helpers", "helper", "misc", "core", "base", "manager"])
 

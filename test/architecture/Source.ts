@@ -7,7 +7,7 @@ import { readAll } from "../../docs/make/header.mjs"
 
 export interface Import {
   readonly line: number
-  /** As written: `./Node.ts`, `effect/Effect`, `node:fs`. */
+  /** As written: `./Node.ts`, `effect/Effect`, `node:fs`; `(computed)` where it is no literal. */
   readonly specifier: string
   /** The path under `src` of a relative import, else undefined. */
   readonly target: string | undefined
@@ -58,7 +58,8 @@ export const parse = (path: string, text: string): Source => {
       if (ts.isStringLiteral(node.argument.literal)) add(node, node.argument.literal.text, "type")
     } else if (ts.isCallExpression(node) && isImportCall(node)) {
       const [argument] = node.arguments
-      if (argument !== undefined && ts.isStringLiteral(argument)) add(node, argument.text, "dynamic")
+      if (argument === undefined) return
+      add(node, ts.isStringLiteral(argument) ? argument.text : "(computed)", "dynamic")
     }
   })
   return { path, text, tree, imports }

@@ -175,6 +175,14 @@ describe("cria tokenizer train", () => {
       assert.include((yield* train("/new/a.bin")).errors, "/new/a.bin exists already\n  Give another name with --out")
       assert.include((yield* train("/new/a.txt")).errors, "/new/a.txt is no tokenizer: its ending is none")
     }))
+  it.live("shows on a terminal how much of the bytes it has read, whatever the script", () => Effect.gen(function*() {
+    const made = MemoryDisk.make()
+    yield* withFiles(made, { "/greek.txt": "και η γάτα\n".repeat(3) })
+    const args = ["tokenizer", "train", "--text", "/greek.txt", "--vocab-size", "275", "--out", "/greek.model"]
+    const { errors, exit, output } = yield* cria(made, args, { isTerminal: true })
+    assert.isTrue(Exit.isSuccess(exit), errors)
+    assert.include(output, "reading    ████████████████████ 57 B")
+  }))
   it.live("takes the options of the trainer, and tells which lines it passed over", () => Effect.gen(function*() {
     const made = yield* disk
     yield* withFiles(made, { "/long.txt": `12 12 12\n${"word ".repeat(20)}\nbar \u2585\n` })

@@ -118,12 +118,9 @@ export const requireWritable = Effect.fnUntraced(function*(path: string) {
 /** Writes a model in the format of the path's ending: all of it, or nothing. */
 export const save = Effect.fnUntraced(function*(path: string, model: SentencePiece.Model) {
   yield* requireWritable(path)
-  const fileSystem = yield* FileSystem.FileSystem
   const { dirname } = yield* Path.Path
   const { print } = yield* formatOf(path)
   const bytes = yield* Effect.fromResult(unusable(path, print(model)))
   yield* Durable.makeFolder(dirname(path))
-  yield* Durable.writeFile(`${path}.partial`, bytes)
-  yield* fileSystem.rename(`${path}.partial`, path)
-  yield* Durable.syncFolder(dirname(path))
+  yield* Durable.replaceFile(path, bytes)
 })

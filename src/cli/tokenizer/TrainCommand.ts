@@ -14,6 +14,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Corpus from "../../data/Corpus.ts"
 import * as Key from "../../random/Key.ts"
 import * as Trainer from "../../token/Trainer.ts"
+import * as Utf8 from "../../token/Utf8.ts"
 import { given } from "../Flags.ts"
 import * as Screen from "../Screen.ts"
 import { corpusLayer } from "../Training.ts"
@@ -73,9 +74,9 @@ export const command = Command.make("train", flags, Effect.fnUntraced(function*(
   const corpus = yield* Corpus.Corpus.pipe(Effect.provide(corpusLayer(given.text)))
   let bytes = 0
   const texts = corpus.documents.pipe(Stream.map(({ text }) => text), Stream.tap((text) => {
-    bytes += text.length
+    bytes += Utf8.textByteCount(text)
     const share = corpus.bytes === undefined ? "" : `${Screen.bar(bytes / corpus.bytes, 20)} `
-    return screen.status(`reading    ${share}${Screen.quantity(bytes)} characters`)
+    return screen.status(`reading    ${share}${Screen.quantity(bytes, "B")}`)
   }))
   const { model, statistics } = yield* Trainer.train(texts, {
     vocabSize: given.vocabSize,

@@ -37,6 +37,7 @@ import { entries } from "../tensor/Tree.ts"
 import type { Model } from "../token/SentencePiece.ts"
 import * as Tokenizer from "../token/Tokenizer.ts"
 import * as TokenizerBin from "../token/TokenizerBin.ts"
+import * as TokenizerConfig from "../token/TokenizerConfig.ts"
 import * as TokenizerJson from "../token/TokenizerJson.ts"
 import { CheckpointExistsError, CheckpointUnfitError } from "./checkpoint/CheckpointError.ts"
 import * as GgufModel from "./checkpoint/GgufModel.ts"
@@ -167,17 +168,15 @@ const tokenizerFiles = Effect.fnUntraced(function*(model: Model, contextLength: 
     bos_token: bosPiece, eos_token: eosPiece, unk_token: unkPiece,
     ...codec.padId === undefined ? {} : { pad_token: padPiece }
   }
-  const json = yield* Effect.fromResult(TokenizerJson.print(model))
+  const config = { ...TokenizerConfig.ofModel(model, true), modelMaxLength: contextLength }
+  const json = yield* Effect.fromResult(TokenizerJson.print(model, config))
   return {
     codec,
     files: [
       ["tokenizer.model", model.bytes],
       ["tokenizer.json", text(json)],
       ["special_tokens_map.json", text(Keys.print(names))],
-      ["tokenizer_config.json", text(Keys.print({
-        tokenizer_class: "LlamaTokenizer", ...names, add_bos_token: true, add_eos_token: false, legacy: true,
-        clean_up_tokenization_spaces: false, model_max_length: contextLength
-      }))]
+      ["tokenizer_config.json", text(TokenizerConfig.print(config))]
     ] as const
   }
 })

@@ -131,7 +131,9 @@ describe("Hugging Face's folder", () => {
         JSON.parse(text))
       const tokens = { bos_token: "<s>", eos_token: "</s>", unk_token: "<unk>" }
       assert.deepStrictEqual(yield* json("special_tokens_map.json"), tokens)
-      assert.deepInclude(yield* json("tokenizer_config.json"), { ...tokens, legacy: true, model_max_length: 24 })
+      assert.deepInclude(yield* json("tokenizer_config.json"), {
+        ...tokens, legacy: true, model_max_length: 24, tokenizer_class: "PreTrainedTokenizerFast"
+      })
       assert.deepStrictEqual(yield* json("generation_config.json"), { bos_token_id: 1, eos_token_id: 2 })
       assert.deepInclude(yield* json("config.json"), {
         architectures: ["LlamaForCausalLM"], bos_token_id: 1, eos_token_id: 2, torch_dtype: "float16"

@@ -64,8 +64,11 @@ export const tokenizerOf = Effect.fnUntraced(function*(path: string) {
   return model.value
 })
 
-/** Fills the parameters of a run with those of the checkpoint. */
-export const initialOf = (path: string) =>
-  Effect.map(Effect.context<FileSystem.FileSystem | Path.Path>(), (context): NonNullable<Origin["initial"]> =>
-    (cells) => Effect.scoped(Effect.flatMap(Checkpoint.open(path), (checkpoint) => Checkpoint.load(checkpoint, cells)))
-      .pipe(Effect.provide(context)))
+/** What fills the parameters of a run that begins, or is replayed, from the checkpoint that its settings name. */
+export const initialOf = ({ from }: Pick<Settings, "from">) =>
+  Effect.map(Effect.context<FileSystem.FileSystem | Path.Path>(), (context): Pick<Origin, "initial"> =>
+    from === undefined ? {} : {
+      initial: (cells) => Checkpoint.open(from).pipe(
+        Effect.flatMap((checkpoint) => Checkpoint.load(checkpoint, cells)), Effect.scoped, Effect.provide(context)
+      )
+    })

@@ -206,7 +206,7 @@ const learn = Effect.fnUntraced(function*(screen: Screen.Screen, options: Option
     )
     if (resume === "never") yield* RunFolder.write(folder, settings, model)
     yield* screen.print(`folder     ${folder}`)
-    const begin = settings.from === undefined ? {} : { initial: yield* Pretrained.initialOf(settings.from) }
+    const begin = yield* Pretrained.initialOf(settings)
     const origin = { data, tokenizerHash: hashOf(model), environment, resume, matmulRate: rate, ...begin }
     yield* Stream.runForEach(Pretrain.pretrain(config, origin), shower(screen, options)).pipe(
       Effect.provide(Journal.layer())

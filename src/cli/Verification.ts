@@ -1,7 +1,7 @@
 /**
  * `cria pretrain --verify-resume`: replays a run between its last two snapshots and says whether every bit is the same.
  *
- * Checked  test/cli/PretrainCommand.test.ts.
+ * Checked  test/cli/PretrainCommand.test.ts, test/cli/Pretrained.test.ts.
  *
  * @module
  */
@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import * as Transformer from "../llama/Transformer.ts"
 import * as ResumeVerification from "../recipe/ResumeVerification.ts"
 import * as Host from "./Host.ts"
+import * as Pretrained from "./Pretrained.ts"
 import type * as Screen from "./Screen.ts"
 import * as Training from "./Training.ts"
 
@@ -39,7 +40,7 @@ export const show = Effect.fnUntraced(function*(screen: Screen.Screen, options: 
   const environment = yield* Host.environment
   yield* screen.status("replaying …")
   const { divergence, from, lineCount, tensorCount, to } = yield* ResumeVerification.verify(folder, config, {
-    data, environment, tokenizerHash: Training.hashOf(model)
+    data, environment, tokenizerHash: Training.hashOf(model), ...yield* Pretrained.initialOf(options.settings)
   })
   if (Option.isSome(divergence)) return yield* new ReplayDiffersError({ folder, from, to, ...divergence.value })
   yield* screen.print(

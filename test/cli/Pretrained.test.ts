@@ -42,6 +42,15 @@ describe("cria pretrain --from", () => {
       yield* printed(disk, "pretrain", "--resume", "--out", "/runs/b")
       assert.deepStrictEqual(yield* parametersOf(disk, "/runs/b/snapshot-00000002"), after)
     }))
+  it.live("is replayed from the checkpoint, where the run has one snapshot", () =>
+    Effect.gen(function*() {
+      const disk = MemoryDisk.make()
+      yield* withFiles(disk, { "/texts/a.jsonl": rows })
+      yield* printed(disk, "pretrain", "--text", "/texts/a.jsonl", "--out", "/runs/a", ...tiny())
+      yield* printed(disk, "pretrain", "--from", "/runs/a", "--out", "/runs/b", ...idle, "--keep", "1")
+      const output = yield* printed(disk, "pretrain", "--verify-resume", "--out", "/runs/b")
+      assert.match(output, /\nequal {6}steps 0 to 2: \d+ tensors and 2 journal lines, bit for bit\n/)
+    }))
   it.live("takes no other sizes, no other epsilon, and no model without a tokenizer", () =>
     Effect.gen(function*() {
       const disk = yield* withModel

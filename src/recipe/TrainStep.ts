@@ -51,7 +51,7 @@ export class NonFiniteError extends Schema.TaggedError<NonFiniteError>()("NonFin
     return `step ${step}: every number must be finite, and ${tensor} is ${value} at element ${element}\n` +
       `  in micro-batch ${microBatch}${data}\n` +
       "  No parameter was changed by this step, the snapshots are intact. Usual causes: a learning rate too high\n" +
-      "  or a warm-up too short; resume with a lower one. If it fails at once: damaged weights."
+      "  or a warm-up too short: train on from a snapshot with a lower one. If it fails at once: damaged weights."
   }
 }
 

@@ -259,6 +259,7 @@ describe("what cria pretrain refuses", () => {
       const message = yield* refused(disk, pretrain({ "--learning-rate": "1e200", "--snapshot-every": "1" }))
       assert.match(message, /^error: step 2: every number must be finite, and \S+ is \S+ at element \d+\n/)
       assert.include(message, "in micro-batch 1: windows of step 2 beginning")
+      assert.include(message, "cria pretrain --from FOLDER --learning-rate RATE trains on")
       assert.isTrue(disk.files().has("/runs/a/snapshot-00000001/manifest.json"))
     }))
 

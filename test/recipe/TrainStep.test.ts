@@ -92,7 +92,7 @@ layer(Reference.layer)("TrainStep", (it) => {
         "step 7: every number must be finite, and surprise is NaN at element 1",
         "  in micro-batch 2: rows of part 1",
         "  No parameter was changed by this step, the snapshots are intact. Usual causes: a learning rate too high",
-        "  or a warm-up too short; resume with a lower one. If it fails at once: damaged weights."
+        "  or a warm-up too short: train on from a snapshot with a lower one. If it fails at once: damaged weights."
       ].join("\n"))
       assert.deepStrictEqual(yield* train.read, before)
     }))

@@ -40,14 +40,14 @@ export interface BlockCodes<R extends string> {
   readonly scales: Tensor<R | "block">
 }
 
-/** A weight that is no number, and so has no code. */
+/** A weight that is no number of float32, and so has no code. */
 export class WeightError extends Schema.TaggedError<WeightError>()("WeightError", {
   element: Schema.Int,
   value: Schema.String
 }) {
   override get message() {
     return `block codes: element ${this.element} of the weights is ${this.value}
-  Only finite weights have codes. Training that went wrong leaves such weights; is the checkpoint damaged?`
+  Only finite float32 weights have codes. Training that went wrong leaves others; is the checkpoint damaged?`
   }
 }
 
@@ -87,7 +87,7 @@ export const encode = (
   elements: Float32Array | Float64Array, sizes: Sizes, over: ReadonlyArray<string>, scheme: Scheme
 ): Result.Result<Encoded, WeightError> => {
   const coded = sizesOf(sizes, over, scheme)
-  const odd = elements.findIndex((element) => !Number.isFinite(element))
+  const odd = elements.findIndex((element) => !Number.isFinite(Math.fround(element)))
   if (odd >= 0) return Result.fail(new WeightError({ element: odd, value: String(elements[odd]) }))
   const { bits, block } = scheme
   const zero = 2 ** (bits - 1)
@@ -104,7 +104,8 @@ export const encode = (
       const scale = scales[next] = largest / (zero - 1)
       const inverse = scales[next] === 0 ? 0 : 1 / scales[next]!
       for (let i = 0; i < block; i++) {
-        const code = zero + (scale === 0 ? 0 : Math.round(elements[rows[row]! + columns[start + i]!]! * inverse))
+        const steps = scale === 0 ? 0 : Math.round(elements[rows[row]! + columns[start + i]!]! * inverse)
+        const code = zero + (steps >= zero ? zero - 1 : steps <= -zero ? 1 - zero : steps) // a tiny scale is inexact
         const at = next * block + i
         if (bits === 8) codes[at] = code
         else codes[at >> 1]! |= code << (at & 1) * 4

@@ -116,8 +116,26 @@ describe("block codes", () => {
     const result = BlockCodes.encode(weights, { in: 16, out: 2 }, ["in"], { bits: 8, block: 16 })
     assert.strictEqual(Result.isFailure(result) ? result.failure.message : "", [
       "block codes: element 5 of the weights is NaN",
-      "  Only finite weights have codes. Training that went wrong leaves such weights; is the checkpoint damaged?"
+      "  Only finite float32 weights have codes. Training that went wrong leaves others; is the checkpoint damaged?"
     ].join("\n"))
+  })
+
+  it("are refused for weights that float32 does not hold, of which a scale would be infinite", () => {
+    const encode = (weight: number) => BlockCodes.encode(
+      new Float64Array(16).fill(weight), { in: 16, out: 1 }, ["in"], { bits: 4, block: 16 })
+    assert.isTrue(Result.isSuccess(encode(3e38)))
+    const result = encode(-1e300)
+    assert.include(Result.isFailure(result) ? result.failure.message : "", "element 0 of the weights is -1e+300")
+  })
+
+  it("stay in their bits where a scale is so small that it is inexact", () => {
+    const weights = Float32Array.from({ length: 16 }, (_, i) => (i % 2 === 0 ? 10 : -10) * 2 ** -149)
+    for (const bits of [4, 8] as const) {
+      const elements = weights.map((weight) => bits === 4 ? weight : weight * 18) // scales of 1.43 and 1.42 steps
+      const scheme = { bits, block: 16 } as const
+      const { codes } = encoded(elements, { in: 16, out: 1 }, ["in"], scheme)
+      assert.deepStrictEqual([...new Set(codes)], bits === 4 ? [0x1f] : [255, 1])
+    }
   })
 
   it("refuse blocks that do not fill the axes", () => {

@@ -69,12 +69,20 @@ export const groupBytes = ({ codes, scales }: Quantised): Uint8Array<ArrayBuffer
 
 /**
  * Blocks of Q8_0, each an f16 scale and 32 codes, as ggml makes them. Throws `RangeError` where the values are not
- * blocks of 32, or a value is not finite.
+ * blocks of 32, a value is not finite, or one needs a scale that f16 does not hold.
  */
 export const blocksOfQ8 = (values: Float32Array): Uint8Array<ArrayBuffer> => {
   check(values, 32)
   const scales = scalesOf(values, 32)
   const halves = Float16.narrowF16(scales)
+  const infinite = halves.indexOf(0x7c00)
+  if (infinite >= 0) {
+    const [from, to] = [infinite * 32, infinite * 32 + 32]
+    const most = values.subarray(from, to).reduce((most, value) => Math.max(most, Math.abs(value)), 0)
+    throw new RangeError(
+      `values ${from} to ${to - 1} reach ${most}, and the f16 scale of Q8_0 ends at 8321040: write F16 or F32`
+    )
+  }
   const bytes = new Uint8Array(halves.length * 34)
   const codes = new Int8Array(bytes.buffer)
   for (let block = 0; block < halves.length; block++) {

@@ -80,6 +80,14 @@ const missing = (path: string) =>
 /** Narrowed numbers that a file holds. */
 type Type = HuggingFaceModel.Dtype
 
+/** The greatest number of each type, and the float32 from which on rounding gives infinity. */
+const limits: { readonly [T in Type]: { readonly most: number; readonly infinite: number; readonly advice: string } } =
+  {
+    F32: { most: (2 - 2 ** -23) * 2 ** 127, infinite: Infinity, advice: "look for where the weights diverged" },
+    F16: { most: 65_504, infinite: 65_520, advice: "write BF16 or F32" },
+    BF16: { most: (2 - 2 ** -7) * 2 ** 127, infinite: (2 - 2 ** -8) * 2 ** 127, advice: "write F32" }
+  }
+
 /** Little-endian bytes of numbers in another width. Fails where a number would become infinite. */
 const narrowed = (
   path: string, format: string, type: Type, elements: Reals
@@ -87,10 +95,11 @@ const narrowed = (
   const singles = elements instanceof Float32Array ? elements : Float32Array.from(elements)
   const bytesOf = ({ buffer, byteLength, byteOffset }: Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>) =>
     Result.succeed(new Uint8Array(buffer, byteOffset, byteLength))
-  const limit = type === "F16" ? 65_520 : Infinity // from here on, rounding gives infinity
-  const at = limit === Infinity ? -1 : singles.findIndex((value) => Math.abs(value) >= limit && Number.isFinite(value))
+  const { advice, infinite, most } = limits[type]
+  const at = singles === elements && type === "F32" ? -1
+    : singles.findIndex((value, i) => Math.abs(value) >= infinite && Number.isFinite(elements[i]))
   if (at >= 0) return Result.fail(new CheckpointUnfitError({
-    format, reasons: [`${path} has ${singles[at]} at ${at}, and F16 ends at 65504: write BF16 or F32`]
+    format, reasons: [`${path} has ${elements[at]} at ${at}, and ${type} ends at ${most}: ${advice}`]
   }))
   return type === "F32" ? bytesOf(singles)
     : bytesOf(new Uint16Array((type === "F16" ? Float16.narrowF16 : Float16.narrowBF16)(singles)))

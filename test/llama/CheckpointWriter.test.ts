@@ -184,6 +184,13 @@ describe("what cannot be written", () => {
           "write BF16 or F32\nA reader would compute something else: write another format (Hugging Face's holds " +
           "every model of Cria)."
       )
+      const huge = { ...model, read: (path: string) =>
+        Effect.map(model.read(path), (x) => path === "norm.gain" ? Float64Array.from(x).fill(-1e39, 1, 2) : x) }
+      assert.include(yield* messageOf(CheckpointWriter.meta(at("a"), huge)),
+        "norm.gain has -1e+39 at 1, and F32 ends at 3.4028234663852886e+38: look for where the weights diverged")
+      const edge = { ...model, read: (path: string) => Effect.map(model.read(path), (x) => x.fill(3.4e38, 1, 2)) }
+      assert.include(yield* messageOf(CheckpointWriter.meta(at("a"), edge, { dtype: "BF16" })),
+        "at 1, and BF16 ends at 3.3895313892515355e+38: write F32")
       const wild = { ...model, read: (path: string) => Effect.map(model.read(path), (x) => x.fill(NaN, 1, 2)) }
       assert.include(yield* messageOf(CheckpointWriter.gguf(at("a.gguf"), wild, { type: "Q8_0" })), "is NaN")
       assert.include(yield* messageOf(CheckpointWriter.llama2c(at("a.bin"), drawn({ theta: 7 }))),

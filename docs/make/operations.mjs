@@ -84,8 +84,7 @@ const measure = async (name) => {
       const byItself = alone[name] === undefined ? result : yield* Effect.result(
         BackendLaws.primitiveLaw(row, tolerance, { extremes: false }).holds.pipe(Effect.provide(alone[name]()))
       )
-      const told = capabilities.primitives === undefined ? "runs" : capabilities.primitives[row.name] ?? "native"
-      const how = byItself._tag === "Failure" ? "fallback" : told
+      const how = byItself._tag === "Failure" ? "fallback" : capabilities.primitives?.[row.name] ?? "native"
       cells[row.name] = `${how} ${shown(result.success)}${whole._tag === "Success" ? "" : " †"}`
     }
     return { version: `${version}, ${precision}`, cells }
@@ -108,9 +107,8 @@ export const page = (rows, columns) => {
     "running the laws of `cria/testing` on linux x64, on a processor (`node docs/make/operations.mjs`): do not",
     "edit it here.",
     "",
-    "- **native**: one operation of the engine · **composed**: several · **fallback**: on the processor of the host,",
-    "  beside a device, for some of the cases · **runs**: in one or several, the backend does not say ·",
-    "  **unsupported**: refused",
+    "- **native**: one operation of the engine · **composed**: several, for some of the cases · **fallback**: by the",
+    "  processor of the host and not the engine, for some of the cases · **unsupported**: refused",
     "- **–**: the backend has not started where this page was written",
     "- **†**: NaN, infinities or the ends of float32 are not as float64 has them",
     "",

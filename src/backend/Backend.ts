@@ -135,8 +135,8 @@ export interface Capabilities {
   /** What the engine computes on, as it calls it; absent for the processor of the host. */
   readonly device?: string
   /**
-   * Primitives that are not one operation of the engine, by name (see `testing/PrimitiveCase`): composed of several, or
-   * computed on the processor of the host beside a device (fallback).
+   * Primitives that are not one operation of the engine, by name (see `testing/PrimitiveCase`), in some of their cases:
+   * composed of several, or computed by the processor of the host and not the engine (fallback).
    */
   readonly primitives?: Readonly<Record<string, "composed" | "fallback">>
 }

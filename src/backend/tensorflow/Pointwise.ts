@@ -17,12 +17,14 @@ import type { Elements } from "../Backend.ts"
 import { chain, type Map1, type Map2, most, type Operand, type Pieces, reshaped, type Step } from "./Piece.ts"
 import { broadcasting, same, type Shape, total } from "./Shape.ts"
 
-const unaries: Record<UnaryFunction, string> = {
+/** Kernels of functions of one operand. */
+export const unaries: Record<UnaryFunction, string> = {
   exp: "Exp", log: "Log", sqrt: "Sqrt", rsqrt: "Rsqrt", reciprocal: "Reciprocal", sin: "Sin", cos: "Cos",
   tanh: "Tanh", sigmoid: "Sigmoid", abs: "Abs", sign: "Sign", floor: "Floor", negate: "Neg", square: "Square"
 }
 
-const binaries: Record<BinaryFunction, string> = {
+/** Kernels of functions of two operands. */
+export const binaries: Record<BinaryFunction, string> = {
   add: "Add", subtract: "Sub", multiply: "Multiply", divide: "RealDiv", maximum: "Maximum", minimum: "Minimum",
   power: "Pow"
 }
@@ -30,7 +32,6 @@ const binaries: Record<BinaryFunction, string> = {
 /** Kernels of relations. */
 export const relations: Record<Relation, string> = { equal: "Equal", less: "Less", lessEqual: "LessEqual" }
 
-/** A function of one operand. */
 /** A function of one operand. */
 export const unary = (p: Pieces, name: UnaryFunction): Map1 => {
   const { engine, join, map, number, select } = p

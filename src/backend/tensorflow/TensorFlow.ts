@@ -19,6 +19,7 @@ import {
 } from "../Backend.ts"
 import { bindCells, checkInputs, checkOptions, freeze, type Input, outcome } from "../HostProgram.ts"
 import * as HostState from "../HostState.ts"
+import { primitives } from "./Composition.ts"
 import { type DeviceMemory, make as makeMemory, type Place } from "./DeviceMemory.ts"
 import { type Engine, type Name, type Options, start } from "./Engine.ts"
 import { run } from "./Execution.ts"
@@ -46,7 +47,9 @@ export const make = (engine: Engine): Backend["Service"] => {
   return Backend.of({
     name: backend,
     version: `TensorFlow.js ${engine.version} (${engine.name})`,
-    capabilities: { precisions: state.precisions, kernels: [], threads: engine.threads },
+    capabilities: {
+      precisions: state.precisions, kernels: [], threads: engine.threads, primitives: primitives(engine.name)
+    },
     live: Effect.sync(() => engine.memory().numTensors),
     allocate: (specification, options) => guarded("allocate")(state.allocate(specification, options)),
     read: (cells) => guarded("read")(state.read(cells)),

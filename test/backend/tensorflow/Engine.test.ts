@@ -5,6 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { Backend } from "../../../src/backend/Backend.ts"
 import * as Engine from "../../../src/backend/tensorflow/Engine.ts"
+import { primitives } from "../../../src/backend/tensorflow/Composition.ts"
 import * as TensorFlow from "../../../src/backend/tensorflow/TensorFlow.ts"
 import { TensorFlowError } from "../../../src/backend/tensorflow/TensorFlowError.ts"
 import * as Program from "../../../src/tensor/Program.ts"
@@ -104,7 +105,9 @@ describe("engines side by side", () => {
   it.effect("say what they are", () => Effect.gen(function*() {
     const { capabilities, compile, name, version } = yield* Backend
     assert.deepStrictEqual([name, version], ["tensorflow-wasm", "TensorFlow.js 4.22.0 (wasm)"])
-    assert.deepStrictEqual(capabilities, { precisions: ["f32"], kernels: [], threads: 1 })
+    assert.deepStrictEqual(
+      capabilities, { precisions: ["f32"], kernels: [], threads: 1, primitives: primitives("wasm") }
+    )
     const { message } = yield* Effect.flip(Effect.flatMap(add, (program) => compile(program, { precision: "f64" })))
     assert.include(message, "tensorflow-wasm, compile add: precision f64 is not one of f32")
   }).pipe(Effect.scoped, Effect.provide(TensorFlow.layerWasm())))

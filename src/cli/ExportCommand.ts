@@ -46,7 +46,24 @@ export class TypeUnfitError extends Schema.TaggedError<TypeUnfitError>()("TypeUn
   held: Schema.Array(Schema.String)
 }) {
   override get message() {
-    return `${this.target} holds no ${this.type}: give one of ${this.held.join(", ")} with --type`
+    const held = this.held.length === 1 ? this.held[0] : `one of ${this.held.join(", ")}`
+    return `${this.target} holds no ${this.type}: give ${held} with --type` +
+      (this.held.length === 1 ? ", or leave it out" : "")
+  }
+}
+
+/** The endings by which files of a form are known: without them nobody would find what was written. */
+const endings: Readonly<Partial<Record<Target, string>>> = { gguf: ".gguf", llama2c: ".bin" }
+
+/** A file whose name does not tell its form. */
+export class EndingError extends Schema.TaggedError<EndingError>()("EndingError", {
+  path: Schema.String,
+  target: Schema.String,
+  ending: Schema.String
+}) {
+  override get message() {
+    return `${this.path} does not end in ${this.ending}, by which a ${this.target} file is known\n` +
+      `  Give --out ${this.path}${this.ending}.`
   }
 }
 
@@ -92,8 +109,8 @@ const write = <E, R>(
 export const command = Command.make("export", {
   ...CheckpointSource.flags,
   to: Flag.Literals("to", targets).pipe(Flag.withDescription("huggingface: a folder that transformers loads; meta: a " +
-    "folder as Meta's; gguf: a file that llama.cpp loads; llama2c: a file for llama2.c; onnx: a folder with the " +
-    "forward pass for ONNX Runtime")),
+    "folder as Meta's; gguf: a .gguf file that llama.cpp loads; llama2c: a .bin file for llama2.c; onnx: a folder " +
+    "with the forward pass for ONNX Runtime")),
   out: Flag.String("out").pipe(Flag.withMetavar("PATH"), Flag.withDescription("Where it goes; must not exist")),
   type: given(Flag.Literals("type", types), "TYPE", "The numbers of the weights: f32 (the default), f16, bf16, or q8 " +
     "(8 bit with scales)"),
@@ -103,6 +120,8 @@ export const command = Command.make("export", {
   const known: ReadonlyArray<Type> = held[to]
   if (to !== "onnx" && Option.isSome(length)) return yield* new FlagConflictError({ flags: [`--to ${to}`, "--length"] })
   if (!known.includes(chosen)) return yield* new TypeUnfitError({ target: to, type: chosen, held: known })
+  const ending = endings[to]
+  if (ending !== undefined && !out.endsWith(ending)) return yield* new EndingError({ path: out, target: to, ending })
   const screen = yield* Screen.make
   const source = yield* CheckpointSource.open(from)
   yield* write(to, out, source, chosen, length)

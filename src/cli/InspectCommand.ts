@@ -55,7 +55,7 @@ const filesOf = Effect.fnUntraced(function*(path: string) {
   const isShard = (name: string): boolean => index !== undefined && name.endsWith(".safetensors")
   const found = names.flatMap((name) => {
     const opener = openers.find(({ ending }) => name.endsWith(ending))
-    const isTokenizer = name === "tokenizer.bin"
+    const isTokenizer = /(^|\.)tokenizer\.bin$/.test(name)
     return opener === undefined || isShard(name) || (isTokenizer && isFolder) ? []
       : [opener.open(isFolder ? paths.join(folder, name) : path)]
   })
@@ -137,7 +137,10 @@ export const command = Command.make("inspect", {
   yield* Console.log(`model: ${format}, ${Screen.quantity(parameters)} parameters` +
     (isTied ? ", of which the head is the embedding" : ""))
   yield* Console.log(`  ${sizes}`)
-  yield* Console.log(`  tokenizer ${tokenizer === null ? "none" : `of ${tokenizer} pieces`}`)
+  const other = tokenizer === config.vocabSize ? ""
+    : `, and the model knows ${config.vocabSize} tokens: they belong to different models, or the ` +
+      "vocabulary was filled up"
+  yield* Console.log(`  tokenizer ${tokenizer === null ? "none" : `of ${tokenizer} pieces${other}`}`)
 }, Effect.scoped)).pipe(
   Command.withShortDescription("What a file of tensors holds"),
   Command.withDescription(

@@ -1,6 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Result } from "effect"
+import * as TokenizerBin from "../../src/token/TokenizerBin.ts"
+import * as Trainer from "../../src/token/Trainer.ts"
 import { printed, told, withModel } from "./checkpoints.ts"
+import { rows, tiny, withFiles } from "./Cria.ts"
 
 describe("cria export", () => {
   it.live("writes every form, of what was written before, and comes back to the same bytes", () =>
@@ -36,6 +39,36 @@ describe("cria export", () => {
       assert.match(yield* printed(disk, "inspect", "/a.gguf"), / F16 +\[16, 24\] +768 B +blk.0.ffn_down.weight/)
       assert.strictEqual(yield* told(disk, "export", "/hf", "--to", "meta", "--type", "q8", "--out", "/m"),
         "error: meta holds no q8: give one of f32, f16, bf16 with --type\n")
+      assert.strictEqual(yield* told(disk, "export", "/hf", "--to", "onnx", "--type", "f16", "--out", "/m"),
+        "error: onnx holds no f16: give f32 with --type, or leave it out\n")
       assert.include(yield* told(disk, "export", "/hf", "--to", "gguf", "--out", "/a.gguf"), "/a.gguf exists already")
+    }))
+  it.live("refuses a name by which the file would not be read again, and says which one would", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      assert.strictEqual(yield* told(disk, "export", "/hf", "--to", "gguf", "--out", "/out-gguf"),
+        "error: /out-gguf does not end in .gguf, by which a gguf file is known\n  Give --out /out-gguf.gguf.\n")
+      assert.strictEqual(yield* told(disk, "export", "/hf", "--to", "llama2c", "--out", "/a.gguf"),
+        "error: /a.gguf does not end in .bin, by which a llama2c file is known\n  Give --out /a.gguf.bin.\n")
+      for (const path of ["/out-gguf", "/a.gguf"]) assert.isFalse(yield* disk.fileSystem.exists(path))
+    }))
+  it.live("writes llama2.c's tokenizer by the name under which it is found again, before any other", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      const other = Result.getOrThrow(Trainer.trainSync(["a cat is not the mat"], Trainer.llama(285))).model
+      yield* withFiles(disk, {
+        "/bare/tokenizer.bin": Result.getOrThrow(TokenizerBin.print(other)), "/texts/a.jsonl": rows
+      })
+      const sizes = { "--vocab-size": "320", "--steps": "1", "--warmup": "0" }
+      yield* printed(disk, "pretrain", "--text", "/texts/a.jsonl", "--out", "/runs/a", ...tiny(sizes))
+      assert.match(yield* printed(disk, "export", "/runs/a", "--to", "llama2c", "--out", "/bare/p.bin"),
+        /^\/bare\/p\.tokenizer\.bin: 320 pieces\n/)
+      assert.match(yield* printed(disk, "inspect", "/bare/p.bin"), /\n {2}tokenizer of 320 pieces\n$/)
+      assert.notInclude(yield* printed(disk, "inspect", "/bare"), "tokenizer.bin: ")
+      yield* disk.fileSystem.rename("/bare/p.bin", "/bare/q.bin") // now the other is the nearest
+      assert.include(yield* printed(disk, "inspect", "/bare/q.bin"),
+        "\n  tokenizer of 285 pieces, and the model knows 320 tokens: they belong to different models")
+      yield* disk.fileSystem.rename("/bare/q.bin", "/bare/p.bin")
+      assert.include(yield* printed(disk, "import", "/bare/p.bin", "--out", "/again"), "/again: ")
     }))
 })

@@ -171,7 +171,8 @@ const openLlama2c = Effect.fnUntraced(function*(path: string) {
   const paths = yield* Path.Path
   const file = yield* Llama2c.open(path)
   const description = yield* Effect.fromResult(Llama2cModel.configOf(path, file.metadata))
-  const tokenizer = tokenizerAt(["tokenizer.bin", "tokenizer.model"].map((name) =>
+  const own = `${paths.basename(path, ".bin")}.tokenizer.bin` // as export writes it
+  const tokenizer = tokenizerAt([own, "tokenizer.bin", "tokenizer.model"].map((name) =>
     paths.join(paths.dirname(path), name)))
   const { naming } = Llama2cModel
   return {

@@ -3,7 +3,7 @@
  *
  * Unasked, the first that starts is taken, in an order that is thought to be fastest first: a card with ONNX Runtime's
  * CUDA provider, then ONNX Runtime and TensorFlow's library on the processor, then WebAssembly. The last three are
- * ordered by a training step of the 1M preset on two cores, on a busy machine; CUDA was never run, and stands first
+ * ordered by a training step of a million parameters on two cores, on a busy machine; CUDA was never run, and is first
  * unmeasured. WebGPU is never taken unasked: a device in software is slower than the processor, and which it is the
  * engine does not say.
  *

@@ -119,6 +119,10 @@ describe("cria tokenizer inspect", () => {
     assert.include(output, "  tokens     9 for 14 bytes, 13 characters: 1.56 bytes a token\n")
     assert.include(output, "  fallback   3 tokens are single bytes (33.3 %)\n")
     assert.include(output, "  digits     2 digits in 2 tokens that hold any\n")
+    const bare = yield* prints(["inspect", "1984", "--tokenizer", "/other.model"])
+    assert.include(bare, "  digits     4 digits, none in a piece of this vocabulary: they fell back to bytes\n")
+    const some = yield* prints(["inspect", "1222", "--tokenizer", "/t"])
+    assert.include(some, "  digits     4 digits in 3 tokens that hold any; 1 fell back to bytes\n")
   }))
   it.live("colours pieces on a terminal, and shows what control characters are", () => Effect.gen(function*() {
     const output = yield* prints(["inspect", "the cat\u001b[2J", "--tokenizer", "/t"], { isTerminal: true })

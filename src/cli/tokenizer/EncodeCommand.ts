@@ -63,7 +63,8 @@ export const encode = Command.make("encode", {
 })).pipe(
   Command.withShortDescription("Text to ids"),
   Command.withDescription(
-    "Prints the ids of a text. Text never becomes a special id: those come from --bos and --eos."
+    "Prints the ids of a text, all of it: without --lines, the line break that ends a file or standard input counts. " +
+      "Text never becomes a special id: those come from --bos and --eos."
   ),
   Command.withExamples([
     { command: "cria tokenizer encode \"Once upon a time\"", description: "With the tokenizer of the last run" },

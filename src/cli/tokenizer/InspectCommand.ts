@@ -17,7 +17,10 @@ import * as Input from "../Input.ts"
 import * as Screen from "../Screen.ts"
 import * as TokenizerFile from "./TokenizerFile.ts"
 
-const hasDigit = (text: string): boolean => Array.from(text).some((character) => isDigit(character.codePointAt(0)!))
+const digitCount = (text: string): number =>
+  Array.from(text).filter((character) => isDigit(character.codePointAt(0)!)).length
+
+const hasDigit = (text: string): boolean => digitCount(text) > 0
 
 const digitsAlone = (text: string): boolean => Array.from(text).length === 1 || !hasDigit(text)
 
@@ -49,18 +52,24 @@ export const describe = ({ codec, model: { normalizer, pieces, trainer }, path }
 export const measure = ({ codec, model }: TokenizerFile.Opened, text: string, ids: Int32Array) => {
   const bytes = Utf8.textByteCount(text)
   const characters = Array.from(text)
-  const digits = characters.filter((character) => isDigit(character.codePointAt(0)!)).length
-  let [fallback, withDigits] = [0, 0]
+  const digits = digitCount(text)
+  let [fallback, withDigits, held] = [0, 0, 0]
   for (const id of ids) {
     if (model.pieces[id]!.type === "byte") fallback++
-    else if (hasDigit(codec.piece(id))) withDigits++
+    else if (hasDigit(codec.piece(id))) {
+      withDigits++
+      held += digitCount(codec.piece(id))
+    }
   }
+  const rest = model.pieces.some(({ type }) => type === "byte") ? "fell back to bytes" : "became <unk>"
   const percent = (share: number): string => `${(100 * share).toFixed(1)} %`
   return [
     `  tokens     ${ids.length} for ${bytes} bytes, ${characters.length} characters: ` +
       `${(bytes / Math.max(1, ids.length)).toFixed(2)} bytes a token`,
     `  fallback   ${fallback} tokens are single bytes (${percent(fallback / Math.max(1, ids.length))})`,
-    ...digits === 0 ? [] : [`  digits     ${digits} digits in ${withDigits} tokens that hold any`]
+    ...digits === 0 ? [] : [`  digits     ${digits} digits` + (withDigits === 0
+      ? `, none in a piece of this vocabulary: they ${rest}`
+      : ` in ${withDigits} tokens that hold any${held < digits ? `; ${digits - held} ${rest}` : ""}`)]
   ]
 }
 

@@ -28,7 +28,7 @@ export const told = (name: BackendChoice.Name, report: BackendProbe.Report): str
   const place = device === undefined ? `${threads} thread${threads === 1 ? "" : "s"}` : `device ${device}`
   const rates = `matmul ${quantity(flopsPerSecond, "FLOP/s")} (${size} × ${size}), memory ` +
     quantity(bytesPerSecond, "B/s")
-  return `${title}\n  here: ${version}, ${place}\n  ${rates}`
+  return `${title}\n  here: ${/^\d/.test(version) ? "version " : ""}${version}, ${place}\n  ${rates}`
 }
 
 const flags = {

@@ -51,4 +51,6 @@ describe("cria doctor", () => {
     }))
   it("says the same of one thread", () =>
     assert.include(told("tensorflow-wasm", { ...fast, threads: 1 }), "here: engine 1, 1 thread\n"))
+  it("says whose version the reference has", () =>
+    assert.include(told("reference", { ...fast, version: "1", threads: 1 }), "\n  here: version 1, 1 thread\n"))
 })

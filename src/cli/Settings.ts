@@ -17,8 +17,10 @@ import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as SchemaIssue from "effect/SchemaIssue"
+import { UnreadablePathError } from "../data/CorpusError.ts"
 import * as Llama from "../llama/Config.ts"
 import * as Pretrain from "../recipe/Pretrain.ts"
+import * as Durable from "../store/Durable.ts"
 
 const Count = Schema.Int.check(Schema.isGreaterThan(0))
 const Names = Schema.Array(Schema.NonEmptyString)
@@ -131,8 +133,8 @@ export const parse = (source: string, given: unknown): Result.Result<Settings, S
 /** Reads settings from a JSON file. */
 export const read = Effect.fnUntraced(function*(path: string) {
   const fileSystem = yield* FileSystem.FileSystem
-  const text = yield* fileSystem.readFileString(path).pipe(Effect.mapError(({ message }) =>
-    new SettingsError({ source: path, faults: [{ key: "the file", value: "unreadable", expected: message }] })))
+  const text = yield* fileSystem.readFileString(path).pipe(Effect.mapError((error) =>
+    new UnreadablePathError({ path, problem: Durable.reason(error) })))
   const json: unknown = yield* Effect.try({
     try: () => JSON.parse(text),
     catch: (error) => new SettingsError({

@@ -213,6 +213,8 @@ describe("what cria pretrain refuses", () => {
     ["an unknown key of a file", { "/c.json": `{"batchsize": 3, "steps": "many"}` }, ["--config", "/c.json"],
       /^error: \/c\.json: .*\n {2}batchsize = 3: no such key; there are text, .*\n {2}steps = "many": expected n/],
     ["a configuration file that is no JSON", { "/c.json": "{" }, ["--config", "/c.json"], /the file = no JSON: /],
+    ["a configuration file that is not there", {}, ["--config", "nope.json"],
+      /^error: cannot read nope\.json: ENOENT.*\n {2}check the spelling and the permissions; a relative path starts/],
     ["a run that is not there", {}, ["--resume", "--out", "/runs/none"],
       /^error: \/runs\/none holds no run: it has no configuration\.json\n {2}There is no run beside it/],
     ["flags that contradict one another", {}, ["--resume", "--verify-resume"],

@@ -39,20 +39,29 @@ const messageOf = (error: unknown): string => error instanceof Error ? error.mes
 
 /** What a command can do about a failure that a part of the library knows no command for. */
 const remedies: Readonly<Record<string, string>> = {
-  NonFiniteError: "cria pretrain --from FOLDER --learning-rate RATE trains on from the last snapshot of this run.",
-  SnapshotDamagedError: "--resume-intact goes on from the newest undamaged snapshot."
+  NonFiniteError: "cria pretrain --from FOLDER --learning-rate RATE trains on from the last snapshot of this run."
 }
 
-const said = (error: unknown): string => {
-  const remedy = Predicate.hasProperty(error, "_tag") ? remedies[String(error._tag)] : undefined
+/** What each command can do about a damaged snapshot. */
+const afterDamage: ReadonlyMap<string, string> = new Map([
+  ["pretrain", "--resume-intact goes on from the newest undamaged snapshot."],
+  ["generate", "--snapshot STEP generates from another of its run."],
+  ...["evaluate", "import", "export", "inspect"].map((name): [string, string] =>
+    [name, "Give the folder of another snapshot in place of the run."])
+])
+
+const said = (error: unknown, args: ReadonlyArray<string>): string => {
+  const tag = Predicate.hasProperty(error, "_tag") ? String(error._tag) : ""
+  const remedy = tag === "SnapshotDamagedError"
+    ? afterDamage.get(args.find((arg) => afterDamage.has(arg)) ?? "") : remedies[tag]
   return `error: ${messageOf(error)}${remedy === undefined ? "" : `\n${remedy}`}`
 }
 
 /** What is said of a cause: the messages of all failures; a defect is called one. */
-const sentences = (cause: Cause.Cause<unknown>): ReadonlyArray<string> =>
+const sentences = (cause: Cause.Cause<unknown>, args: ReadonlyArray<string>): ReadonlyArray<string> =>
   cause.reasons.flatMap((reason) => {
     if (Cause.isFailReason(reason)) {
-      return CliError.isCliError(reason.error) ? [] : [said(reason.error)] // the parser has said it
+      return CliError.isCliError(reason.error) ? [] : [said(reason.error, args)] // the parser has said it
     }
     return Cause.isDieReason(reason)
       ? [`error: ${messageOf(reason.defect)}\n  Cria did not expect this; --log-level debug shows where it happened.`]
@@ -64,6 +73,6 @@ export const run = (version: string, args: ReadonlyArray<string>) =>
   Command.runWith(command, { version })(args).pipe(
     Effect.tapCause((cause) => Effect.gen(function*() {
       yield* Effect.logDebug(Cause.pretty(cause))
-      yield* Effect.forEach(sentences(cause), (sentence) => Console.error(sentence), { discard: true })
+      yield* Effect.forEach(sentences(cause, args), (sentence) => Console.error(sentence), { discard: true })
     }))
   )

@@ -40,10 +40,11 @@ import * as Settings from "./Settings.ts"
 
 const flags = {
   prompt: Argument.String("prompt").pipe(
-    Argument.withDescription("What to continue; without it, the file or standard input"), Argument.optional
+    Argument.withDescription("What to continue; without it, the file or standard input, whose " +
+      "last line break is no part of it"), Argument.optional
   ),
-  promptFile: given(Flag.String("prompt-file"), "PATH", "Many prompts: one on each line, or in a .jsonl file rows of " +
-    "{\"prompt\": …, \"id\": …}"),
+  promptFile: given(Flag.String("prompt-file"), "PATH", "Many prompts: one on each line, without its break, or in a " +
+    ".jsonl file rows of {\"prompt\": …, \"id\": …}"),
   model: given(Flag.String("model"), "PATH", "The model: the folder of a run, a snapshot, a folder of Hugging Face " +
     "or Meta, a .gguf, a .bin of llama2.c; by default the run that trained last"),
   tokenizer: given(Flag.String("tokenizer"), "PATH", "Another tokenizer (.model, .json, .bin, or a folder with one); " +
@@ -104,7 +105,13 @@ const ruleOf = Effect.fnUntraced(function*({ greedy: isGreedy, temperature, topK
     topP: Option.getOrElse(topP, () => 0.95),
     ...Option.isSome(topK) ? { topK: topK.value } : {}
   }
-  const checked = yield* Effect.fromResult(Settings.described("flags", options, checkSampling(options)))
+  const checked = yield* Effect.fromResult(Settings.described("flags", options, checkSampling(options))).pipe(
+    Effect.mapError(({ faults, source }) => new Settings.SettingsError({
+      source, faults: faults.map((fault) => fault.key !== "temperature" ? fault : {
+        ...fault, expected: "temperature must be greater than 0; for the likeliest token give --greedy"
+      })
+    }))
+  )
   return sampling(checked) satisfies Rule
 })
 
@@ -162,7 +169,8 @@ const paceOf = ({ count, first }: Pace, nanoseconds: bigint): string => {
 export const command = Command.make("generate", flags, Effect.fnUntraced(function*(given) {
   if (given.logProbs && !given.json) return yield* new LogProbsError()
   const rule = yield* ruleOf(given)
-  const single = yield* Input.unlessFile(given.prompt, given.promptFile, "--prompt-file")
+  const asked = yield* Input.unlessFile(given.prompt, given.promptFile, "--prompt-file")
+  const single = Option.isSome(given.prompt) ? asked : asked?.replace(/\r?\n$/, "") // the shell's, not the prompt's
   const place = yield* placeOf(given)
   const run = yield* runOf(place)
   const name = yield* backendOf(run, given)

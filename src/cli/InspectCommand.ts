@@ -46,7 +46,9 @@ const openers: ReadonlyArray<{
 const filesOf = Effect.fnUntraced(function*(path: string) {
   const fileSystem = yield* FileSystem.FileSystem
   const paths = yield* Path.Path
-  if (!(yield* fileSystem.exists(path))) return yield* new CheckpointFormatError({ path, found: "nothing" })
+  if (!(yield* fileSystem.exists(path))) {
+    return yield* new CheckpointFormatError({ path, found: "nothing, for the path does not exist" })
+  }
   const isFolder = (yield* fileSystem.stat(path)).type === "Directory"
   const newest = isFolder ? yield* Snapshot.latest(path) : Option.none<Snapshot.Listed>()
   const folder = Option.isSome(newest) ? newest.value.path : path

@@ -45,7 +45,8 @@ const fromLine = (path: string, line: number, text: string): Result.Result<Named
     })
   }
   return text === ""
-    ? Result.fail(new PromptFileError({ path, line, issue: "the line is empty" }))
+    ? Result.fail(new PromptFileError({ path, line, issue: "the line is empty: remove it, or give a .jsonl file, " +
+      "where a prompt may be empty" }))
     : Result.succeed({ id: line, prompt: text })
 }
 

@@ -41,6 +41,19 @@ export class RunMissingError extends Schema.TaggedError<RunMissingError>()("RunM
   }
 }
 
+/** A command that means the run that trained last, where none has. */
+export class NoRunError extends Schema.TaggedError<NoRunError>()("NoRunError", {
+  folder: Schema.String,
+  /** Runs that have not trained: imported ones, and those that ended before their first step. */
+  present: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    const present = this.present.length === 0 ? "" : `; there are ${this.present.join(", ")}, which did not`
+    return `no run in ${this.folder}/ has trained${present}\n` +
+      "  Begin one with cria pretrain, or name one: --model PATH, of cria tokenizer --tokenizer PATH."
+  }
+}
+
 /** The name that runs on a text have: that of its first file or folder, or "stories". */
 export const nameOf = (text: ReadonlyArray<string>): Effect.Effect<string, never, Path.Path> =>
   Effect.map(Path.Path, (path) => {
@@ -113,8 +126,8 @@ export const find = (name: string): Stored<{ readonly free: string; readonly las
     return { free: folder(number), last: number === 1 ? undefined : folder(number - 1) }
   })
 
-/** The run in `runs` whose journal was written last; `runs/stories` if there is none. */
-export const latest: Stored<string> = Effect.gen(function*() {
+/** The run in `runs` whose journal was written last; fails if there is none. */
+export const latest: Stored<string, NoRunError> = Effect.gen(function*() {
   const fileSystem = yield* FileSystem.FileSystem
   const path = yield* Path.Path
   const names = yield* Effect.orElseSucceed(fileSystem.readDirectory(parent), () => [])
@@ -126,7 +139,9 @@ export const latest: Stored<string> = Effect.gen(function*() {
     )
   })
   const last = runs.flat().reduce((newest, run) => run.time > newest.time ? run : newest, { folder: "", time: -1 })
-  return last.time < 0 ? path.join(parent, "stories") : last.folder
+  if (last.time >= 0) return last.folder
+  const present = yield* Effect.filter(names.map((name) => path.join(parent, name)), holdsRun)
+  return yield* new NoRunError({ folder: parent, present })
 })
 
 /** Writes what a run is told and its tokenizer, before its first step. */

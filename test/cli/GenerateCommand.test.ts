@@ -5,7 +5,8 @@ import { told, withModel } from "./checkpoints.ts"
 import { cria, rows, tiny, withFiles } from "./Cria.ts"
 
 const files = {
-  "/texts/a.jsonl": rows, "/runs/none.txt": "", "/prompts.txt": "One day\nIt was\nA", "/gap.txt": "One day\n\nIt was",
+  "/texts/a.jsonl": rows, "/runs/none.txt": "", "/one.txt": "One day\n", "/one-crlf.txt": "One day\r\n",
+  "/prompts.txt": "One day\nIt was\nA", "/gap.txt": "One day\n\nIt was",
   "/prompts.jsonl": `{"prompt": "One day", "id": "first"}\n{"prompt": ""}\n`,
   "/wrong.jsonl": `{"prompt": "One day"}\n{"text": "It was"}\n`,
   "/latin.txt": Uint8Array.of(0x63, 0x61, 0x66, 0xe9, 0x0a) // "café" in Latin-1
@@ -48,6 +49,44 @@ describe("cria generate", () => {
   it.live("takes the prompt from standard input alike", () =>
     Effect.gen(function*() {
       assert.strictEqual((yield* generate([], "It was")).output, (yield* generate(["It was"])).output)
+    }))
+  it.live("drops one line break that ends standard input, or the only line of a file; not that of an argument", () =>
+    Effect.gen(function*() {
+      const { output } = yield* generate(["It was"])
+      for (const ending of ["\n", "\r\n"]) assert.strictEqual((yield* generate([], `It was${ending}`)).output, output)
+      assert.isTrue((yield* generate([], "It was\n\n")).output.startsWith("It was\n"))
+      assert.strictEqual((yield* generate([], "It was\n\n")).output, (yield* generate(["It was\n"])).output)
+      const alone = (yield* generate(["One day", "--json"])).output
+      for (const file of ["/one.txt", "/one-crlf.txt"]) {
+        assert.strictEqual((yield* generate(["--prompt-file", file, "--json"])).output, alone)
+      }
+    }))
+  it.live("says what to do where a snapshot is damaged", () =>
+    Effect.gen(function*() {
+      const disk = MemoryDisk.make()
+      yield* withFiles(disk, Object.fromEntries((yield* trained).files()))
+      yield* withFiles(disk, { "/runs/a/snapshot-00000004/model.safetensors": "torn" })
+      const { errors } = yield* cria(disk, ["generate", "a"])
+      assert.match(errors, /is not the snapshot that was saved\n/)
+      assert.match(errors, /resume from that one\.\n--snapshot STEP generates from another of its run\.\n$/)
+      const evaluated = yield* cria(disk, ["evaluate", "perplexity", "--text", "/one.txt"])
+      assert.match(evaluated.errors, /that one\.\nGive the folder of another snapshot in place of the run\.\n$/)
+    }))
+  it.live("says that there is no run, the same in every command, and that a model is not there", () =>
+    Effect.gen(function*() {
+      const none = MemoryDisk.make()
+      yield* withFiles(none, { "/one.txt": "One day\n" })
+      for (const args of [
+        ["generate", "a"], ["evaluate", "perplexity", "--text", "/one.txt"], ["tokenizer", "encode", "a"],
+        ["tokenizer", "inspect", "a"]
+      ]) {
+        assert.strictEqual(yield* told(none, ...args), "error: no run in runs/ has trained\n  Begin one with cria " +
+          "pretrain, or name one: --model PATH, of cria tokenizer --tokenizer PATH.\n")
+      }
+      for (const args of [["generate", "a"], ["evaluate", "perplexity", "--text", "/one.txt"]]) {
+        assert.include(yield* told(none, ...args, "--model", "nowhere", "--backend", "reference"),
+          "error: nowhere: no checkpoint that Cria reads; found nothing, for the path does not exist\n")
+      }
     }))
   it.live("gives the same text for the same seed, another for another", () =>
     Effect.gen(function*() {
@@ -102,7 +141,7 @@ describe("cria generate", () => {
   it.live("says what is wrong", () =>
     Effect.gen(function*() {
       assert.match(yield* fails(["a", "--temperature", "0"]),
-        /^error: flags: these settings cannot be used\n {2}temperature = 0: temperature must be greater than 0/)
+        /^error: .*\n {2}temperature = 0: temperature must be greater than 0; for the likeliest token give --greedy/)
       assert.strictEqual(yield* fails(["a", "--greedy", "--top-k", "3"]),
         "error: --greedy and --top-k ask for different things: give one of them\n")
       assert.match(yield* fails(["a", "--prompt-file", "/prompts.txt"]),
@@ -119,7 +158,8 @@ describe("cria generate", () => {
     }))
   it.live("names the line of a file that holds no prompt", () =>
     Effect.gen(function*() {
-      assert.include(yield* fails(["--prompt-file", "/gap.txt"]), "/gap.txt, line 2: the line is empty\n  A .jsonl")
+      assert.include(yield* fails(["--prompt-file", "/gap.txt"]), "/gap.txt, line 2: the line is empty: remove it, " +
+        "or give a .jsonl file, where a prompt may be empty\n  A .jsonl")
       const { errors } = yield* generate(["--prompt-file", "/wrong.jsonl"])
       assert.include(errors, "/wrong.jsonl, line 2: ")
       assert.include(errors, `["prompt"]`)

@@ -187,7 +187,9 @@ const listing = (names: ReadonlyArray<string>): string =>
 export const open = Effect.fnUntraced(function*(path: string, options: Options) {
   const fileSystem = yield* FileSystem.FileSystem
   const paths = yield* Path.Path
-  if (!(yield* fileSystem.exists(path))) return yield* new CheckpointFormatError({ path, found: "nothing" })
+  if (!(yield* fileSystem.exists(path))) {
+    return yield* new CheckpointFormatError({ path, found: "nothing, for the path does not exist" })
+  }
   const { type } = yield* fileSystem.stat(path)
   if (type !== "Directory") {
     if (path.endsWith(".gguf")) return yield* openGguf(path)

@@ -247,8 +247,34 @@ const symbolIndex = (pieces: ReadonlyArray<SentencePiece.Piece>, looseCharacters
 }
 const BASE = 0x01000193
 
+/**
+ * The same by counting, which is twice as fast: of scores 0, −1, −2, … as trainers write them, and any number of
+ * lower ones. Undefined of others.
+ */
+const countedRanks = (pieces: ReadonlyArray<SentencePiece.Piece>): Int32Array | undefined => {
+  const rankOf = new Int32Array(2 * pieces.length)
+  const lower = new Set<number>()
+  for (let id = 0; id < pieces.length; id++) {
+    const depth = 0 - pieces[id]!.score
+    if (depth >= rankOf.length) lower.add(Math.fround(depth))
+    else if (depth >= 0 && (depth | 0) === depth) rankOf[depth] = 1
+    else return undefined
+  }
+  let rank = 0
+  for (let depth = 0; depth < rankOf.length; depth++) if (rankOf[depth] === 1) rankOf[depth] = rank++
+  const last = new Map([...lower].sort((a, b) => a - b).map((depth, i) => [depth, rank + i]))
+  const found = new Int32Array(pieces.length)
+  for (let id = 0; id < pieces.length; id++) {
+    const depth = 0 - pieces[id]!.score
+    found[id] = depth < rankOf.length ? rankOf[depth]! : last.get(Math.fround(depth))!
+  }
+  return found
+}
+
 /** Dense ranks of the scores, best first. */
 const ranks = (pieces: ReadonlyArray<SentencePiece.Piece>): Int32Array => {
+  const counted = countedRanks(pieces)
+  if (counted !== undefined) return counted
   const sorted = new Float32Array(pieces.length)
   for (let id = 0; id < pieces.length; id++) sorted[id] = -pieces[id]!.score
   sorted.sort()

@@ -29,12 +29,17 @@ describe("Vocabulary", () => {
     }), { numRuns: 100 })
   })
 
-  it("ranks by score, best first, equal scores equally", () => {
-    fc.assert(fc.property(pieces(["normal"]), (pieces) => {
-      const { rank } = Vocabulary.make(pieces, true)
-      const scores = [...new Set(pieces.map((piece) => piece.score))].sort((a, b) => b - a)
-      pieces.forEach((piece, id) => assert.strictEqual(rank[id], scores.indexOf(piece.score)))
-    }))
+  it("ranks by score, best first, equal scores equally, whether they can be counted or must be sorted", () => {
+    const counted = fc.constantFrom(0, -0, -1, -2, -3, -7, -40, -1e9, -2e9)
+    for (const score of [counted, fc.oneof(counted, fc.constantFrom(-0.5, 3, -1e9 - 64))]) {
+      const scored = pieces(["normal", "byte"]).chain((drawn) =>
+        fc.tuple(...drawn.map((piece) => score.map((score) => ({ ...piece, score })))))
+      fc.assert(fc.property(scored, (scored) => {
+        const { rank } = Vocabulary.make(scored, true)
+        const scores = [...new Set(scored.map(({ score }) => score + 0))].sort((a, b) => b - a)
+        scored.forEach(({ score }, id) => assert.strictEqual(rank[id], scores.indexOf(score + 0)))
+      }))
+    }
   })
 
   it("forgets merges when too many are remembered, and finds them again", () => {

@@ -65,12 +65,12 @@ describe("a run that is stopped", () => {
     const whole = await cria(begin("whole"))
     assert.strictEqual(whole.code, 0, whole.errors)
     const began = await cria(begin("killed"), {
-      after: "training", milliseconds: 1 + Math.random() * 1500, signal: "SIGKILL"
+      after: "training", milliseconds: 1 + Math.random() * 500, signal: "SIGKILL"
     })
     assert.strictEqual(began.signal, "SIGKILL")
     for (let again = 0; again < 3; again++) {
       await cria(["pretrain", "--resume", "--out", "killed"], {
-        after: "training", milliseconds: 1 + Math.random() * 700, signal: "SIGKILL"
+        after: "training", milliseconds: 1 + Math.random() * 300, signal: "SIGKILL"
       })
     }
     const resumed = await cria(["pretrain", "--resume", "--out", "killed"])

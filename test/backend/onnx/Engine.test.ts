@@ -352,9 +352,9 @@ layer(Engine.layerKoffi({ threads: 2 }))("Engine over koffi", (it) => {
   it.effect("keeps the event loop alive during a run, and runs two at once", () =>
     Effect.gen(function*() {
       const engine = yield* Engine.Engine
-      const session = yield* engine.createSession(binary("MatMul", [700, 700]))
+      const session = yield* engine.createSession(binary("MatMul", [1400, 1400]))
       const bind = Effect.gen(function*() {
-        const [x, y, z] = yield* Effect.all([1, 2, 3].map(() => engine.allocate("f32", [700, 700])))
+        const [x, y, z] = yield* Effect.all([1, 2, 3].map(() => engine.allocate("f32", [1400, 1400])))
         return yield* session.bind({ inputs: { x: x!, y: y! }, outputs: { z: z! } })
       })
       let turns = 0

@@ -19,7 +19,7 @@ describe("rmsNorm", () => {
 
   it("has unit root mean square at gain 1", () => {
     fc.assert(fc.property(shape, ({ batch, embed, seed }) => {
-      const y = rmsNorm(normals(seed, { batch, embed }), ones(embed), 1e-12)
+      const y = rmsNorm(normals(seed, { batch, embed }), ones(embed), 0)
       agree(numbers(y.pipe(T.square, T.mean("embed"))), Array.from({ length: batch }, () => 1), 1e-6)
     }), { numRuns: 30 })
   })

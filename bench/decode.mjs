@@ -98,8 +98,8 @@ const main = Effect.fn(function*(/** @type {string} */ path) {
     })
   yield* add("float32", model, floats)
   for (const width of /** @type {const} */ (["8-bit", "4-bit"])) {
-    const quantised = yield* Quantization.quantised(model, Quantization.schemes[width])
-    yield* add(width, quantised, yield* Quantization.load(quantised, checkpoint.read))
+    const quantized = yield* Quantization.quantized(model, Quantization.schemes[width])
+    yield* add(width, quantized, yield* Quantization.load(quantized, checkpoint.read))
   }
   const peer = /** @type {Array<number>} */ ([])
   const rates = /** @type {Array<number>} */ ([])

@@ -17,7 +17,7 @@ const main = Effect.gen(function*() {
   // Documents become tokens, in a part to train on and a part that only measures.
   const { documents } = yield* Corpus.Corpus
   const tokenizer = yield* Tokenizer.Tokenizer
-  const data = yield* TokenStore.tokenise(documents, { ...tokenizer, validationShare: 0.1 })
+  const data = yield* TokenStore.tokenize(documents, { ...tokenizer, validationShare: 0.1 })
   console.log(`${data.train.tokens.length} tokens to train on, ${data.validation.tokens.length} to measure with`)
 
   // What a snapshot records, so that a run which resumes elsewhere is told that its last bits may differ.

@@ -5,7 +5,7 @@ import { Backend, Program, Specification, Tensor as T } from "cria"
 import * as OnnxRuntime from "cria/backend/onnx"
 import { Effect } from "effect"
 
-/** The entropy of weights that are normalised along `choice`; wrong where a weight is zero. */
+/** The entropy of weights that are normalized along `choice`; wrong where a weight is zero. */
 const entropy = (weights: T.Tensor<"row" | "choice">): T.Tensor<"row"> => T.within("entropy", () => {
   const share = T.divide(weights, T.sum(weights, "choice")).pipe(T.label("share"))
   const surprise = T.negate(T.log(share)).pipe(T.label("surprise"))

@@ -2,7 +2,7 @@
  * The backend: who computes a program. A service with one contract and several layers.
  *
  * State is a value of its own: `allocate` gives a tree of cells, any number of executables bind the same cells.
- * `compile` once, `bind` once, `run` often. Runs that touch a cell are serialised; a run that began cannot be
+ * `compile` once, `bind` once, `run` often. Runs that touch a cell are serialized; a run that began cannot be
  * interrupted.
  *
  * From     Cria's own.
@@ -112,7 +112,7 @@ export interface Outcome<O> {
 
 /** A program bound to cells. */
 export interface Bound<I, O> {
-  /** Runs once. Serialised with every other run over the same cells, uninterruptible once it began. */
+  /** Runs once. Serialized with every other run over the same cells, uninterruptible once it began. */
   readonly run: (inputs: Given<I>) => Effect.Effect<Results<O>, BackendError>
   /** The same, with the watched values. */
   readonly watch: (inputs: Given<I>) => Effect.Effect<Outcome<O>, BackendError>

@@ -51,7 +51,7 @@ export const decoderOf = Effect.fnUntraced(function*(
     const frozen = parameterCount(checkpoint.config) * bytes <= frozenBytes
     return yield* Decoder.make({ model, parameters, frozen, ...options })
   }
-  const coded = yield* Quantization.quantised(model, Quantization.schemes[weights])
+  const coded = yield* Quantization.quantized(model, Quantization.schemes[weights])
   const parameters = yield* Quantization.load(coded, checkpoint.read)
   return yield* Decoder.make({ model: coded, parameters, ...options })
 })

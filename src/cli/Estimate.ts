@@ -64,7 +64,7 @@ export const estimate = (config: Pretrain.Config, bytesPerNumber: number): Estim
   const { batchSize, microBatchCount, model, sequenceLength, stepCount } = config
   const { gradients, moments, parameters } = Llama.trainingBytes(model, bytesPerNumber)
   const { embedSize, headCount, headSize, hiddenSize, kvHeadCount, layerCount, vocabSize } = model
-  // of each token: residuals, normalised copies, queries, keys, values, mixed values; gates; scores; logits twice
+  // of each token: residuals, normalized copies, queries, keys, values, mixed values; gates; scores; logits twice
   const attention = headSize * 2 * (headCount + kvHeadCount) + headCount * sequenceLength
   const perToken = layerCount * (4 * embedSize + attention + 4 * hiddenSize) + 2 * vocabSize + embedSize
   const tokenCount = stepCount * batchSize * sequenceLength

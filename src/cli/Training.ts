@@ -104,7 +104,7 @@ export const tokensOf = Effect.fnUntraced(function*(
   const corpus = yield* Corpus.Corpus
   const workerCount = Host.cores()
   const isLarge = corpus.bytes !== undefined && corpus.bytes >= EncodingWorkers.leastCharacters
-  const data = yield* TokenStore.tokenise(corpus.documents, {
+  const data = yield* TokenStore.tokenize(corpus.documents, {
     ...codec,
     ...isLarge && workerCount > 1 ? { encodeMany: yield* EncodingWorkers.make(model, { workerCount }) } : {},
     validationShare,

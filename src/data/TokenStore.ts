@@ -44,7 +44,7 @@ export interface Encoder {
   readonly vocabSize: number
 }
 
-/** How far tokenising has come. */
+/** How far tokenizing has come. */
 export interface Progress {
   readonly documents: number
   /** UTF-8 bytes of text. */
@@ -92,7 +92,7 @@ export class EmptyPartError extends Schema.TaggedError<EmptyPartError>()("EmptyP
  * `onProgress` runs after about every 64 documents; between these steps the fiber yields, so progress bars move and
  * Ctrl-C works. Fails with what the stream fails with, with {@link TokenRangeError}, or with {@link EmptyPartError}.
  */
-export const tokenise = Effect.fnUntraced(function*<E, R, E2 = never>(
+export const tokenize = Effect.fnUntraced(function*<E, R, E2 = never>(
   documents: Stream.Stream<Document.Document, E, R>,
   options: Encoder & {
     /** The share of the documents, 0 … 1, that only measures. */
@@ -140,7 +140,7 @@ export const tokenise = Effect.fnUntraced(function*<E, R, E2 = never>(
 })
 
 /**
- * The store of a list of texts, without Effect: for tests, examples and small data. Throws what {@link tokenise}
+ * The store of a list of texts, without Effect: for tests, examples and small data. Throws what {@link tokenize}
  * fails with.
  */
 export const fromTexts = (texts: Iterable<string>, encoder: Encoder): TokenStore => {

@@ -133,7 +133,7 @@ export function* spans(placeCount: number, { stride, window }: Cut): Generator<S
   }
 }
 
-/** −log p of each target: what pretraining minimises and perplexity measures. */
+/** −log p of each target: what pretraining minimizes and perplexity measures. */
 export const nextTokenLoss = <P>(model: Transformer<P>) =>
   (parameters: P, ids: Tensor<"batch" | "position", "id">, targets: typeof ids): Tensor<"batch" | "position"> =>
     tokenCrossEntropy(model.logits(parameters, model.hidden(parameters, { ids, visibility: Visibility.causal })),

@@ -54,7 +54,7 @@ const problem = TensorFile.problemsOf(advice)
 const magic = 0x616b3432
 const [headerBytes, legacyHeaderBytes, groupAt] = [256, 28, 37]
 
-/** A tensor by name and sizes, and whether version 2 leaves it unquantised. */
+/** A tensor by name and sizes, and whether version 2 leaves it unquantized. */
 type Placed = readonly [name: string, sizes: ReadonlyArray<number>, isPlain: boolean]
 
 /** The tensors in the order of a version. */
@@ -182,7 +182,7 @@ export const open = Effect.fnUntraced(function*(
 
 /**
  * Writes a checkpoint and waits until it is on the disk; the tensors may be given in any order, and must be those of
- * the header, in F32, or in I8_GROUPS (codes, then scales) where version 2 quantises. On failure a partial file is
+ * the header, in F32, or in I8_GROUPS (codes, then scales) where version 2 quantizes. On failure a partial file is
  * left: write under a temporary name and rename on success.
  */
 export const write = Effect.fnUntraced(function*<E = never, R = never>(

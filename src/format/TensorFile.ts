@@ -2,7 +2,7 @@
  * A file of named tensors, whatever its format: what it holds is known when it is open, and one tensor, or some leading
  * rows of it, is read when asked for, touching its own bytes and no others.
  *
- *     real = the f32, f16 or bf16 that stands there            quantised: real = code · scale of its group
+ *     real = the f32, f16 or bf16 that stands there            quantized: real = code · scale of its group
  *
  * Elements are in row-major order: the last axis is contiguous, `sizes` go from the outermost axis to the innermost.
  *
@@ -103,7 +103,7 @@ export interface Rows {
 }
 
 /** Elements as codes, each to be multiplied by the scale of its group of `group` successive ones. */
-export interface Quantised {
+export interface Quantized {
   readonly codes: Int8Array
   readonly scales: Float32Array
   readonly group: number
@@ -118,12 +118,12 @@ export interface TensorFile {
   /** In the order of the file. */
   readonly entries: ReadonlyMap<string, Entry>
   /**
-   * The elements, or those of some rows, as f32: exactly where the type is F32, F16 or BF16; dequantised in f32 where
+   * The elements, or those of some rows, as f32: exactly where the type is F32, F16 or BF16; dequantized in f32 where
    * it is `codes`. Fails for types that are only `bytes`, unknown names, rows that are not there.
    */
   readonly read: (name: string, rows?: Rows) => Effect.Effect<Float32Array<ArrayBuffer>, Failure>
   /** Codes and scales as they stand; fails for types other than `codes`, and for rows that cut a group. */
-  readonly readQuantised: (name: string, rows?: Rows) => Effect.Effect<Quantised, Failure>
+  readonly readQuantized: (name: string, rows?: Rows) => Effect.Effect<Quantized, Failure>
   /**
    * The bytes as they stand, little-endian, to be copied bit for bit. Fails for rows that cut a block; of I8_GROUPS,
    * whose codes and scales stand apart, only the whole can be had.
@@ -202,7 +202,7 @@ const advice = {
   "unfit rows": "rows are counted from 0 along the outermost axis: compare with the sizes of the tensor",
   "rows cut a group": "a group of elements has one scale: ask for rows whose elements are whole groups, or for all",
   "not reals": "f32 cannot hold these exactly, or no rule reads them: convert the tensor to F32, F16, BF16 or Q8_0",
-  "not quantised": "the tensor has no codes and scales: read it as reals"
+  "not quantized": "the tensor has no codes and scales: read it as reals"
 } as const
 
 /** The error of one problem, for which this module has the advice. */
@@ -339,11 +339,11 @@ export const make = (
     return reals
   })
 
-  const readQuantised = Effect.fnUntraced(function*(name: string, rows?: Rows) {
+  const readQuantized = Effect.fnUntraced(function*(name: string, rows?: Rows) {
     const { elements, entry, from, to } = yield* range(name, rows)
     const { group, offset, type } = entry
     if (types[type].read !== "codes") {
-      return yield* problem(place, "not quantised", name, offset, "Q8_0, Q4_0 or I8_GROUPS", sized(entry))
+      return yield* problem(place, "not quantized", name, offset, "Q8_0, Q4_0 or I8_GROUPS", sized(entry))
     }
     if (from % group !== 0 || to % group !== 0) {
       const expected = `rows of ${sized(entry)} that are whole groups of ${group}`
@@ -364,7 +364,7 @@ export const make = (
     return yield* file.bytesAt(offset + byteCount(type, from, group), byteCount(type, to - from, group), name)
   })
 
-  const tensorFile: TensorFile = { format, path: file.path, metadata, entries, read, readQuantised, readBytes }
+  const tensorFile: TensorFile = { format, path: file.path, metadata, entries, read, readQuantized, readBytes }
   return tensorFile
 }
 
@@ -387,7 +387,7 @@ export const join = (
     metadata,
     entries,
     read: (name, rows) => Effect.flatMap(of(name), (file) => file.read(name, rows)),
-    readQuantised: (name, rows) => Effect.flatMap(of(name), (file) => file.readQuantised(name, rows)),
+    readQuantized: (name, rows) => Effect.flatMap(of(name), (file) => file.readQuantized(name, rows)),
     readBytes: (name, rows) => Effect.flatMap(of(name), (file) => file.readBytes(name, rows))
   }
   return joined

@@ -91,6 +91,6 @@ export const make = Effect.fnUntraced(function*<P>(
 })
 
 const coded = Effect.fnUntraced(function*<P>(options: Slots.Options<P>, scheme: Scheme) {
-  const model = yield* Quantization.quantised(options.model, scheme)
+  const model = yield* Quantization.quantized(options.model, scheme)
   return yield* Slots.make({ ...options, model, parameters: yield* Quantization.fromCells(model, options.parameters) })
 })

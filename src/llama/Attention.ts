@@ -61,7 +61,7 @@ export interface Parameters {
   readonly output: Tensor<"kvHead" | "group" | "part" | "plane" | "embed">
 }
 
-/** What attention is given: the normalised residual stream, how to encode positions, who sees whom. */
+/** What attention is given: the normalized residual stream, how to encode positions, who sees whom. */
 export interface Input {
   readonly x: Residual
   readonly encode: Encode

@@ -1,11 +1,11 @@
 /**
- * A block of the transformer: attention, then the feed-forward layer, each on a normalised copy of the residual stream.
+ * A block of the transformer: attention, then the feed-forward layer, each on a normalized copy of the residual stream.
  *
  *     h = x + Attention(norm(x)),   y = h + FeedForward(norm(h))
  *
  * x, y the residual stream before and after
  *
- * From     Llama 2 §2.2 (pre-normalisation).
+ * From     Llama 2 §2.2 (pre-normalization).
  * Checked  test/llama/Transformer.test.ts; test/parity/Llama.test.ts.
  *
  * @module
@@ -21,7 +21,7 @@ import type { Visibility } from "./Visibility.ts"
 
 type Residual = Tensor<"batch" | "position" | "embed">
 
-/** Parameters of a block, given those of its parts: normalisation `N`, attention `A`, feed-forward `F`. */
+/** Parameters of a block, given those of its parts: normalization `N`, attention `A`, feed-forward `F`. */
 export interface Parameters<N, A, F> {
   readonly attentionNorm: N
   readonly attention: A
@@ -31,7 +31,7 @@ export interface Parameters<N, A, F> {
 
 /** The parts of a block. */
 export interface Parts<N, A, F> {
-  readonly normalisation: Component<N, Residual, Residual>
+  readonly normalization: Component<N, Residual, Residual>
   readonly attention: Component<A, AttentionInput, Residual>
   readonly feedForward: Component<F, Residual, Residual>
 }
@@ -46,27 +46,27 @@ export interface Input {
 
 /** Sizes and beginnings of a block's parameters. */
 export const specification = <N, A, F>(
-  { attention, feedForward, normalisation }: Parts<N, A, F>, config: Config
+  { attention, feedForward, normalization }: Parts<N, A, F>, config: Config
 ): Specifications<Parameters<N, A, F>> => ({
-  attentionNorm: normalisation.specification(config),
+  attentionNorm: normalization.specification(config),
   attention: attention.specification(config),
-  feedForwardNorm: normalisation.specification(config),
+  feedForwardNorm: normalization.specification(config),
   feedForward: feedForward.specification(config)
 })
 
 /** The residual stream after the block. */
 export const apply = <N, A, F>(
-  { attention, feedForward, normalisation }: Parts<N, A, F>,
+  { attention, feedForward, normalization }: Parts<N, A, F>,
   parameters: Parameters<N, A, F>, { encode, recall, visibility, x }: Input, config: Config
 ): Residual => {
   const attended = T.within("attention", () => {
-    const normal = normalisation.apply(parameters.attentionNorm, x, config)
+    const normal = normalization.apply(parameters.attentionNorm, x, config)
     const given = { x: normal, encode, visibility, recall }
     return attention.apply(parameters.attention, given, config).pipe(T.label("result"))
   })
   const between = T.add(x, attended)
   const fed = T.within("feedForward", () => {
-    const normal = normalisation.apply(parameters.feedForwardNorm, between, config)
+    const normal = normalization.apply(parameters.feedForwardNorm, between, config)
     return feedForward.apply(parameters.feedForward, normal, config).pipe(T.label("result"))
   })
   return T.add(between, fed).pipe(T.label("residual"))

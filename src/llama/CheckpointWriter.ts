@@ -25,7 +25,7 @@ import { isCell } from "../backend/HostState.ts"
 import * as Float16 from "../format/Float16.ts"
 import * as Gguf from "../format/Gguf.ts"
 import * as Llama2c from "../format/Llama2c.ts"
-import * as Quantise from "../format/Quantise.ts"
+import * as Quantize from "../format/Quantize.ts"
 import * as Safetensors from "../format/Safetensors.ts"
 import { elementCount, type Source as TensorSource } from "../format/TensorFile.ts"
 import * as TorchFile from "../format/TorchFile.ts"
@@ -277,10 +277,10 @@ export const meta = Effect.fnUntraced(function*<E, R>(
     ))
 })
 
-/** Quantises; a number that is not finite has no code. */
-const quantised = (name: string, quantise: () => Uint8Array): Effect.Effect<Uint8Array, CheckpointUnfitError> =>
+/** Quantizes; a number that is not finite has no code. */
+const quantized = (name: string, quantize: () => Uint8Array): Effect.Effect<Uint8Array, CheckpointUnfitError> =>
   Effect.try({
-    try: quantise,
+    try: quantize,
     catch: (reason) => new CheckpointUnfitError({ format: "8 bit", reasons: [`${name}: ${String(reason)}`] })
   })
 
@@ -308,7 +308,7 @@ export const llama2c = Effect.fnUntraced(function*<E, R>(
       .map(({ bytes, name, reals, sizes, type }): TensorSource<E | CheckpointUnfitError, R> =>
         version < 2 || sizes.length === 1 ? { name, sizes, type, bytes } : {
           name, sizes, type: "I8_GROUPS", bytes: Effect.flatMap(reals, (elements) =>
-            quantised(name, () => Quantise.groupBytes(Quantise.inGroups(Float32Array.from(elements), group))))
+            quantized(name, () => Quantize.groupBytes(Quantize.inGroups(Float32Array.from(elements), group))))
         })
     const { cos, sin } = Llama2cModel.rotation(config)
     const tables = version > 0 ? [] : ([["freqs_cos", cos], ["freqs_sin", sin]] as const).map(([name, table]) => ({
@@ -341,7 +341,7 @@ export const gguf = Effect.fnUntraced(function*<E, R>(
         const { bytes, name, reals, sizes, type: plain } = tensor
         return type === "Q8_0" && isMatrix(tensor) && (sizes[1] ?? 0) % 32 === 0
           ? { name, sizes, type, bytes: Effect.flatMap(reals, (elements) =>
-            quantised(name, () => Quantise.blocksOfQ8(Float32Array.from(elements)))) }
+            quantized(name, () => Quantize.blocksOfQ8(Float32Array.from(elements)))) }
           : { name, sizes, type: plain, bytes }
       })
     return yield* Gguf.write(partial, new Map([...GgufModel.metadataOf(config, type), ...vocabulary]), tensors)

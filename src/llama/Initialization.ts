@@ -5,7 +5,7 @@
  *
  * L `layerCount`: 2 L sub-layers add to the stream, whose variance then stays about that of one.
  *
- * From     the paper is silent, and Meta's released code does not initialise. 0.02 is the value of GPT-2 and of Hugging
+ * From     the paper is silent, and Meta's released code does not initialize. 0.02 is the value of GPT-2 and of Hugging
  *          Face's Llama; the scaling is GPT-2's (Radford et al. 2019 §2.3).
  * Checked  test/llama/Initialization.test.ts (moments, independence of tensors, order of draws).
  * Departs  llama2.c scales the up projection instead of the down projection; here what is scaled is what is added.

@@ -3,7 +3,7 @@
  *
  * Coded is what the model contracts and does nothing else with, over the axes over which it does: the projections of
  * attention and of the feed-forward layer, and the head. The embedding table, of which single rows are read, and the
- * gains of normalisation stay as they are. Nothing but the parameters changes: the model computes with the weights that
+ * gains of normalization stay as they are. Nothing but the parameters changes: the model computes with the weights that
  * the codes stand for, and a backend that can does so without writing them out.
  *
  * From     Dettmers et al. 2022 (8 bits); Frantar et al. 2023 §2 (rounding to the nearest as the baseline for 4).
@@ -40,7 +40,7 @@ export const schemes: Readonly<Record<Width, BlockCodes.Scheme>> = {
 }
 
 /** A model over coded weights. */
-export interface Quantised extends Transformer<Hidden> {
+export interface Quantized extends Transformer<Hidden> {
   /** The parameters that have codes, by path, with the axes over which they are contracted. */
   readonly coded: ReadonlyMap<string, ReadonlyArray<string>>
   readonly scheme: BlockCodes.Scheme
@@ -53,7 +53,7 @@ export interface Quantised extends Transformer<Hidden> {
  *
  * A gradient can be taken with respect to what is added to such a model (a low-rank correction), not to the codes.
  */
-export const quantised = <P>(model: Transformer<P>, scheme: BlockCodes.Scheme): Effect.Effect<Quantised, ShapeError> =>
+export const quantized = <P>(model: Transformer<P>, scheme: BlockCodes.Scheme): Effect.Effect<Quantized, ShapeError> =>
   Effect.suspend(() => {
     try { // the edge where a defect of building becomes a failure
       return Effect.succeed(build(model, scheme))
@@ -62,7 +62,7 @@ export const quantised = <P>(model: Transformer<P>, scheme: BlockCodes.Scheme): 
     }
   })
 
-const build = <P>(model: Transformer<P>, scheme: BlockCodes.Scheme): Quantised => {
+const build = <P>(model: Transformer<P>, scheme: BlockCodes.Scheme): Quantized => {
   const coded = contracted(model)
   const whole = (parameters: Hidden): P => {
     const byPath = new Map(tensors(parameters))
@@ -71,7 +71,7 @@ const build = <P>(model: Transformer<P>, scheme: BlockCodes.Scheme): Quantised =
       const [codes, scales] = [byPath.get(`${path}.codes`), byPath.get(`${path}.scales`)]
       if (over === undefined || codes === undefined || scales === undefined) return byPath.get(path)
       const pair = { codes: codes as Untyped, scales: scales as Untyped }
-      return BlockCodes.dequantise(pair, chosen(sizes, over), scheme.bits)
+      return BlockCodes.dequantize(pair, chosen(sizes, over), scheme.bits)
     })
   }
   return {
@@ -129,7 +129,7 @@ export type Coded = Cells<Specifications<Hidden>>
  * own, so that none grows beyond what one array can hold.
  */
 export const load = <E, R>(
-  { coded, leaves: whole, scheme, specification }: Quantised, source: Source<E, R>
+  { coded, leaves: whole, scheme, specification }: Quantized, source: Source<E, R>
 ): Effect.Effect<Coded, BackendError | BlockCodes.WeightError | E, Backend | Scope.Scope | R> =>
   Effect.gen(function*() {
     const backend = yield* Backend
@@ -159,10 +159,10 @@ const isReal = (elements: Elements): elements is ElementsOf["real"] =>
 
 /** Codes what the cells of a model hold now. */
 export const fromCells = (
-  quantised: Quantised, parameters: unknown
+  quantized: Quantized, parameters: unknown
 ): Effect.Effect<Coded, BackendError | BlockCodes.WeightError, Backend | Scope.Scope> =>
   Effect.flatMap(Backend, (backend) => {
     const cells = new Map(entries(parameters, isCell))
-    return load(quantised, (path) => Effect.map(backend.read({ cell: cells.get(path) }), ({ cell }) =>
+    return load(quantized, (path) => Effect.map(backend.read({ cell: cells.get(path) }), ({ cell }) =>
       cell?.elements ?? new Float32Array()))
   })

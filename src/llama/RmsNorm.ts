@@ -1,5 +1,5 @@
 /**
- * Root-mean-square normalisation: scale a vector to unit RMS, then by a learned gain.
+ * Root-mean-square normalization: scale a vector to unit RMS, then by a learned gain.
  *
  *     y = g · x r,   r = 1 / √(mean(x²) + ε)
  *     x̄ = r (ȳ g) − x r³ mean(ȳ g x),   ḡ = Σ ȳ x r over all other axes
@@ -25,7 +25,7 @@ import { seal } from "./Component.ts"
 
 type Residual = Tensor<"batch" | "position" | "embed">
 
-/** Parameters of the normalisation. */
+/** Parameters of the normalization. */
 export interface Parameters {
   readonly gain: Tensor<"embed">
 }
@@ -69,10 +69,10 @@ export const component: Component<Parameters, Residual, Residual> = {
   apply: ({ gain }, x, { epsilon }) => rmsNorm(x, gain, epsilon)
 }
 
-/** The normalisation before each sub-layer and before the head. */
-export class Normalisation extends Context.Service<Normalisation, Sealed<Residual, Residual>>()(
-  "cria/llama/Normalisation"
+/** The normalization before each sub-layer and before the head. */
+export class Normalization extends Context.Service<Normalization, Sealed<Residual, Residual>>()(
+  "cria/llama/Normalization"
 ) {}
 
 /** RMSNorm. */
-export const layer: Layer.Layer<Normalisation> = Layer.succeed(Normalisation, seal(component))
+export const layer: Layer.Layer<Normalization> = Layer.succeed(Normalization, seal(component))

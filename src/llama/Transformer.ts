@@ -1,5 +1,5 @@
 /**
- * The transformer: tokens to a residual stream, block after block, normalised; from there to scores of the next token.
+ * The transformer: tokens to a residual stream, block after block, normalized; from there to scores of the next token.
  *
  *     x₀ = E[ids],   xₗ = Blockₗ(xₗ₋₁),   hidden = norm(x_L),   logits = hidden W
  *
@@ -35,7 +35,7 @@ import type { Visibility } from "./Visibility.ts"
 type Residual = Tensor<"batch" | "position" | "embed">
 type Logits = Tensor<"batch" | "position" | "vocab">
 
-/** Parameters, given those of the parts: position encoding `E`, normalisation `N`, attention `A`, feed-forward `F`. */
+/** Parameters, given those of the parts: position encoding `E`, normalization `N`, attention `A`, feed-forward `F`. */
 export interface Parameters<E, N, A, F> {
   readonly embedding: Tensor<"vocab" | "embed">
   readonly encoding: E
@@ -77,7 +77,7 @@ export interface Transformer<P> {
   readonly config: Config
   /** Sizes and beginnings of the parameters. */
   readonly specification: Specifications<P>
-  /** The normalised residual stream after the last block. */
+  /** The normalized residual stream after the last block. */
   readonly hidden: (parameters: P, input: Input, options?: Options) => Residual
   /** The scores of each token of the vocabulary to come next. */
   readonly logits: (parameters: P, hidden: Residual) => Logits
@@ -92,7 +92,7 @@ export const assemble = <E, N, A, F>(
     embedding: Specification.real({ vocab: config.vocabSize, embed: config.embedSize }, weight),
     encoding: parts.encoding.specification(config),
     block: Array.from({ length: config.layerCount }, () => Block.specification(parts, config)),
-    norm: parts.normalisation.specification(config),
+    norm: parts.normalization.specification(config),
     head: Specification.real({ embed: config.embedSize, vocab: config.vocabSize }, weight)
   },
   hidden: (parameters, { ids, positions, recall = () => Attention.atHand, visibility }, options) => {
@@ -111,7 +111,7 @@ export const assemble = <E, N, A, F>(
       options?.recomputeBlocks === true
         ? T.recompute({ block, encoding: parameters.encoding, x }, (kept) => run(i, kept.block, kept.encoding, kept.x))
         : run(i, block, parameters.encoding, x)), embedded)
-    return T.within("norm", () => parts.normalisation.apply(parameters.norm, last, config).pipe(T.label("result")))
+    return T.within("norm", () => parts.normalization.apply(parameters.norm, last, config).pipe(T.label("result")))
   },
   logits: (parameters, hidden) => T.contract(hidden, parameters.head, "embed").pipe(T.label("logits"))
 })
@@ -119,7 +119,7 @@ export const assemble = <E, N, A, F>(
 /** The Llama of the paper: grouped-query attention, RMSNorm, rotary positions, SwiGLU. */
 export const llama = (config: Config): Transformer<LlamaParameters> => assemble(config, {
   encoding: Rope.component,
-  normalisation: RmsNorm.component,
+  normalization: RmsNorm.component,
   attention: Attention.component,
   feedForward: FeedForward.component
 })
@@ -128,7 +128,7 @@ export const llama = (config: Config): Transformer<LlamaParameters> => assemble(
 export const make = (config: Config) => Effect.gen(function*() {
   const parts = {
     encoding: yield* Rope.PositionEncoding,
-    normalisation: yield* RmsNorm.Normalisation,
+    normalization: yield* RmsNorm.Normalization,
     attention: yield* Attention.Attention,
     feedForward: yield* FeedForward.FeedForward
   }

@@ -18,7 +18,7 @@
  *
  *          Put M and V in, and the factor √(c₂ / (1 − β₂)) of numerator and denominator cancels. Multiply by 1 − β to
  *          hand moments to another program. The paper does not say which tensors decay: here those with two axes or
- *          more, that is all but the gains of normalisation.
+ *          more, that is all but the gains of normalization.
  *
  * @module
  */

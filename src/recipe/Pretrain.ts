@@ -1,7 +1,7 @@
 /**
  * Pretraining: a Llama learns to predict the next token of a corpus, from scratch.
  *
- *     minimise −Σ log p(tokenᵢ | tokens before i), by AdamW with clipping, warm-up and a cosine to a tenth
+ *     minimize −Σ log p(tokenᵢ | tokens before i), by AdamW with clipping, warm-up and a cosine to a tenth
  *
  * The recipe in order: documents become tokens, tokens become windows, windows become shuffled batches; the model is
  * drawn, or read from a snapshot; then step by step: gradient, norm, update, journal; now and then validation and a

@@ -92,7 +92,7 @@ export const registry = [
     name: "mfu",
     unit: "1",
     reduction: "ratio over the interval of tokens_per_second",
-    definition: "model FLOPs utilisation: what the forward and backward matmuls would take at the matmul rate " +
+    definition: "model FLOPs utilization: what the forward and backward matmuls would take at the matmul rate " +
       "measured on this machine, over the time taken",
     healthy: "at most 1; the lower it is, the more of the time goes elsewhere than into matmuls",
     file: "timing"

@@ -132,7 +132,7 @@ const places = (sizes: Sizes, axes: ReadonlyArray<string>): Int32Array => {
   return found
 }
 
-const name = "dequantise"
+const name = "dequantize"
 
 /**
  * The weights that codes stand for: the axes `over`, in the order in which they were coded, in place of the blocks.
@@ -140,7 +140,7 @@ const name = "dequantise"
  * Where it is contracted over just these axes, a backend may never write the weights out. The gradient flows to the
  * scales; codes are counted, not measured, and have none.
  */
-export const dequantise = <R extends string, const K extends string>(
+export const dequantize = <R extends string, const K extends string>(
   { codes, scales }: BlockCodes<R>, over: Readonly<Record<K, number>>, bits: Scheme["bits"]
 ): Tensor<NoInfer<R> | NoInfer<K>> => {
   requireKind(name, [codes], ["code"])
@@ -207,7 +207,7 @@ const product = (over: Sizes, bits: Scheme["bits"]): Composite => ({
   residuals: 0,
   decompose: (inputs) => {
     const [x, codes, scales] = inputs as readonly [Untyped, Untyped, Untyped]
-    return [contract(x, dequantise({ codes, scales }, over, bits), Object.keys(over))]
+    return [contract(x, dequantize({ codes, scales }, over, bits), Object.keys(over))]
   },
   layout: ([order = [], codes = []]) => {
     const rest = codes.filter((axis) => axis !== "block" && axis !== "byte")

@@ -399,7 +399,7 @@ export const laws = (
     "replaces cells, over which other programs run too": replacing,
     "reads old values wherever they are read, and writes new ones": oldValues,
     "writes a cell in its own order, whatever the order of its new value": ownOrder,
-    "serialises runs over the same cells": serial,
+    "serializes runs over the same cells": serial,
     "freezes constants at the version they have when compiled": constants,
     "watches inner values by name, and changes no result by it": watching,
     "binds cells of the program's own form only": binding,

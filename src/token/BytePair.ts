@@ -21,7 +21,7 @@ import type { UserDefined, Vocabulary } from "./Vocabulary.ts"
 import * as WordMemory from "./WordMemory.ts"
 
 /**
- * The ids of a normalised text, in which U+0020 and U+2581 both mean a space (if the vocabulary escapes spaces).
+ * The ids of a normalized text, in which U+0020 and U+2581 both mean a space (if the vocabulary escapes spaces).
  * The encoder keeps a bounded memory of words; its results depend on nothing but the arguments.
  */
 export interface Encoder {

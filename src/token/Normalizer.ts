@@ -1,5 +1,5 @@
 /**
- * Text as the pieces see it: SentencePiece's normalisation.
+ * Text as the pieces see it: SentencePiece's normalization.
  *
  *     identity (Llama):  "" → "",  otherwise  x → ␣ x        where ␣ is a space, written U+2581 in the pieces
  *
@@ -20,7 +20,7 @@ export interface Normalize {
   readonly bytes: (bytes: Uint8Array) => string
 }
 
-/** The normaliser of a model, or what is wrong with its compiled rules. */
+/** The normalizer of a model, or what is wrong with its compiled rules. */
 export const make = (
   specification: NormalizerSpecification,
   treatWhitespaceAsSuffix: boolean,

@@ -1,5 +1,5 @@
 /**
- * The SentencePiece `.model` container: a vocabulary of scored pieces, how it was trained, and how text is normalised.
+ * The SentencePiece `.model` container: a vocabulary of scored pieces, how it was trained, and how text is normalized.
  *
  *     ModelProto = { pieces 1: { text 1, score 2, type 3 } *, trainer 2, normalizer 3, denormalizer 5, … }
  *
@@ -325,7 +325,7 @@ const defaultNormalizer: NormalizerSpecification = {
   escapeWhitespaces: true
 }
 
-/** The normaliser of Llama: a space in front of any text, U+2581 for each space, nothing else. */
+/** The normalizer of Llama: a space in front of any text, U+2581 for each space, nothing else. */
 export const identityNormalizer: NormalizerSpecification = {
   ...defaultNormalizer,
   name: "identity",

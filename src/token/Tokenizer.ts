@@ -157,7 +157,7 @@ export const fromModelNonLegacy = (model: SentencePiece.Model): Result.Result<Co
   )
 }
 
-/** How texts are normalised: at the beginning of a sequence, and after something. */
+/** How texts are normalized: at the beginning of a sequence, and after something. */
 interface Reading {
   readonly first: Normalizer.Normalize
   readonly later: Normalizer.Normalize

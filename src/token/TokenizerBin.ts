@@ -83,7 +83,7 @@ export const parse = (
   )
 }
 
-/** Writes a `tokenizer.bin`. Fails for a model whose special pieces or normalisation llama2.c does not know. */
+/** Writes a `tokenizer.bin`. Fails for a model whose special pieces or normalization llama2.c does not know. */
 export const print = (model: SentencePiece.Model): Result.Result<Uint8Array, TokenizerBinError> => {
   const { normalizer, pieces, trainer } = model
   const fits = (piece: SentencePiece.Piece, id: number): boolean =>

@@ -121,7 +121,7 @@ export const parseNonLegacy = (text: string): Parsed =>
           "Tokenizer.layerTokenizerJson"
       ))
 
-/** The model that a document whose normalisation is known spells out. */
+/** The model that a document whose normalization is known spells out. */
 const modelOf = ({ added_tokens, decoder, model }: Document, addDummyPrefix: boolean): Parsed => {
   if (model.type !== "BPE") return fail("$.model.type", `${JSON.stringify(model.type)} is not "BPE"`)
   if ((decoder ?? null) !== null && !sameJson(decoder, decoderOf(addDummyPrefix))) {

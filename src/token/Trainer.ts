@@ -231,7 +231,7 @@ const fromCounts = (
 
 const TAB = 0x09
 
-/** How often each character occurs in the normalised text; NUL is no character. */
+/** How often each character occurs in the normalized text; NUL is no character. */
 const characterFrequencies = (counts: WordCounts.WordCounts): Map<number, number> => {
   const frequencies = new Map<number, number>()
   counts.forEach((word, count) => {

@@ -135,7 +135,7 @@ export const make = (cuts: Cuts): WordCounts => {
 
 /** One pattern for all boundaries, longest first, with U+2581 for any space; undefined when there are none. */
 const boundaryPattern = (boundaries: ReadonlyArray<string>): RegExp | undefined => {
-  // U+0020 is not in normalised text, so a symbol that contains it is in none either.
+  // U+0020 is not in normalized text, so a symbol that contains it is in none either.
   const longestFirst = boundaries.filter((text) => !text.includes(" ")).sort((a, b) => b.length - a.length)
   if (longestFirst.length === 0) return undefined
   const escaped = longestFirst.map(

@@ -51,12 +51,12 @@ describe("TokenStore", () => {
     }))
   })
 
-  describe("tokenise", () => {
+  describe("tokenize", () => {
     it.effect("reads a stream once and parts it as Split says, in order", () => Effect.gen(function*() {
       const list = Array.from({ length: 300 }, (_, i) => `document number ${i}`)
       const all = documents(list)
       const reads = yield* Ref.make(0)
-      const stores = yield* TokenStore.tokenise(
+      const stores = yield* TokenStore.tokenize(
         Stream.fromIterable(all).pipe(Stream.tap(() => Ref.update(reads, (n) => n + 1))),
         { ...encoder, validationShare: 0.2 })
       assert.strictEqual(yield* Ref.get(reads), 300)
@@ -72,18 +72,18 @@ describe("TokenStore", () => {
       const encodeMany = (texts: ReadonlyArray<string>) =>
         Effect.map(Effect.sleep(`${(calls++ * 7) % 5} millis`), () => texts.map(encoder.encode))
       const options = { ...encoder, validationShare: 0.2 }
-      const here = yield* TokenStore.tokenise(Stream.fromIterable(documents(list)), options)
-      const there = yield* TokenStore.tokenise(Stream.fromIterable(documents(list)), { ...options, encodeMany })
+      const here = yield* TokenStore.tokenize(Stream.fromIterable(documents(list)), options)
+      const there = yield* TokenStore.tokenize(Stream.fromIterable(documents(list)), { ...options, encodeMany })
       assert.deepStrictEqual(there, here)
       const failing = { ...options, encodeMany: () => Effect.fail("no thread" as const) }
       assert.strictEqual(
-        yield* Effect.flip(TokenStore.tokenise(Stream.fromIterable(documents(list)), failing)), "no thread")
+        yield* Effect.flip(TokenStore.tokenize(Stream.fromIterable(documents(list)), failing)), "no thread")
     }).pipe(TestClock.withLive))
 
     it.effect("reports progress up to the end", () => Effect.gen(function*() {
       const list = Array.from({ length: 300 }, (_, i) => `é ${i}`)
       const steps = yield* Ref.make<ReadonlyArray<TokenStore.Progress>>([])
-      const { train, validation } = yield* TokenStore.tokenise(Stream.fromIterable(documents(list)), {
+      const { train, validation } = yield* TokenStore.tokenize(Stream.fromIterable(documents(list)), {
         ...encoder, validationShare: 0.2, onProgress: (progress) => Ref.update(steps, (all) => [...all, progress])
       })
       const seen = yield* Ref.get(steps)
@@ -98,7 +98,7 @@ describe("TokenStore", () => {
 
     it.effect("refuses ids outside the vocabulary and a BOS inside a document, by place", () => Effect.gen(function*() {
       for (const id of [31, -1, 0.5, Number.NaN, 30]) {
-        const error = yield* TokenStore.tokenise(Stream.fromIterable(documents(["a", "b", "c"])), {
+        const error = yield* TokenStore.tokenize(Stream.fromIterable(documents(["a", "b", "c"])), {
           ...encoder, encode: (text) => text === "b" ? [0, id] : [1], validationShare: 0.5
         }).pipe(Effect.flip)
         assert.strictEqual(error.message,
@@ -110,7 +110,7 @@ describe("TokenStore", () => {
 
     it.effect("refuses a part without anything to predict, saying how to get one", () => Effect.gen(function*() {
       const failure = (list: ReadonlyArray<string>, validationShare: number) =>
-        TokenStore.tokenise(Stream.fromIterable(documents(list)), { ...encoder, validationShare }).pipe(
+        TokenStore.tokenize(Stream.fromIterable(documents(list)), { ...encoder, validationShare }).pipe(
           Effect.flip, Effect.map((error) => error.message))
       assert.strictEqual(yield* failure([], 0.1),
         "the corpus has no documents, so there is nothing to train on: give it at least a few kilobytes of text")

@@ -114,7 +114,7 @@ describe("Gguf laws", () => {
 })
 
 describe("Gguf cases", () => {
-  it("reads what the gguf package wrote, and dequantises as it does", async () => {
+  it("reads what the gguf package wrote, and dequantizes as it does", async () => {
     const names = ["f32.weight", "f16.weight", "bf16.weight", "q8_0.weight", "q4_0.weight"]
     const values = await Promise.all(names.map((name) => Fixture.expected(`gguf.${name}`)))
     await Disk.run({ "/a": Fixture.bytes("package.gguf") }, Effect.gen(function*() {

@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import * as fc from "fast-check"
 import * as Fs from "node:fs"
 import * as Llama2c from "../../src/format/Llama2c.ts"
-import * as Quantise from "../../src/format/Quantise.ts"
+import * as Quantize from "../../src/format/Quantize.ts"
 import type * as TensorFile from "../../src/format/TensorFile.ts"
 import * as Disk from "./Disk.ts"
 import * as Fixture from "./Fixture.ts"
@@ -109,25 +109,25 @@ describe("Llama2c cases", () => {
         const values = new Map(
           await Promise.all(names.map(async (key) => [key, await Fixture.expected(`${name}.${key}`)] as const))
         )
-        const { header, quantised, tensors } = await Disk.run({ "/a": file }, Effect.gen(function*() {
+        const { header, quantized, tensors } = await Disk.run({ "/a": file }, Effect.gen(function*() {
           const opened = yield* Llama2c.open("/a")
           assert.deepStrictEqual(
             [...opened.entries.keys()].filter((name) => !name.startsWith("freqs")).toSorted(), names.toSorted()
           )
-          const quantised: Array<TensorFile.Source> = []
+          const quantized: Array<TensorFile.Source> = []
           for (const { group, name, sizes, type } of opened.entries.values()) {
             const expected = values.get(name)
             if (type === "F32") {
               const bytes = yield* opened.readBytes(name)
               if (expected !== undefined) assert.deepStrictEqual(yield* opened.read(name), expected)
-              quantised.push({ name, sizes, type, bytes })
+              quantized.push({ name, sizes, type, bytes })
             } else {
-              const own = Quantise.inGroups(expected!, group)
-              assert.deepStrictEqual(yield* opened.readQuantised(name), own)
-              quantised.push({ name, sizes, type, bytes: Quantise.groupBytes(own) })
+              const own = Quantize.inGroups(expected!, group)
+              assert.deepStrictEqual(yield* opened.readQuantized(name), own)
+              quantized.push({ name, sizes, type, bytes: Quantize.groupBytes(own) })
             }
           }
-          return { header: headerOf(opened), quantised, tensors: yield* Fixture.sources(opened) }
+          return { header: headerOf(opened), quantized, tensors: yield* Fixture.sources(opened) }
         }))
         assert.deepStrictEqual(header, {
           version: version === 0 ? 0 : version === 1 ? 1 : 2, dim: 8, hidden_dim: 12, n_layers: 2, n_heads: 2,
@@ -135,7 +135,7 @@ describe("Llama2c cases", () => {
           group_size: version === 2 ? 4 : 1
         })
         assert.deepStrictEqual(await saved(header, tensors), file)
-        assert.deepStrictEqual(await saved(header, quantised), file) // quantised here, not copied
+        assert.deepStrictEqual(await saved(header, quantized), file) // quantized here, not copied
       })
     }
   }

@@ -88,7 +88,7 @@ describe("SafetensorsFile", () => {
           const tensors = yield* SafetensorsFile.openSharded("/m/index.json")
           assert.deepStrictEqual([...yield* tensors.read("w")], [1, 2, -3])
           assert.deepStrictEqual([...yield* tensors.read("w", { from: 1, to: 3 })], [2, -3])
-          assert.include((yield* Effect.flip(tensors.readQuantised("w"))).message, "not quantised")
+          assert.include((yield* Effect.flip(tensors.readQuantized("w"))).message, "not quantized")
           assert.include((yield* Effect.flip(tensors.read("v"))).message, "/m/index.json: cannot read this as sharded")
         })
       )

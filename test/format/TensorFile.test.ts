@@ -71,21 +71,21 @@ describe("TensorFile laws", () => {
       }
     ), { numRuns: 60 }))
 
-  it("quantised elements are code times scale, whatever rows are asked for", () =>
+  it("quantized elements are code times scale, whatever rows are asked for", () =>
     fc.assert(fc.asyncProperty(
       fc.constantFrom("Q8_0", "Q4_0"), fc.integer({ min: 1, max: 4 }), fc.integer({ min: 1, max: 3 }), cut, fc.nat(1e6),
       async (type, outermost, across, pair, seed) => {
         const { bytes, codes, scales } = blocks(type, outermost * across, seed)
         const rows = rowsOf(outermost, pair)
-        const [real, quantised, raw] = await Disk.run({ "/a": bytes }, Effect.gen(function*() {
+        const [real, quantized, raw] = await Disk.run({ "/a": bytes }, Effect.gen(function*() {
           const tensors = yield* opened({ name: "w", type, sizes: [outermost, across * 32] })
           return [
-            yield* tensors.read("w", rows), yield* tensors.readQuantised("w", rows), yield* tensors.readBytes("w", rows)
+            yield* tensors.read("w", rows), yield* tensors.readQuantized("w", rows), yield* tensors.readBytes("w", rows)
           ] as const
         }))
         const [from, to] = [rows.from * across, rows.to * across]
         const expected = { codes: codes.slice(from * 32, to * 32), scales: scales.slice(from, to), group: 32 }
-        assert.deepStrictEqual(quantised, expected)
+        assert.deepStrictEqual(quantized, expected)
         assert.deepStrictEqual(real, Float32Array.from(expected.codes, (code, i) => code * expected.scales[i >> 5]!))
         const width = TensorFile.types[type].bytes
         assert.deepStrictEqual(raw, bytes.slice(from * width, to * width))
@@ -102,7 +102,7 @@ describe("TensorFile laws", () => {
       const [some, whole, bytes] = await Disk.run({ "/a": file }, Effect.gen(function*() {
         const tensors = yield* opened({ name: "w", type: "I8_GROUPS", sizes, group })
         return [
-          yield* tensors.read("w", rows), yield* tensors.readQuantised("w"), yield* tensors.readBytes("w")
+          yield* tensors.read("w", rows), yield* tensors.readQuantized("w"), yield* tensors.readBytes("w")
         ] as const
       }))
       const all = Float32Array.from(codes, (code, i) => code * scales[Math.floor(i / group)]!)
@@ -162,16 +162,16 @@ describe("TensorFile cases", () => {
       cause,
       "  not reals: f32 cannot hold these exactly, or no rule reads them: convert the tensor to F32, F16, BF16 or Q8_0"
     ])
-    assert.deepStrictEqual(await message(({ readQuantised }) => readQuantised("w")), [
+    assert.deepStrictEqual(await message(({ readQuantized }) => readQuantized("w")), [
       head,
-      '  not quantised: tensor "w", byte 0: expected Q8_0, Q4_0 or I8_GROUPS; found "w" of F32 [4, 2]',
+      '  not quantized: tensor "w", byte 0: expected Q8_0, Q4_0 or I8_GROUPS; found "w" of F32 [4, 2]',
       cause,
-      "  not quantised: the tensor has no codes and scales: read it as reals"
+      "  not quantized: the tensor has no codes and scales: read it as reals"
     ])
     const cut = '  rows cut a group: tensor "g", byte 150: expected rows of "g" of I8_GROUPS [4, 2] that are whole '
     const advice = "  rows cut a group: a group of elements has one scale: ask for rows whose elements are whole " +
       "groups, or for all"
-    assert.deepStrictEqual(await message(({ readQuantised }) => readQuantised("g", { from: 1, to: 2 })), [
+    assert.deepStrictEqual(await message(({ readQuantized }) => readQuantized("g", { from: 1, to: 2 })), [
       head, `${cut}groups of 4; found elements from 2 to 4`, cause, advice
     ])
     assert.deepStrictEqual(await message(({ readBytes }) => readBytes("g", { from: 0, to: 2 })), [
@@ -193,8 +193,8 @@ describe("TensorFile cases", () => {
         assert.strictEqual(bytes.length, tensors.entries.get("w")?.bytes)
         const read = yield* Effect.exit(tensors.read("w"))
         assert.strictEqual(read._tag === "Success", TensorFile.types[known].read !== "bytes")
-        const quantised = yield* Effect.exit(tensors.readQuantised("w"))
-        assert.strictEqual(quantised._tag === "Success", TensorFile.types[known].read === "codes")
+        const quantized = yield* Effect.exit(tensors.readQuantized("w"))
+        assert.strictEqual(quantized._tag === "Success", TensorFile.types[known].read === "codes")
       })
     })))
 })

@@ -108,7 +108,7 @@ layer(services)("a decoder", (it) => {
       const answer = (decoder: Decoder.Decoder) =>
         collect(decoder.generate({ prompts: [[1, 70], [1]], maximumTokens: 5, rule, key, stopIds: [] }))
       const asked = yield* answer(yield* Decoder.make({ model: plain, parameters: cells, weights: "4-bit" }))
-      const coded = yield* Quantization.quantised(plain, Quantization.schemes["4-bit"])
+      const coded = yield* Quantization.quantized(plain, Quantization.schemes["4-bit"])
       const parameters = yield* Quantization.fromCells(coded, cells)
       assert.deepStrictEqual(yield* answer(yield* Decoder.make({ model: coded, parameters })), asked)
       const frozen = yield* Decoder.make({ model: plain, parameters: cells, weights: "4-bit", frozen: true })

@@ -10,7 +10,7 @@ import * as Specification from "../../src/tensor/Specification.ts"
 import * as SentencePiece from "../../src/token/SentencePiece.ts"
 import * as Tokenizer from "../../src/token/Tokenizer.ts"
 
-/** Bytes and a few pieces, normalising as Llama does. */
+/** Bytes and a few pieces, normalizing as Llama does. */
 export const codec: Tokenizer.Codec = Result.getOrThrow(Tokenizer.fromModel(Result.getOrThrow(SentencePiece.make(
   [
     { text: "<unk>", score: 0, type: "unknown" },

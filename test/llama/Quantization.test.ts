@@ -48,23 +48,23 @@ const floats = (seed: number) => Effect.flatMap(Backend, (backend) => {
 })
 
 /** Weights that a coded model stands for, written out by the reference. */
-const decoded = (quantised: Quantization.Quantised, cells: unknown) => Effect.gen(function*() {
+const decoded = (quantized: Quantization.Quantized, cells: unknown) => Effect.gen(function*() {
   const backend = yield* Backend
   const byPath = new Map(entries(cells, isCell))
   const target = yield* backend.allocate(Specification.zeros(model.specification))
   const targets = new Map(entries(target, isCell))
   for (const [path, { sizes }] of leaves(model.specification)) {
-    const over = quantised.coded.get(path)
+    const over = quantized.coded.get(path)
     if (over === undefined) {
       yield* backend.copy(byPath.get(path), targets.get(path))
       continue
     }
     const coded = { codes: byPath.get(`${path}.codes`), scales: byPath.get(`${path}.scales`) }
-    const specification = BlockCodes.specification(sizes, over, quantised.scheme)
+    const specification = BlockCodes.specification(sizes, over, quantized.scheme)
     const into = Object.fromEntries(over.map((axis) => [axis, sizes[axis]!]))
     const program = yield* Program.makeGeneric("decode", { inputs: {}, state: { coded: specification } },
       (_, state): { outputs: { weights: T.Any } } => ({
-        outputs: { weights: BlockCodes.dequantise(state.coded as never, into, quantised.scheme.bits) as T.Untyped }
+        outputs: { weights: BlockCodes.dequantize(state.coded as never, into, quantized.scheme.bits) as T.Untyped }
       }))
     const { weights } = yield* Effect.flatMap(backend.compile(program), ({ bind }) =>
       Effect.flatMap(bind({ coded } as never), ({ run }) => run({})))
@@ -89,15 +89,15 @@ const decoded = (quantised: Quantization.Quantised, cells: unknown) => Effect.ge
 
 layer(Reference.layer)("a coded model", (it) => {
   it.effect("has codes for what it contracts, and keeps the rest", () => Effect.gen(function*() {
-    const quantised = yield* Quantization.quantised(model, Quantization.schemes["8-bit"])
+    const quantized = yield* Quantization.quantized(model, Quantization.schemes["8-bit"])
     const attention = (i: number): ReadonlyArray<[string, ReadonlyArray<string>]> => [
       [`block.${i}.attention.query`, ["embed"]], [`block.${i}.attention.key`, ["embed"]],
       [`block.${i}.attention.value`, ["embed"]], [`block.${i}.attention.output`, heads],
       [`block.${i}.feedForward.gate`, ["embed"]], [`block.${i}.feedForward.up`, ["embed"]],
       [`block.${i}.feedForward.down`, ["hidden"]]
     ]
-    assert.sameDeepMembers([...quantised.coded], [...attention(0), ...attention(1), ["head", ["embed"]]])
-    const kept = leaves(quantised.specification).map(([path]) => path)
+    assert.sameDeepMembers([...quantized.coded], [...attention(0), ...attention(1), ["head", ["embed"]]])
+    const kept = leaves(quantized.specification).map(([path]) => path)
       .filter((path) => !path.endsWith(".codes") && !path.endsWith(".scales"))
     assert.sameMembers(kept, ["embedding", "block.0.attentionNorm.gain", "block.0.feedForwardNorm.gain",
       "block.1.attentionNorm.gain", "block.1.feedForwardNorm.gain", "norm.gain"])
@@ -106,10 +106,10 @@ layer(Reference.layer)("a coded model", (it) => {
   it.effect.each(["8-bit", "4-bit"] as const)("of %s weights computes with what its codes stand for", (width) =>
     Effect.gen(function*() {
       const parameters = yield* floats(1)
-      const quantised = yield* Quantization.quantised(model, Quantization.schemes[width])
-      const cells = yield* Quantization.fromCells(quantised, parameters)
-      const found = yield* logitsOf(quantised, cells)
-      const wanted = yield* logitsOf(model, yield* decoded(quantised, cells))
+      const quantized = yield* Quantization.quantized(model, Quantization.schemes[width])
+      const cells = yield* Quantization.fromCells(quantized, parameters)
+      const found = yield* logitsOf(quantized, cells)
+      const wanted = yield* logitsOf(model, yield* decoded(quantized, cells))
       found.forEach((logit, i) => assert.closeTo(logit, wanted[i]!, 1e-9))
       const exact = yield* logitsOf(model, parameters)
       const distance = Math.hypot(...found.map((logit, i) => logit - exact[i]!)) / Math.hypot(...exact)
@@ -118,9 +118,9 @@ layer(Reference.layer)("a coded model", (it) => {
     }))
 
   it.effect("is filled from any source, one tensor after the other", () => Effect.gen(function*() {
-    const quantised = yield* Quantization.quantised(model, Quantization.schemes["8-bit"])
+    const quantized = yield* Quantization.quantized(model, Quantization.schemes["8-bit"])
     const asked: Array<string> = []
-    const cells = yield* Quantization.load(quantised, (path, sizes) => Effect.sync(() => {
+    const cells = yield* Quantization.load(quantized, (path, sizes) => Effect.sync(() => {
       asked.push(path)
       return new Float32Array(Object.values(sizes).reduce((product, size) => product * size, 1)).fill(asked.length)
     }))
@@ -139,10 +139,10 @@ layer(Reference.layer)("a coded model", (it) => {
       const odd = Transformer.llama(Config.make({
         vocabSize: 11, embedSize: 24, layerCount: 1, headCount: 2, hiddenSize: 32, contextLength: 8
       }))
-      const error = yield* Effect.flip(Quantization.quantised(odd, Quantization.schemes["4-bit"]))
+      const error = yield* Effect.flip(Quantization.quantized(odd, Quantization.schemes["4-bit"]))
       assert.include(error.message, "block codes: the block must be a power of two from 16 on that divides 24")
-      const quantised = yield* Quantization.quantised(model, Quantization.schemes["4-bit"])
-      const damaged = yield* Effect.flip(Quantization.load(quantised, (_, sizes) => Effect.sync(() =>
+      const quantized = yield* Quantization.quantized(model, Quantization.schemes["4-bit"])
+      const damaged = yield* Effect.flip(Quantization.load(quantized, (_, sizes) => Effect.sync(() =>
         new Float32Array(Object.values(sizes).reduce((product, size) => product * size, 1)).fill(NaN))))
       assert.include(damaged.message, "block codes: element 0 of the weights is NaN")
     }))

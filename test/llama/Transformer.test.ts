@@ -209,7 +209,7 @@ describe("make", () => {
       assert.isTrue(gradient.block.every(({ attention }) => finite(attention)))
     }))
 
-  it.effect("takes a normalisation, a feed-forward layer and a position encoding of one's own", () =>
+  it.effect("takes a normalization, a feed-forward layer and a position encoding of one's own", () =>
     Effect.gen(function*() {
       type Residual = Tensor<"batch" | "position" | "embed">
       const noNorm: Component<object, Residual, Residual> = { specification: () => ({}), apply: (_, x) => x }
@@ -227,7 +227,7 @@ describe("make", () => {
         }
       }
       const { drawn, made, paths } = yield* variant(Layer.mergeAll(
-        Layer.succeed(RmsNorm.Normalisation, seal(noNorm)),
+        Layer.succeed(RmsNorm.Normalization, seal(noNorm)),
         Layer.succeed(FeedForward.FeedForward, seal(linear)),
         Layer.succeed(Rope.PositionEncoding, seal(learned))
       ))

@@ -12,7 +12,7 @@ const specification = {
   seen: Specification.truths({ position: 2 })
 }
 
-const materialise = Effect.fnUntraced(function*(cells: unknown) {
+const materialize = Effect.fnUntraced(function*(cells: unknown) {
   const sources = yield* toTensors(cells)
   return yield* Effect.forEach(sources, ({ bytes, ...rest }) =>
     Effect.map(bytes instanceof Uint8Array ? Effect.succeed(bytes) : bytes,
@@ -30,20 +30,20 @@ layer(Reference.layer)("CellSnapshot", (it) => {
       yield* backend.write(from.block[0]!.weight, odd)
       yield* backend.write(from.ids, Int32Array.of(-1, 2147483647))
       yield* backend.write(from.seen, Uint8Array.of(1, 0))
-      const tensors = yield* materialise(from)
+      const tensors = yield* materialize(from)
       assert.deepStrictEqual(tensors.map(({ dtype, name, shape }) => [name, dtype, shape]), [
         ["block.0.weight", "F64", [2, 3]], ["ids", "I32", [2]], ["seen", "BOOL", [2]]
       ])
       yield* fromTensors("snapshot", tensors, to)
       assert.deepStrictEqual(
-        (yield* materialise(to)).map(({ bytes }) => [...bytes]), tensors.map(({ bytes }) => [...bytes]))
+        (yield* materialize(to)).map(({ bytes }) => [...bytes]), tensors.map(({ bytes }) => [...bytes]))
     }))
 
   it.effect("names every tensor that is missing, extra or of another form, and writes none", () =>
     Effect.gen(function*() {
       const backend = yield* Backend
       const cells = yield* backend.allocate(specification)
-      const [weight, ids] = yield* materialise(cells)
+      const [weight, ids] = yield* materialize(cells)
       const wrong = [{ ...ids!, bytes: new Uint8Array(Int32Array.of(7, 7).buffer) }, { ...weight!, shape: [3, 2] },
         { ...weight!, name: "gate" }]
       const error = yield* Effect.flip(fromTensors("run/snapshot-00000003", wrong, cells))

@@ -7,7 +7,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Gguf from "../../src/format/Gguf.ts"
-import * as Quantise from "../../src/format/Quantise.ts"
+import * as Quantize from "../../src/format/Quantize.ts"
 import * as Safetensors from "../../src/format/Safetensors.ts"
 import * as TensorFile from "../../src/format/TensorFile.ts"
 import * as TorchFile from "../../src/format/TorchFile.ts"
@@ -73,7 +73,7 @@ describe.skipIf(python === undefined)("files in the hands of Python (needs CRIA_
     }
     const weights = fc.array(fc.float({ min: -8, max: 8, noNaN: true }), { minLength: 64, maxLength: 64 })
     for (const [index, [given, values]] of samples(fc.tuple(tensors("F32", "F16", "I32"), weights))) {
-      const blocks = Quantise.blocksOfQ8(Float32Array.from(values))
+      const blocks = Quantize.blocksOfQ8(Float32Array.from(values))
       const sources: ReadonlyArray<TensorFile.Source> = [
         ...given.filter(({ name, sizes }) => name !== "q8" && sizes.length > 0),
         { name: "q8", type: "Q8_0", sizes: [2, 32], bytes: blocks }

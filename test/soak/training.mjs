@@ -53,7 +53,7 @@ const train = (folder) =>
     const texts = Stream.map(documents, ({ text }) => text)
     const { model } = yield* Trainer.train(texts, Trainer.llama(config.model.vocabSize))
     const codec = Result.getOrThrow(Tokenizer.fromModel(model))
-    const data = yield* TokenStore.tokenise(documents, { ...codec, validationShare: 0.1 })
+    const data = yield* TokenStore.tokenize(documents, { ...codec, validationShare: 0.1 })
     const environment = { engine: { name: "onnx", version: "1" }, cpu: { model: "", features: [] }, threadCount: 1 }
     const sizes = []
     yield* Pretrain.pretrain(config, { data, environment, tokenizerHash: "soak", resume: "never" }).pipe(

@@ -51,7 +51,7 @@ describe("block codes", () => {
       const coded = encoded(weights, sizes, over, scheme)
       const { decoded, scales } = await run(Program.make("decode", { inputs: specification, state: {} }, (codes) => {
         const into = overSizes(sizes, over) as { in: number }
-        const whole = BlockCodes.dequantise<"out", string>(codes as never, into, scheme.bits) as T.Untyped
+        const whole = BlockCodes.dequantize<"out", string>(codes as never, into, scheme.bits) as T.Untyped
         return { outputs: { decoded: T.merge(T.rename(whole, "out", "first"), ["first", "in", "width"], "all"),
           scales: codes.scales } }
       }), coded)
@@ -82,7 +82,7 @@ describe("block codes", () => {
         Program.make("product", {
           inputs: { x: Specification.real<string>(xSizes), coded: specification }, state: {}
         }, ({ coded, x }) => {
-          const whole = BlockCodes.dequantise<"out", string>(coded as never, into, scheme.bits) as T.Untyped
+          const whole = BlockCodes.dequantize<"out", string>(coded as never, into, scheme.bits) as T.Untyped
           const y: T.Untyped = isFused ? T.contract(x, whole, over) : T.sum(T.multiply(x, whole), over)
           const loss = T.sum(T.square(y as T.Tensor<"row" | "out">), Object.keys(y.sizes) as Array<"row" | "out">)
           const slopes = T.gradient(loss, { x, scales: coded.scales })
@@ -161,17 +161,17 @@ describe("block codes", () => {
   it.effect("refuse another number of bits, and a gradient", () => Effect.gen(function*() {
     const inputs = BlockCodes.specification({ in: 32, out: 2 }, ["in"], { bits: 8, block: 32 })
     const wrong = yield* Effect.flip(Program.make("wrong", { inputs, state: {} }, (coded) => ({
-      outputs: { w: BlockCodes.dequantise(coded, { in: 32 }, 4) }
+      outputs: { w: BlockCodes.dequantize(coded, { in: 32 }, 4) }
     })))
     assert.strictEqual(wrong.message, [
-      "dequantise: as many weights in \"block\" and \"byte\" of 4-bit codes as in the new axes that come from them",
+      "dequantize: as many weights in \"block\" and \"byte\" of 4-bit codes as in the new axes that come from them",
       "  codes   [out: 2, block: 1, byte: 32] code  input codes",
       "  scales  [out: 2, block: 1]  input scales",
       "  into    [in: 32]",
       "  The scales have the axes of the codes without \"byte\". Were they coded with another number of bits?"
     ].join("\n"))
     const slope = yield* Effect.flip(Program.makeGeneric("slope", { inputs, state: {} }, (coded) => {
-      const loss = T.sum(BlockCodes.dequantise(coded, { in: 32 }, 8), ["in", "out"])
+      const loss = T.sum(BlockCodes.dequantize(coded, { in: 32 }, 8), ["in", "out"])
       return { outputs: T.gradient(loss, coded as { codes: T.Any }) }
     }))
     assert.include(slope.message, "gradient: only real tensors have one\n  codes  [out: 2, block: 1, byte: 32] code")

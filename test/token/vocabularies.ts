@@ -16,7 +16,7 @@ export const bytePieces: ReadonlyArray<SentencePiece.Piece> = Array.from({ lengt
   type: "byte"
 }))
 
-/** A model of reserved pieces, bytes if asked for, and `pieces`, normalising as Llama does unless told otherwise. */
+/** A model of reserved pieces, bytes if asked for, and `pieces`, normalizing as Llama does unless told otherwise. */
 export const modelOf = (
   pieces: ReadonlyArray<SentencePiece.Piece>,
   byteFallback: boolean,

@@ -28,7 +28,7 @@ export const tooFew: Tensor<"batch"> = T.sum(logits, "vocab")
 export const tooFewInPipe: Tensor<"batch"> = logits.pipe(T.sum("vocab"))
 
 // Elementwise operations have the union of the axes; axes are invariant.
-export const normalised: Tensor<"batch" | "position" | "embed"> = T.multiply(residual, gain)
+export const normalized: Tensor<"batch" | "position" | "embed"> = T.multiply(residual, gain)
 export const shifted: Tensor<"embed"> = gain.pipe(T.square, T.add(1), T.rsqrt)
 // @ts-expect-error "embed"
 export const notBroadcast: Tensor<"batch" | "position"> = T.multiply(perToken, gain)

@@ -100,7 +100,7 @@ interface StandIn {
 
 const make = (engine: Interface): typeof Backend.Service => {
   const isWebGpu = engine.provider === "webgpu"
-  // there the second output of its normalisation is wrong: see WebGpu.ts
+  // there the second output of its normalization is wrong: see WebGpu.ts
   const canFuse: typeof hasKernel = (composite, inputs) =>
     !(isWebGpu && composite.name === "rmsNorm") && hasKernel(composite, inputs)
   const arenas = new WeakMap<Elements, Buffer>()

@@ -10,7 +10,7 @@
  * Checked  backend/onnx/Provider.test.ts (the laws, where a device or SwiftShader is found). Seen working on linux x64
  *          with SwiftShader only.
  * Departs  NaN, infinities and sums over equal ids are as the card has them: WGSL does not define the first two, and
- *          atomic sums come in any order. Float32 only. The normalisation kernel is composed, for the provider's second
+ *          atomic sums come in any order. Float32 only. The normalization kernel is composed, for the provider's second
  *          output of it is wrong.
  *
  * @module

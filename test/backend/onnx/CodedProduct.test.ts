@@ -33,7 +33,7 @@ const productOf = ({ batch, bits, block, blocks, kvHead, plane }: Omit<
   return Program.make("product", {
     inputs: { x: Specification.real({ batch, embed }) }, state: { coded }
   }, ({ x }, { coded }) => ({
-    outputs: { y: T.contract(x, BlockCodes.dequantise(coded, { embed }, bits), "embed") }
+    outputs: { y: T.contract(x, BlockCodes.dequantize(coded, { embed }, bits), "embed") }
   }))
 }
 

@@ -19,13 +19,13 @@ const model = Transformer.llama(Config.make({
 
 /** Scores after a prompt and after each of two more tokens, the parameters built into the programs. */
 const scores = (width: Quantization.Width) => Effect.gen(function*() {
-  const quantised = yield* Quantization.quantised(model, Quantization.schemes[width])
+  const quantized = yield* Quantization.quantized(model, Quantization.schemes[width])
   const draw = draws(Key.make(3), model.specification)
-  const parameters = yield* Quantization.load(quantised, (path, sizes) => Effect.sync(() => {
+  const parameters = yield* Quantization.load(quantized, (path, sizes) => Effect.sync(() => {
     const count = Object.values(sizes).reduce((product, size) => product * size, 1)
     return draw(path)?.map((weight) => weight * 5) ?? new Float32Array(count).fill(1)
   }))
-  const machine = yield* Slots.make({ model: quantised, parameters, slots: 2, blockLengths: [4], frozen: true })
+  const machine = yield* Slots.make({ model: quantized, parameters, slots: 2, blockLengths: [4], frozen: true })
   const { prefill, seat, step } = yield* machine.allocate
   const found = [...yield* prefill([5, 1, 30])]
   yield* seat(0)

@@ -48,7 +48,7 @@ torch.save(linear, "module.pth")  # asks for classes to be imported
 expected.update({"torch.whole": whole, "torch.rows": whole[1:3].clone(), "torch.float16": tensors["float16"].float(),
                  "torch.bfloat16": tensors["bfloat16"].float(), "state.weight": weights(2, 3).bfloat16().float()})
 
-# gguf: all types of metadata, plain and quantised tensors
+# gguf: all types of metadata, plain and quantized tensors
 writer = gguf.GGUFWriter("package.gguf", "llama")
 writer.add_uint8("test.u8", 200)
 writer.add_int8("test.i8", -100)

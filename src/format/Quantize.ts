@@ -5,13 +5,13 @@
  *
  * From     quantize_q80 of llama2.c's export.py (scales in f32, halves to even); quantize_row_q8_0_ref of ggml (scales
  *          in f16, a multiplication by 1 / s, halves away from zero).
- * Checked  test/format/Quantise.test.ts (the error is at most half a step; codes and scales equal those of llama2.c's
+ * Checked  test/format/Quantize.test.ts (the error is at most half a step; codes and scales equal those of llama2.c's
  *          export and of the gguf package).
  *
  * @module
  */
 import * as Float16 from "./Float16.ts"
-import type { Quantised } from "./TensorFile.ts"
+import type { Quantized } from "./TensorFile.ts"
 
 /** max |x| of each group, divided by 127 in f32. */
 const scalesOf = (values: Float32Array, group: number): Float32Array<ArrayBuffer> => {
@@ -44,7 +44,7 @@ const toWhole = 1.5 * 2 ** 52
  * Codes and f32 scales of groups of `group` successive values, as llama2.c makes them. Throws `RangeError` where the
  * groups do not divide the values, or a value is not finite.
  */
-export const inGroups = (values: Float32Array, group: number): Quantised => {
+export const inGroups = (values: Float32Array, group: number): Quantized => {
   check(values, group)
   const scales = scalesOf(values, group)
   const codes = new Int8Array(values.length)
@@ -60,7 +60,7 @@ export const inGroups = (values: Float32Array, group: number): Quantised => {
 }
 
 /** The bytes of {@link inGroups} in a file of llama2.c: all codes, then all scales. */
-export const groupBytes = ({ codes, scales }: Quantised): Uint8Array<ArrayBuffer> => {
+export const groupBytes = ({ codes, scales }: Quantized): Uint8Array<ArrayBuffer> => {
   const bytes = new Uint8Array(codes.length + scales.byteLength)
   bytes.set(new Uint8Array(codes.buffer, codes.byteOffset, codes.length))
   bytes.set(new Uint8Array(scales.buffer, scales.byteOffset, scales.byteLength), codes.length)

@@ -18,7 +18,6 @@
  */
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
-import type { PlatformError } from "effect/PlatformError"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as ByteFile from "./ByteFile.ts"
@@ -322,7 +321,7 @@ export const open = Effect.fnUntraced(function*(
     length = Math.min(file.length, length * 4)
     header = parse(yield* file.bytesAt(0, length, null), file.length)
   }
-  if ("kind" in header) return yield* new TensorFile.TensorFileError({ format, path, problems: [header] })
+  if ("kind" in header) return yield* TensorFile.failureOf(format, path)(header)
   const { entries, metadata, version } = header
   const plain = new Map([...metadata].map(([key, value]) => [key, untyped(value)] as const))
   return { ...TensorFile.make(`${format} v${version}`, file, plain, entries), version, typed: metadata }
@@ -436,13 +435,8 @@ export const write = Effect.fnUntraced(function*<E = never, R = never>(
   path: string,
   metadata: Metadata,
   tensors: ReadonlyArray<TensorFile.Source<E, R>>
-): Effect.fn.Return<
-  ByteFile.Written,
-  TensorFile.TensorFileError | PlatformError | E,
-  FileSystem.FileSystem | R
-> {
-  const failure = (...problems: ReadonlyArray<TensorFile.Problem>) =>
-    new TensorFile.TensorFileError({ format, path, problems })
+): TensorFile.Writing<E, R> {
+  const failure = TensorFile.failureOf(format, path)
   const problems: Array<TensorFile.Problem> = []
   const alignment = alignmentOf(metadata)
   if (alignment === undefined) {

@@ -16,7 +16,6 @@
  */
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
-import type { PlatformError } from "effect/PlatformError"
 import type * as Scope from "effect/Scope"
 import * as ByteFile from "./ByteFile.ts"
 import * as TensorFile from "./TensorFile.ts"
@@ -164,8 +163,7 @@ const parse = (start: Uint8Array): Header | TensorFile.Problem => {
 export const open = Effect.fnUntraced(function*(
   path: string
 ): Effect.fn.Return<TensorFile.TensorFile, TensorFile.Failure, FileSystem.FileSystem | Scope.Scope> {
-  const failure = (...problems: ReadonlyArray<TensorFile.Problem>) =>
-    new TensorFile.TensorFileError({ format, path, problems })
+  const failure = TensorFile.failureOf(format, path)
   const file = yield* TensorFile.openBytes(path, format)
   const header = parse(yield* file.bytesAt(0, Math.min(file.length, headerBytes), null))
   if ("kind" in header) return yield* failure(header)
@@ -189,13 +187,8 @@ export const write = Effect.fnUntraced(function*<E = never, R = never>(
   path: string,
   header: Header,
   tensors: ReadonlyArray<TensorFile.Source<E, R>>
-): Effect.fn.Return<
-  ByteFile.Written,
-  TensorFile.TensorFileError | PlatformError | E,
-  FileSystem.FileSystem | R
-> {
-  const failure = (...problems: ReadonlyArray<TensorFile.Problem>) =>
-    new TensorFile.TensorFileError({ format, path, problems })
+): TensorFile.Writing<E, R> {
+  const failure = TensorFile.failureOf(format, path)
   const isGroup = header.version === 2 ? Number.isSafeInteger(header.group_size) && header.group_size > 0 : true
   const layers = tensors.length >= header.n_layers ? undefined : `tensors for ${header.n_layers} layers`
   const fault = misfit(header) ?? (isGroup ? layers : `a group size from 1, not ${header.group_size}`)

@@ -75,6 +75,13 @@ export interface Global {
 /** What a pickle builds. Values may be shared, and a list or dict may hold itself. */
 export type Value = null | boolean | number | bigint | string | Sequence | Dict | Global | Storage | Tensor
 
+/** What to do about a pickle that is damaged, and about one that asks for more than data. */
+export const advice = {
+  "pickle": "the pickle is truncated or corrupted: check where the file comes from and its checksum",
+  "refused pickle": "a pickle can run any program, so only numbers, texts, dicts, lists and plain tensors are read: " +
+    "save {name: tensor} with torch.save, or convert the file to safetensors where you trust it"
+} as const
+
 /** A pickle that is damaged, or asks for more than data; `offset` counts from its first byte. */
 export class PickleError extends Schema.TaggedError<PickleError>()("PickleError", {
   offset: Schema.Int,
@@ -82,11 +89,7 @@ export class PickleError extends Schema.TaggedError<PickleError>()("PickleError"
   refused: Schema.Boolean
 }) {
   override get message() {
-    const advice = this.refused
-      ? "a pickle can run any program, so only numbers, texts, dicts, lists and plain tensors are read: save " +
-        "{name: tensor} with torch.save, or convert the file to safetensors where you trust it"
-      : "the pickle is truncated or corrupted: check where the file comes from and its checksum"
-    return `pickle, byte ${this.offset}: ${this.problem}\n  ${advice}`
+    return `pickle, byte ${this.offset}: ${this.problem}\n  ${advice[this.refused ? "refused pickle" : "pickle"]}`
   }
 }
 

@@ -21,6 +21,7 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as ByteFile from "./ByteFile.ts"
+import { fields, message, oneOf } from "./Problem.ts"
 
 /** Schema for the element types, in the order in which the Rust library lays tensors out: widest first. */
 export const Dtype = Schema.Literals([
@@ -95,16 +96,11 @@ export const advice: { readonly [K in typeof Kind.Type]: string } = {
 /** Schema for one thing wrong with a file: the tensor, the byte that shows it, what was expected and found there. */
 export const Problem = Schema.Struct({
   kind: Kind,
-  tensor: Schema.NullOr(Schema.String),
-  offset: Schema.Number,
-  expected: Schema.String,
-  found: Schema.String
+  ...fields
 })
 
 /** One thing wrong with a file. */
 export interface Problem extends Schema.Schema.Type<typeof Problem> {}
-
-const listed = 12 // a damaged header may hold thousands of problems: the message lists so many, the error has all
 
 /**
  * Fails when a file, or bytes in memory (`path` null), break the format; carries all that is wrong, not only the
@@ -115,15 +111,8 @@ export class SafetensorsError extends Schema.TaggedError<SafetensorsError>()("Sa
   problems: Schema.Array(Problem)
 }) {
   override get message(): string {
-    const lines = this.problems.slice(0, listed).map(({ expected, found, kind, offset, tensor }) => {
-      const place = tensor === null ? "" : `tensor ${JSON.stringify(tensor)}, `
-      return `  ${kind}: ${place}byte ${offset}: expected ${expected}; found ${found}`
-    })
-    const rest = this.problems.length > listed ? [`  … and ${this.problems.length - listed} more`] : []
-    const kinds = [...new Set(this.problems.map(({ kind }) => kind))]
-    const causes = kinds.map((kind) => `  ${kind}: ${advice[kind]}`)
     const title = `${this.path ?? "in memory"}: this breaks the safetensors format`
-    return [title, ...lines, ...rest, "Likely cause, and what to do:", ...causes].join("\n")
+    return message(title, this.problems, ({ kind }) => advice[kind])
   }
 }
 
@@ -414,9 +403,7 @@ export const open = Effect.fnUntraced(function*(
   const read = Effect.fnUntraced(function*(name: string) {
     const entry = entries.get(name)
     if (entry === undefined) {
-      const names = [...entries.keys()].slice(0, listed).map((known) => JSON.stringify(known)).join(", ")
-      const expected = `one of ${entries.size} names: ${names}${entries.size > listed ? ", …" : ""}`
-      const problems = [problem("unknown tensor", name, lengthBytes, expected, "no such name")]
+      const problems = [problem("unknown tensor", name, lengthBytes, oneOf(entries), "no such name")]
       return yield* new SafetensorsError({ path, problems })
     }
     const bytes = yield* file.bytesAt(header.dataStart + entry.begin, entry.end - entry.begin, name)

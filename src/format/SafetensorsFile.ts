@@ -72,8 +72,7 @@ export const openSharded = Effect.fnUntraced(function*(
   const format = "sharded safetensors"
   const problem = (kind: keyof typeof advice, tensor: string | null, expected: string, found: string) =>
     TensorFile.problemsOf(advice)(kind, tensor, 0, expected, found)
-  const failure = (...problems: ReadonlyArray<TensorFile.Problem>) =>
-    new TensorFile.TensorFileError({ format, path, problems })
+  const failure = TensorFile.failureOf(format, path)
   const paths = yield* Path.Path
 
   const text = yield* Effect.scoped(Effect.gen(function*() {

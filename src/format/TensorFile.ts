@@ -13,10 +13,12 @@
  * @module
  */
 import * as Effect from "effect/Effect"
+import type * as FileSystem from "effect/FileSystem"
 import type { PlatformError } from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 import * as ByteFile from "./ByteFile.ts"
 import * as Float16 from "./Float16.ts"
+import { fields, message, oneOf } from "./Problem.ts"
 
 /**
  * The element types of all formats. A block of `elements` takes `bytes`; `read` says what {@link TensorFile} makes of
@@ -157,10 +159,7 @@ export type Failure = TensorFileError | PlatformError
 /** Schema for one thing wrong with a file: where, what was expected and found there, the likely cause and a remedy. */
 export const Problem = Schema.Struct({
   kind: Schema.String,
-  tensor: Schema.NullOr(Schema.String),
-  offset: Schema.Number,
-  expected: Schema.String,
-  found: Schema.String,
+  ...fields,
   advice: Schema.String
 })
 
@@ -173,8 +172,6 @@ export const problemsOf = <K extends string>(advice: { readonly [kind in K]: str
     { kind, tensor, offset, expected, found, advice: advice[kind] }
   )
 
-const listed = 12 // a damaged file may have thousands of problems: the message lists so many, the error has all
-
 /**
  * Fails when a file, or bytes in memory (`path` null), break their format or do not hold what was asked for; carries
  * all that is wrong.
@@ -185,16 +182,19 @@ export class TensorFileError extends Schema.TaggedError<TensorFileError>()("Tens
   problems: Schema.Array(Problem)
 }) {
   override get message(): string {
-    const lines = this.problems.slice(0, listed).map(({ expected, found, kind, offset, tensor }) => {
-      const place = tensor === null ? "" : `tensor ${JSON.stringify(tensor)}, `
-      return `  ${kind}: ${place}byte ${offset}: expected ${expected}; found ${found}`
-    })
-    const rest = this.problems.length > listed ? [`  … and ${this.problems.length - listed} more`] : []
-    const causes = new Set(this.problems.map(({ advice, kind }) => `  ${kind}: ${advice}`))
     const title = `${this.path ?? "in memory"}: cannot read this as ${this.format}`
-    return [title, ...lines, ...rest, "Likely cause, and what to do:", ...causes].join("\n")
+    return message(title, this.problems, ({ advice }) => advice)
   }
 }
+
+/** Makes the error of the file at a path from its problems. */
+export const failureOf = (format: string, path: string) => (...problems: ReadonlyArray<Problem>): TensorFileError =>
+  new TensorFileError({ format, path, problems })
+
+/** What writing a file of tensors returns or fails with; `E` and `R` are those of the tensors' bytes. */
+export type Writing<E, R> = Effect.fn.Return<
+  ByteFile.Written, TensorFileError | PlatformError | E, FileSystem.FileSystem | R
+>
 
 const advice = {
   ...ByteFile.advice,
@@ -225,13 +225,9 @@ export const elementCount = (sizes: ReadonlyArray<number>): number =>
 export const byteCount = (type: Type, elements: number, group: number): number =>
   type === "I8_GROUPS" ? elements + elements / group * 4 : elements / types[type].elements * types[type].bytes
 
-/** The unknown name beside those that are there, which are many. */
-const unknown = (file: TensorFile, name: string): TensorFileError => {
-  const names = [...file.entries.keys()].slice(0, listed).map((known) => JSON.stringify(known)).join(", ")
-  const expected = `one of ${file.entries.size} names: ${names}${file.entries.size > listed ? ", …" : ""}`
-  const { format, path } = file
-  return problem({ format, path }, "unknown tensor", name, 0, expected, "no such name")
-}
+/** The unknown name beside those that are there. */
+const unknown = ({ entries, format, path }: TensorFile, name: string): TensorFileError =>
+  problem({ format, path }, "unknown tensor", name, 0, oneOf(entries), "no such name")
 
 /** The codes and f16 scales of whole blocks of Q8_0 or Q4_0, as ggml lays them out. */
 const unpack = (type: "Q8_0" | "Q4_0", bytes: Uint8Array, codes: Int8Array, scales: Float32Array): void => {

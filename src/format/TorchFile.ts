@@ -18,7 +18,6 @@
  */
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
-import type { PlatformError } from "effect/PlatformError"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as ByteFile from "./ByteFile.ts"
@@ -31,9 +30,7 @@ const format = "torch.save"
 const advice = {
   "no pickle": "this archive is not of torch.save, or was packed again by another program: save the file again",
   "byte order": "the file was written on a big-endian machine: load and save it on a little-endian one",
-  "pickle": "the pickle is truncated or corrupted: check where the file comes from and its checksum",
-  "refused pickle": "a pickle can run any program, so only numbers, texts, dicts, lists and plain tensors are read: " +
-    "save {name: tensor} with torch.save, or convert the file to safetensors where you trust it",
+  ...Pickle.advice,
   "not flat": "dicts and lists are read where they nest less than 64 deep, do not hold themselves, and have texts or " +
     "numbers as keys: save {name: tensor}",
   "duplicate name": "two tensors have one dotted name: rename one of them and save again",
@@ -103,8 +100,7 @@ const isContiguous = ({ sizes, strides }: Pickle.Tensor): boolean => {
 export const open = Effect.fnUntraced(function*(
   path: string
 ): Effect.fn.Return<TensorFile.TensorFile, TensorFile.Failure, FileSystem.FileSystem | Scope.Scope> {
-  const failure = (...problems: ReadonlyArray<TensorFile.Problem>) =>
-    new TensorFile.TensorFileError({ format, path, problems })
+  const failure = TensorFile.failureOf(format, path)
   const file = yield* TensorFile.openBytes(path, format)
   const archive = yield* Zip.open(file, format)
   const pickles = [...archive.values()].filter(({ name }) => /^[^/]+\/data\.pkl$/.test(name))
@@ -173,13 +169,8 @@ const classOf = (type: TensorFile.Type): Pickle.StorageClass | undefined => {
 export const write = Effect.fnUntraced(function*<E = never, R = never>(
   path: string,
   tensors: ReadonlyArray<TensorFile.Source<E, R>>
-): Effect.fn.Return<
-  ByteFile.Written,
-  TensorFile.TensorFileError | PlatformError | E,
-  FileSystem.FileSystem | R
-> {
-  const failure = (...problems: ReadonlyArray<TensorFile.Problem>) =>
-    new TensorFile.TensorFileError({ format, path, problems })
+): TensorFile.Writing<E, R> {
+  const failure = TensorFile.failureOf(format, path)
   const problems: Array<TensorFile.Problem> = []
   const names = new Set<string>()
   const stored = tensors.flatMap(({ name, sizes, type }, index): ReadonlyArray<Pickle.Stored> => {

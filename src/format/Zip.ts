@@ -168,8 +168,7 @@ export const open = Effect.fnUntraced(function*(
   format: string
 ): Effect.fn.Return<ReadonlyMap<string, Entry>, TensorFile.Failure> {
   const { path } = file
-  const failure = (...problems: ReadonlyArray<TensorFile.Problem>) =>
-    new TensorFile.TensorFileError({ format, path, problems })
+  const failure = TensorFile.failureOf(format, path)
   const from = Math.max(0, file.length - endLength - 0xffff)
   const found = findDirectory(yield* file.bytesAt(from, file.length - from, null), from)
   if ("kind" in found) return yield* failure(found)
@@ -227,8 +226,7 @@ export const read = Effect.fnUntraced(function*(
   const found = crc32(bytes)
   if (found === entry.crc32) return bytes
   const expected = `checksum ${entry.crc32} of entry ${JSON.stringify(entry.name)}`
-  const problems = [problem("checksum", null, entry.offset, expected, `${found}`)]
-  return yield* new TensorFile.TensorFileError({ format, path: file.path, problems })
+  return yield* TensorFile.failureOf(format, file.path)(problem("checksum", null, entry.offset, expected, `${found}`))
 })
 
 const alignment = 64 // as torch writes: an element of any type may be used where it lies in a mapped file

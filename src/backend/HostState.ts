@@ -12,12 +12,11 @@
  * @module
  */
 import * as Effect from "effect/Effect"
-import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import { count, describe, type Kind, type Sizes } from "../tensor/Node.ts"
 import { type AnySpecification, isSpecification, leaves } from "../tensor/Specification.ts"
 import { entries, mapAs } from "../tensor/Tree.ts"
-import type { AnyCell, Cells, CellValues, Elements, Precision, Values } from "./Backend.ts"
+import type { AnyCell, Backend, Cells, CellValues, Elements, Precision, Values } from "./Backend.ts"
 import { BackendError } from "./Backend.ts"
 
 /** How elements lie in memory. */
@@ -99,17 +98,10 @@ export interface Host extends Identity {
 }
 
 /** The state of a backend: the methods that a `Backend` has for cells, and what its runs need of them. */
-export interface HostState<X extends Stretch = Elements> extends Identity {
+export interface HostState<X extends Stretch = Elements>
+  extends Identity, Pick<Backend["Service"], "allocate" | "read" | "write" | "copy" | "view"> {
   /** How many allocations are alive. */
   readonly live: Effect.Effect<number>
-  readonly allocate: <S>(specification: S, options?: {
-    readonly precision?: Precision
-    readonly initial?: (path: string, sizes: Sizes) => Elements | undefined
-  }) => Effect.Effect<Cells<S>, BackendError, Scope.Scope>
-  readonly read: <C>(cells: C) => Effect.Effect<CellValues<C>, BackendError>
-  readonly write: (cell: AnyCell, elements: Elements) => Effect.Effect<void, BackendError>
-  readonly copy: <C>(from: C, to: C) => Effect.Effect<void, BackendError>
-  readonly view: (cell: AnyCell, index: number) => Effect.Effect<AnyCell, BackendError>
   /** What a cell stands for; fails where another backend made it. */
   readonly resolve: (operation: string, cell: AnyCell) => Effect.Effect<Held<X>, BackendError>
   /** A copy of what a stretch holds. */

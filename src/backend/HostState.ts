@@ -59,12 +59,12 @@ export interface Access<X extends Stretch> {
   readonly allocate: (storage: Storage, length: number) => X
   readonly part: (whole: X, start: number, end: number) => X
   /** Puts elements there, or one number everywhere. */
-  readonly put: (target: X, source: Elements | number) => void
+  readonly put: (target: X, source: Elements | number) => Effect.Effect<void, BackendError>
   /** A copy of what is there. */
   readonly take: (source: X) => Effect.Effect<Elements, BackendError>
-  readonly copy: (source: X, target: X) => void
+  readonly copy: (source: X, target: X) => Effect.Effect<void, BackendError>
   /** Ends the life of an arena. */
-  readonly free: (arena: X) => void
+  readonly free: (arena: X) => Effect.Effect<void>
 }
 
 /** Cells that were allocated together. The arenas are gone once their scope has ended. */
@@ -141,10 +141,10 @@ export const make = ({ memory, ...identity }: Host): HostState =>
   makeOver(identity, {
     allocate: memory,
     part: (whole, start, end) => whole.subarray(start, end),
-    put: place,
+    put: (target, source) => Effect.sync(() => place(target, source)),
     take: (source) => Effect.sync(() => source.slice()),
-    copy: (source, target) => target.set(source),
-    free: () => {}
+    copy: (source, target) => Effect.sync(() => target.set(source)),
+    free: () => Effect.void
   })
 
 /** Makes the state of a backend over memory of any sort. */
@@ -202,7 +202,7 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
         return fail("allocate", wrong.join("\n  "),
           "Give `initial`, a function from a cell's path and sizes to its elements, in the order of the sizes.")
       }
-      return Effect.map(
+      return Effect.flatMap(
         Effect.acquireRelease(
           Effect.sync((): Allocation<X> => {
             const arenas = new Map([...plan.lengths].map(([storage, length]) =>
@@ -210,22 +210,25 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
             alive++
             return { serial: allocations++, lock: Semaphore.makeUnsafe(1), arenas }
           }),
-          ({ arenas, lock }) => lock.withPermit(Effect.sync(() => {
-            for (const arena of arenas.values()) memory.free(arena)
+          ({ arenas, lock }) => lock.withPermit(Effect.suspend(() => {
+            const freed = [...arenas.values()]
             arenas.clear()
             alive--
+            return Effect.forEach(freed, memory.free, { discard: true })
           }))
         ),
-        (allocation) => {
+        (allocation) => Effect.suspend(() => {
+          const begun: Array<Effect.Effect<void, BackendError>> = []
           const cells = new Map(plan.cells.map(({ leaf, path, start, storage }, i) => {
             const arena = allocation.arenas.get(storage) ?? memory.allocate(storage, 0)
             const elements = memory.part(arena, start, start + count(leaf.sizes))
             const initial = initials[i]
-            if (typeof initial !== "string" && initial !== undefined) memory.put(elements, initial)
+            if (typeof initial !== "string" && initial !== undefined) begun.push(memory.put(elements, initial))
             return [path, hold(path, leaf, precision, { allocation, storage, start, elements })] as const
           }))
-          return mapAs<Cells<typeof specification>>()(specification, isSpecification, (_, path) => cells.get(path))
-        }
+          return Effect.map(Effect.all(begun, { discard: true }), () =>
+            mapAs<Cells<typeof specification>>()(specification, isSpecification, (_, path) => cells.get(path)))
+        })
       )
     })
 
@@ -245,7 +248,7 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
     Effect.flatMap(resolve("write", cell), (held) => {
       const reason = misfit(cell.kind, cell.sizes, elements)
       return reason === undefined
-        ? exclusively("write", [held])(Effect.sync(() => memory.put(held.elements, elements)))
+        ? exclusively("write", [held])(memory.put(held.elements, elements))
         : fail("write", `cell ${cell.name}: ${reason}`, "Elements lie in the order of the keys of the cell's sizes.")
     })
 
@@ -271,9 +274,9 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
         const target = byPath.get(path)
         return target === undefined ? [] : [[source, target] as const]
       })
-      return exclusively("copy", pairs.flat())(Effect.sync(() => {
-        for (const [source, target] of pairs) memory.copy(source.elements, target.elements)
-      }))
+      return exclusively("copy", pairs.flat())(Effect.forEach(
+        pairs, ([source, target]) => memory.copy(source.elements, target.elements), { discard: true }
+      ))
     })
 
   const view: HostState<X>["view"] = (cell, index) =>

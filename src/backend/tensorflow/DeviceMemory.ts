@@ -122,7 +122,7 @@ export const make = (
     }
   }
 
-  const put: DeviceMemory["put"] = (target, source) => {
+  const put = (target: Place, source: Elements | number): void => {
     if (target.length === 0) return
     engine.activate()
     const type = typeOfStorage(target.storage)
@@ -157,21 +157,21 @@ export const make = (
       whole.slots.push(slot)
       return { _tag: "Part", storage: whole.storage, slot, start: 0, length }
     },
-    put,
+    put: (target, source) => Effect.sync(() => put(target, source)),
     take,
-    copy: (source, target) => {
+    copy: (source, target) => Effect.sync(() => {
       if (source.length === 0) return
       engine.activate()
       const { isOwned, tensor } = borrow(source, [source.length])
       exchange([[target, isOwned ? tensor : engine.run("Identity", { x: tensor })]])
-    },
-    free: (arena) => {
+    }),
+    free: (arena) => Effect.sync(() => {
       if (arena._tag === "Part") return
       for (const slot of arena.slots) {
         slot.tensor?.dispose()
         slot.tensor = undefined
       }
-    },
+    }),
     borrow,
     exchange
   }

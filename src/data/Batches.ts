@@ -86,18 +86,6 @@ export const cursorAt = (self: Batches, step: number): Cursor => {
 /** The batch of a step, counted from 0. */
 export const at = (self: Batches, step: number): Windows => next(self, cursorAt(self, step)).batch
 
-/**
- * All windows of a store once, in order, in batches of `batchSize`; the last batch is filled up with rows of padding
- * (mask 0).
- */
-export function* inOrder(store: TokenStore, batchSize: number, length: number): Generator<Windows> {
-  const count = Packing.windowCount(store, length)
-  for (let first = 0; first < count; first += batchSize) {
-    yield Packing.windows(store, length, Array.from({ length: batchSize }, (_, row) =>
-      first + row < count ? first + row : undefined))
-  }
-}
-
 /** A batch cut into `count` micro-batches of equally many rows: views that share the batch's memory, in order. */
 export const microBatches = (batch: Windows, count: number): ReadonlyArray<Windows> => {
   if (!(Number.isInteger(count) && count >= 1 && batch.rows % count === 0)) {

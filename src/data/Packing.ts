@@ -44,8 +44,8 @@ export interface Windows {
 /** The number of windows that hold every target of the store. */
 export const windowCount = (store: TokenStore, length: number): number => Math.ceil((store.tokens.length - 1) / length)
 
-/** The windows with the given numbers, one row each; a row numbered `undefined` is all padding. */
-export const windows = (store: TokenStore, length: number, numbers: ReadonlyArray<number | undefined>): Windows => {
+/** The windows with the given numbers, one row each, in that order. */
+export const windows = (store: TokenStore, length: number, numbers: ReadonlyArray<number>): Windows => {
   const size = numbers.length * length
   const ids = new Int32Array(size).fill(store.bosId)
   const targets = new Int32Array(size).fill(store.bosId)
@@ -55,8 +55,8 @@ export const windows = (store: TokenStore, length: number, numbers: ReadonlyArra
   let targetCount = 0
   numbers.forEach((number, row) => {
     const offset = row * length
-    const from = number === undefined ? store.tokens.length : windowStart(store, length, number)
-    const filled = Math.max(0, Math.min(length, store.tokens.length - 1 - from))
+    const from = windowStart(store, length, number)
+    const filled = Math.min(length, store.tokens.length - 1 - from)
     const inputs = store.tokens.subarray(from, from + filled)
     ids.set(inputs, offset)
     targets.set(store.tokens.subarray(from + 1, from + 1 + filled), offset)

@@ -136,7 +136,7 @@ export const float32 = (bytes: Uint8Array, field: Pick<Field, "from">): number =
   for (let i = 0; i < 4; i++) floatBytes[i] = bytes[field.from + i]!
   return floatView.getFloat32(0, true)
 }
-const floatBytes = new Uint8Array(8)
+const floatBytes = new Uint8Array(4)
 const floatView = new DataView(floatBytes.buffer)
 
 /** A `bytes`, `string` or message payload, as a view of the bytes read. */
@@ -188,32 +188,19 @@ const writeVarint = (w: Writer, value: number): void => {
 
 const writeKey = (w: Writer, number: number, wire: WireType): void => writeVarint(w, number * 8 + wire)
 
-const checkSafe = (number: number, value: number): void => {
-  if (!Number.isSafeInteger(value)) {
+/**
+ * Writes an `int32`, `int64`, `uint32`, `enum` or `bool` field. Throws `RangeError` unless `value` is a safe integer.
+ */
+export const writeInt = (w: Writer, number: number, value: number | boolean): void => {
+  if (!Number.isSafeInteger(Number(value))) {
     throw new RangeError(
       `protocol buffer, field ${number}: ${value} is not a whole number below 2^53 in size, ` +
         "so no varint holds it exactly"
     )
   }
-}
-
-/**
- * Writes an `int32`, `int64`, `uint32`, `enum` or `bool` field. Throws `RangeError` unless `value` is a safe integer.
- */
-export const writeInt = (w: Writer, number: number, value: number | boolean): void => {
-  checkSafe(number, Number(value))
   writeKey(w, number, 0)
   writeVarint(w, Number(value))
 }
-
-/** Writes a packed repeated integer field. Throws `RangeError` unless every value is a safe integer. */
-export const writePackedInts = (w: Writer, number: number, values: ArrayLike<number>): void =>
-  writeMessage(w, number, () => {
-    for (let i = 0; i < values.length; i++) {
-      checkSafe(number, values[i]!)
-      writeVarint(w, values[i]!)
-    }
-  })
 
 /** Writes a `float` field. */
 export const writeFloat = (w: Writer, number: number, value: number): void => {
@@ -221,23 +208,6 @@ export const writeFloat = (w: Writer, number: number, value: number): void => {
   reserve(w, 4)
   floatView.setFloat32(0, value, true)
   for (let i = 0; i < 4; i++) w.bytes[w.length++] = floatBytes[i]!
-}
-
-/** Writes a `double` field. */
-export const writeDouble = (w: Writer, number: number, value: number): void => {
-  writeKey(w, number, 1)
-  reserve(w, 8)
-  floatView.setFloat64(0, value, true)
-  for (let i = 0; i < 8; i++) w.bytes[w.length++] = floatBytes[i]!
-}
-
-/** Writes a packed repeated `float` field. */
-export const writePackedFloats = (w: Writer, number: number, values: ArrayLike<number>): void => {
-  writeKey(w, number, 2)
-  writeVarint(w, values.length * 4)
-  reserve(w, values.length * 4)
-  const view = new DataView(w.bytes.buffer, w.bytes.byteOffset)
-  for (let i = 0; i < values.length; i++, w.length += 4) view.setFloat32(w.length, values[i]!, true)
 }
 
 /** Writes a `bytes` field. */

@@ -16,7 +16,6 @@
  */
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
-import type { Hidden } from "../tensor/Hidden.ts"
 import { fail, show } from "../tensor/Node.ts"
 import type { Specifications } from "../tensor/Specification.ts"
 import * as Specification from "../tensor/Specification.ts"
@@ -47,9 +46,6 @@ export interface Parameters<E, N, A, F> {
 /** Parameters of the plain Llama. */
 export interface LlamaParameters
   extends Parameters<Rope.Parameters, RmsNorm.Parameters, Attention.Parameters, FeedForward.Parameters> {}
-
-/** Parameters of a model made of whatever the services hold. */
-export interface HiddenParameters extends Parameters<Hidden, Hidden, Hidden, Hidden> {}
 
 /** The parts that a model is made of. */
 export interface Parts<E, N, A, F> extends Block.Parts<N, A, F> {

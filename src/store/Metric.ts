@@ -5,7 +5,7 @@
  * times and rates, which differ from run to run, go to a file of their own.
  *
  * From     the names are those of TRL, verl and nanochat, which dashboards know.
- * Checked  test/store/Metric.test.ts (names are unique and well formed, the table holds every field).
+ * Checked  test/store/Metric.test.ts (names are unique and well formed).
  *
  * @module
  */
@@ -101,17 +101,3 @@ export const registry = [
 
 /** The name of a metric of this library's recipes. */
 export type Name = (typeof registry)[number]["name"]
-
-const cell = (text: string): string => text.replaceAll("|", "\\|")
-
-/** The registry as a Markdown table, for the documentation. */
-export const toMarkdown = (registry: Registry): string => {
-  const row = (...cells: ReadonlyArray<string>): string => `| ${cells.map(cell).join(" | ")} |`
-  return [
-    row("metric", "unit", "reduction", "definition", "healthy", "file"),
-    row("---", "---", "---", "---", "---", "---"),
-    ...registry.map(({ definition, file, healthy, name, reduction, unit }) =>
-      row(`\`${name}\``, unit, reduction, definition, healthy ?? "", `${file}.jsonl`)
-    )
-  ].join("\n")
-}

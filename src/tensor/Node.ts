@@ -106,10 +106,8 @@ const Prototype = {
   }
 }
 
-let place = ""
-
 /** The place in force: the names of the enclosing `within` calls. */
-export const currentPlace = (): string => place
+let place = ""
 
 /**
  * Builds what `thunk` builds under a name: nodes carry the place, and a `ShapeError` thrown inside begins with it.

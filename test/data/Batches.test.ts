@@ -85,17 +85,6 @@ describe("Batches", () => {
     }))
   })
 
-  it("in order, every window comes once and the last batch is filled with padding", () => {
-    fc.assert(fc.property(store, size, size, (tokens, batchSize, length) => {
-      const all = [...Batches.inOrder(tokens, batchSize, length)]
-      for (const batch of all) assert.strictEqual(batch.rows, batchSize)
-      const windows = inStore(tokens, length)
-      assert.deepStrictEqual(rows(all).slice(0, windows.length), windows)
-      assert.strictEqual(all.reduce((sum, batch) => sum + batch.targetCount, 0), tokens.tokens.length - 1)
-      assert.strictEqual(all.length, Math.ceil(windows.length / batchSize))
-    }))
-  })
-
   it("refuses impossible sizes and cursors of other data, by message", () => {
     const tokens = fromTexts(["abcdefg"], encoder)
     const options = { key: Key.make(0), batchSize: 2, length: 4 }

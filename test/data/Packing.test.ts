@@ -55,24 +55,18 @@ describe("Packing", () => {
     }))
   })
 
-  it("rows can be drawn in any order, and a row without a number is padding", () => {
-    fc.assert(fc.property(store, length, fc.array(fc.option(fc.nat(), { nil: undefined }), { maxLength: 6 }),
-      (tokens, size, draws) => {
-        const numbers = draws.map((draw) => draw === undefined ? undefined : draw % Packing.windowCount(tokens, size))
-        const some = Packing.windows(tokens, size, numbers)
-        numbers.forEach((number, row) => {
-          const [from, to] = [row * size, (row + 1) * size]
-          if (number === undefined) {
-            assert.isTrue(some.mask.subarray(from, to).every((one) => one === 0))
-            assert.isTrue(some.ids.subarray(from, to).every((id) => id === 30))
-            return
-          }
-          const one = Packing.windows(tokens, size, [number])
-          for (const field of ["ids", "targets", "mask", "segments", "positions"] as const) {
-            assert.deepStrictEqual(some[field].subarray(from, to), one[field])
-          }
-        })
-      }))
+  it("rows can be drawn in any order", () => {
+    fc.assert(fc.property(store, length, fc.array(fc.nat(), { maxLength: 6 }), (tokens, size, draws) => {
+      const numbers = draws.map((draw) => draw % Packing.windowCount(tokens, size))
+      const some = Packing.windows(tokens, size, numbers)
+      numbers.forEach((number, row) => {
+        const [from, to] = [row * size, (row + 1) * size]
+        const one = Packing.windows(tokens, size, [number])
+        for (const field of ["ids", "targets", "mask", "segments", "positions"] as const) {
+          assert.deepStrictEqual(some[field].subarray(from, to), one[field])
+        }
+      })
+    }))
   })
 
   it("a worked example: two documents in windows of four", () => {

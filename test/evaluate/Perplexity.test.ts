@@ -3,7 +3,7 @@ import { Effect, Result } from "effect"
 import * as fc from "fast-check"
 import { Backend } from "../../src/backend/Backend.ts"
 import * as Reference from "../../src/backend/Reference.ts"
-import * as Batches from "../../src/data/Batches.ts"
+import * as Packing from "../../src/data/Packing.ts"
 import * as TokenStore from "../../src/data/TokenStore.ts"
 import * as Perplexity from "../../src/evaluate/Perplexity.ts"
 import * as Config from "../../src/llama/Config.ts"
@@ -118,8 +118,8 @@ layer(Reference.layer)("Perplexity", (it) => {
       const store = TokenStore.fromTexts(["the quick brown fox", "jumps"], encoder)
       const { score } = yield* make({ window: 4, stride: 4, batchSize: 3 })
       const losses = yield* direct([...store.tokens], (place) => 4 * Math.floor(place / 4))
-      const windows = [...Batches.inOrder(store, 3, 4)]
-      assert.strictEqual(sum(windows.map(({ targetCount }) => targetCount)), losses.length)
+      const numbers = Array.from({ length: Packing.windowCount(store, 4) }, (_, number) => number)
+      assert.strictEqual(Packing.windows(store, 4, numbers).targetCount, losses.length)
       close((yield* score(store)).loss, sum(losses) / losses.length)
     }))
 

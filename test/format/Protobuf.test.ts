@@ -50,21 +50,15 @@ describe("Protobuf", () => {
       fc.string({ unit: "binary", maxLength: 300 }),
       fc.uint8Array({ maxLength: 400, size: "max" }),
       fc.float({ noNaN: true }),
-      fc.double({ noNaN: true }),
-      fc.array(fc.maxSafeInteger()),
-      fc.array(fc.float({ noNaN: true })),
-      (text, blob, single, double, ints, floats) => {
+      (text, blob, single) => {
         const bytes = write((w) => {
           Protobuf.writeMessage(w, 1, () => {
             Protobuf.writeText(w, 2, text)
             Protobuf.writeMessage(w, 3, () => Protobuf.writeBytes(w, 4, blob))
             Protobuf.writeFloat(w, 5, single)
           })
-          Protobuf.writeDouble(w, 6, double)
-          Protobuf.writePackedInts(w, 7, ints)
-          Protobuf.writePackedFloats(w, 8, floats)
         })
-        const [outer, last, packed, packedFloats] = read(bytes)
+        const [outer] = read(bytes)
         const inner = Result.getOrThrow(Protobuf.fields(bytes, outer!.from, outer!.end))
         assert.deepStrictEqual(inner.map((field) => field.number), [2, 3, 5])
         assert.strictEqual(
@@ -74,12 +68,6 @@ describe("Protobuf", () => {
         const [innermost] = Result.getOrThrow(Protobuf.fields(bytes, inner[1]!.from, inner[1]!.end))
         assert.deepStrictEqual(Protobuf.payload(bytes, innermost!), blob)
         assert.strictEqual(Protobuf.float32(bytes, inner[2]!), single)
-        const view = new DataView(bytes.buffer, bytes.byteOffset)
-        assert.strictEqual(view.getFloat64(last!.from, true), double)
-        const unpacked = write((w) => ints.forEach((value) => Protobuf.writeInt(w, 1, value)))
-        const values = read(unpacked).map((field) => hex(Protobuf.payload(unpacked, field)))
-        assert.strictEqual(hex(Protobuf.payload(bytes, packed!)), values.join(""))
-        floats.forEach((value, i) => assert.strictEqual(view.getFloat32(packedFloats!.from + 4 * i, true), value))
       }
     ), { numRuns: 50 })
   })
@@ -88,7 +76,7 @@ describe("Protobuf", () => {
     const bytes = write((w) => {
       Protobuf.writeInt(w, 1, 150)
       Protobuf.writeText(w, 2, "testing")
-      Protobuf.writeDouble(w, 19_999, 1.5)
+      Protobuf.writeRaw(w, Uint8Array.of(0xf9, 0xe1, 0x09, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f)) // field 19 999: 1.5
     })
     const copy = write(
       (w) => read(bytes).forEach((field) => Protobuf.writeRaw(w, bytes.subarray(field.start, field.end)))
@@ -100,7 +88,6 @@ describe("Protobuf", () => {
     assert.strictEqual(hex(write((w) => Protobuf.writeInt(w, 1, 150))), "089601")
     assert.strictEqual(hex(write((w) => Protobuf.writeText(w, 2, "testing"))), "120774657374696e67")
     assert.strictEqual(hex(write((w) => Protobuf.writeMessage(w, 3, () => Protobuf.writeInt(w, 1, 150)))), "1a03089601")
-    assert.strictEqual(hex(write((w) => Protobuf.writePackedInts(w, 6, [3, 270, 86_942]))), "3206038e029ea705")
     assert.strictEqual(hex(write((w) => Protobuf.writeInt(w, 1, -2))), "08feffffffffffffffff01")
     assert.strictEqual(hex(write((w) => Protobuf.writeInt(w, 1, true))), "0801")
   })
@@ -152,6 +139,6 @@ describe("Protobuf", () => {
 
   it("refuses to write a number that a varint cannot hold exactly", () => {
     assert.throws(() => write((w) => Protobuf.writeInt(w, 3, 1.5)), "field 3: 1.5 is not a whole number below 2^53")
-    assert.throws(() => write((w) => Protobuf.writePackedInts(w, 3, [2 ** 53])), "not a whole number below 2^53")
+    assert.throws(() => write((w) => Protobuf.writeInt(w, 3, 2 ** 53)), "not a whole number below 2^53")
   })
 })

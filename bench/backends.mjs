@@ -7,13 +7,10 @@ import { Effect, Layer } from "effect"
 import { spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
 import { choices, names } from "../dist/cli/BackendChoice.js"
-import { configOf, decoding, trainingStep } from "./smallModel.mjs"
+import { configOf, decoding, median, trainingStep } from "./workload.mjs"
 
 const [rows, length, written] = [4, 64, 64]
 const config = configOf({ embedSize: 128, layerCount: 4 })
-
-/** @param {ReadonlyArray<number>} values */
-const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN
 
 /**
  * Milliseconds of runs after a first, the median; for at most so many seconds.

@@ -15,6 +15,7 @@ import { spawnSync } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { median } from "./workload.mjs"
 
 const [dim, hidden, layers, heads, vocab, length] = [288, 768, 6, 6, 32_000, 256]
 const rounds = Number(process.env.ROUNDS ?? 7)
@@ -51,9 +52,6 @@ const peerRate = (/** @type {string} */ path) => {
   if (rate === undefined) throw new Error(`the peer gave no rate: ${stderr}`)
   return Number(rate)
 }
-
-/** @param {ReadonlyArray<number>} values */
-const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN
 
 const main = Effect.fn(function*(/** @type {string} */ path) {
   const backend = yield* Backend.Backend

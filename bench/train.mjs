@@ -5,20 +5,17 @@
  * With CRIA_PEER_PYTHON naming a Python that has PyTorch, the peer takes its steps in turn with ours, so that both see
  * the same machine; the ratio is the median over pairs of neighbouring steps.
  */
-import { AdamW, Backend, Clip, Config, CrossEntropy, Initialization, Key, Mask, Optimizer, Program, Specification,
-  Tensor as T, TrainStep, Transformer, Visibility } from "cria"
+import { Backend, Config, MatmulRate } from "cria"
 import * as OnnxRuntime from "cria/backend/onnx"
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
+import { median, trainingStep } from "./workload.mjs"
 
 const [rows, length, rounds] = [4, 256, Number(process.env.ROUNDS ?? 15)]
 const config = Config.presets["24M"]
-
-/** @param {ReadonlyArray<number>} values */
-const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN
 
 /** The peer as a function that takes one step and gives its milliseconds. */
 const startPeer = async () => {
@@ -36,50 +33,12 @@ const startPeer = async () => {
     stop: () => child.kill() }
 }
 
-const matmul = Effect.gen(function*() {
-  const backend = yield* Backend.Backend
-  const size = 2048
-  const state = { left: Specification.real({ row: size, inner: size }),
-    right: Specification.real({ inner: size, column: size }) }
-  const program = yield* Program.make("matmul", { inputs: {}, state }, (_, { left, right }) => ({
-    outputs: { corner: T.at(T.at(T.contract(left, right, "inner"), "row", 0), "column", 0) }
-  }))
-  const cells = yield* backend.allocate(state)
-  const bound = yield* Effect.flatMap(backend.compile(program), (executable) => executable.bind(cells))
-  yield* bound.run({})
-  return Effect.gen(function*() {
-    const began = performance.now()
-    yield* bound.run({})
-    return 2 * size ** 3 / (performance.now() - began) / 1e6
-  })
-})
-
 const main = Effect.gen(function*() {
-  const model = Transformer.llama(config)
-  const tokens = { batch: rows, position: length }
-  const train = yield* TrainStep.make({
-    name: "bench",
-    inputs: { ids: Specification.ids(tokens), targets: Specification.ids(tokens), mask: Specification.real(tokens),
-      tokenCount: Specification.real({}) },
-    parameters: model.specification,
-    optimizer: Optimizer.chain(Clip.clipByGlobalNorm(1), AdamW.adamW()),
-    loss: (parameters, { ids, mask, targets, tokenCount }) => {
-      const logits = model.logits(parameters, model.hidden(parameters, { ids, visibility: Visibility.causal }))
-      return { loss: Mask.maskedMean(CrossEntropy.tokenCrossEntropy(logits, targets), mask, tokenCount), outputs: {} }
-    },
-    initial: Initialization.draws(Key.make(0), model.specification)
-  })
-  const draw = (/** @type {string} */ name) =>
-    Int32Array.from({ length: rows * length }, (_, i) => Key.below(Key.derive(Key.make(0), name), i, config.vocabSize))
-  const microBatches =
-    [{ ids: draw("ids"), targets: draw("targets"), mask: new Float32Array(rows * length).fill(1),
-      tokenCount: rows * length }]
-  const rate = yield* matmul
+  const { take } = yield* trainingStep(config, rows, length)
   const peer = yield* Effect.promise(startPeer)
-  let step = 0
   const ours = Effect.gen(function*() {
     const began = performance.now()
-    yield* train.run({ step: ++step, learningRate: 1e-3, microBatches, describe: () => "random tokens" })
+    yield* take
     return performance.now() - began
   })
   for (let i = 0; i < 3; i++) yield* ours
@@ -88,7 +47,7 @@ const main = Effect.gen(function*() {
   for (let i = 0; i < rounds; i++) {
     mine.push(yield* ours)
     if (peer !== undefined) theirs.push(yield* Effect.promise(() => peer.step()))
-    rates.push(yield* rate)
+    rates.push((yield* MatmulRate.matmulRate({ size: 2048, seconds: 0 })) / 1e9)
   }
   const flops = Config.flopsPerToken(config, length) * rows * length
   /** @param {number} time @param {number} rate */

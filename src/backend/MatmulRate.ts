@@ -49,7 +49,7 @@ export const matmulRate = (
     const left = Specification.real({ position: size, embed: size })
     const right = Specification.real({ embed: size, hidden: size })
     const program = yield* Program.make("matmul rate", { inputs: {}, state: { left, right } }, (_, state) => ({
-      outputs: { mean: T.mean(T.contract(state.left, state.right, "embed"), ["position", "hidden"]) }
+      outputs: { corner: T.at(T.at(T.contract(state.left, state.right, "embed"), "position", 0), "hidden", 0) }
     }))
     const cells = yield* backend.allocate({ left, right })
     const executable = yield* backend.compile(program)

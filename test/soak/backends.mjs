@@ -9,7 +9,7 @@ import { Backend } from "cria"
 import { Effect, Layer } from "effect"
 import { spawnSync } from "node:child_process"
 import { fileURLToPath } from "node:url"
-import { configOf, trainingStep } from "../../bench/smallModel.mjs"
+import { configOf, trainingStep } from "../../bench/workload.mjs"
 import { choices, names } from "../../dist/cli/BackendChoice.js"
 
 const bound = 0.03

@@ -1,12 +1,19 @@
 // @ts-check
-/** A small Llama over bytes, its training step and its decoder: what every backend is measured and soaked with. */
+/** What is measured and soaked: the training step of a Llama, its decoding, and how times are summed up. */
 import {
   AdamW, Clip, Config, CrossEntropy, Decoder, Initialization, Key, Mask, Optimizer, Sampling, Specification, TrainStep,
   Transformer, Visibility
 } from "cria"
 import { Effect, Stream } from "effect"
 
-/** @param {{ readonly embedSize: number, readonly layerCount: number }} sizes */
+/** @param {ReadonlyArray<number>} values */
+export const median = (values) => values.toSorted((a, b) => a - b)[values.length >> 1] ?? NaN
+
+/**
+ * A small Llama over bytes.
+ *
+ * @param {{ readonly embedSize: number, readonly layerCount: number }} sizes
+ */
 export const configOf = (sizes) =>
   Config.make({ vocabSize: 259, headCount: 4, multipleOf: 32, contextLength: 128, ...sizes })
 
@@ -21,7 +28,7 @@ export const trainingStep = Effect.fnUntraced(function*(config, rows, length) {
   const model = Transformer.llama(config)
   const tokens = { batch: rows, position: length }
   const train = yield* TrainStep.make({
-    name: "small",
+    name: "step",
     inputs: {
       ids: Specification.ids(tokens), targets: Specification.ids(tokens), mask: Specification.real(tokens),
       tokenCount: Specification.real({})

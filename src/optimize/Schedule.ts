@@ -19,21 +19,22 @@
 /** The learning rate of an update, counted from 1. */
 export type Schedule = (step: number) => number
 
-/** Linear warm-up, then half a cosine down to a fraction of the peak (a tenth by default). */
-export const warmupCosine = (options: {
+/** What a warm-up with a decay after it is told. */
+export interface Options {
+  /** The highest learning rate, which the last step of the warm-up reaches. */
   readonly peak: number
   readonly warmupSteps: number
   readonly totalSteps: number
+  /** The share of the peak that is left at the last step; a tenth by default. */
   readonly finalFraction?: number
-}): Schedule => decay("warmupCosine", options, (progress) => (1 + Math.cos(Math.PI * progress)) / 2)
+}
 
-/** Linear warm-up, then a straight line down to a fraction of the peak (a tenth by default). */
-export const warmupLinear = (options: {
-  readonly peak: number
-  readonly warmupSteps: number
-  readonly totalSteps: number
-  readonly finalFraction?: number
-}): Schedule => decay("warmupLinear", options, (progress) => 1 - progress)
+/** Linear warm-up, then half a cosine down to a fraction of the peak. */
+export const warmupCosine = (options: Options): Schedule =>
+  decay("warmupCosine", options, (progress) => (1 + Math.cos(Math.PI * progress)) / 2)
+
+/** Linear warm-up, then a straight line down to a fraction of the peak. */
+export const warmupLinear = (options: Options): Schedule => decay("warmupLinear", options, (progress) => 1 - progress)
 
 /** The same learning rate for every update; 0 trains nothing. */
 export const constant = (rate: number): Schedule => {
@@ -49,14 +50,7 @@ const requireRate = (place: string, rate: number): void => {
 }
 
 const decay = (
-  name: string,
-  { finalFraction = 0.1, peak, totalSteps, warmupSteps }: {
-    readonly peak: number
-    readonly warmupSteps: number
-    readonly totalSteps: number
-    readonly finalFraction?: number
-  },
-  shape: (progress: number) => number
+  name: string, { finalFraction = 0.1, peak, totalSteps, warmupSteps }: Options, shape: (progress: number) => number
 ): Schedule => {
   requireRate(`${name}: peak`, peak)
   const areWhole = Number.isInteger(warmupSteps) && Number.isInteger(totalSteps)

@@ -24,10 +24,10 @@ import * as Screen from "./Screen.ts"
 import type { Complete } from "./Settings.ts"
 
 /** The share of the matmul rate that a training step is assumed to reach. */
-export const assumedShare = 0.5
+const assumedShare = 0.5
 
 /** The bytes of text that a token is assumed to stand for. */
-export const assumedBytesPerToken = 3
+const assumedBytesPerToken = 3
 
 const overhead = 1.4
 

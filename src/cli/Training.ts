@@ -167,7 +167,7 @@ const shower = (screen: Screen.Screen, { config }: Options) => {
 }
 
 /** Draws the losses of a run. */
-export const drawCurve = Effect.fnUntraced(function*(screen: Screen.Screen, folder: string) {
+const drawCurve = Effect.fnUntraced(function*(screen: Screen.Screen, folder: string) {
   const path = yield* Path.Path
   const { entries } = yield* Journal.read(path.join(folder, "journal.jsonl"))
   const curves = {
@@ -177,7 +177,7 @@ export const drawCurve = Effect.fnUntraced(function*(screen: Screen.Screen, fold
 })
 
 /** Continues a prompt with the newest snapshot of a run. */
-export const showContinuation = Effect.fnUntraced(function*(screen: Screen.Screen, folder: string, prompt: string) {
+const showContinuation = Effect.fnUntraced(function*(screen: Screen.Screen, folder: string, prompt: string) {
   const newest = yield* Snapshot.latest(folder)
   if (Option.isNone(newest)) return
   yield* screen.print("\ncontinued (what follows the bar is the model's):\n")

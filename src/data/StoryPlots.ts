@@ -74,7 +74,7 @@ const ending = ({ friend, hero: { name, their, they }, adult, isPromised, say, w
       `It had been a good day. ${evening}`)
 
 /** Something is found, more is given, all is counted, and some food is shared: a sum. */
-export const gift: Plot = (s) => {
+const gift: Plot = (s) => {
   const { animal: { food }, friend: { name: other }, hero: { name, them, they }, place: { things }, say, sum } = s
   const { left, right } = sum
   const total = left + right
@@ -94,7 +94,7 @@ export const gift: Plot = (s) => {
 }
 
 /** Something is collected, some of it is gone, and what is left is counted: a difference. */
-export const loss: Plot = (s) => {
+const loss: Plot = (s) => {
   const { animal, friend: { name: other }, hero: { name, they }, place: { things }, say, sum: { left, right } } = s
   const total = left + right
   return [
@@ -113,7 +113,7 @@ export const loss: Plot = (s) => {
 }
 
 /** A work needs more than there is; the friend brings the rest: a difference and a sum. */
-export const making: Plot = (s) => {
+const making: Plot = (s) => {
   const { animal: { skill }, friend: { name: other, their, they: otherThey }, hero: { name, they }, say, sum } = s
   const { left, right } = sum
   const total = left + right
@@ -133,7 +133,7 @@ export const making: Plot = (s) => {
 }
 
 /** Two collect, one has more, and they make it fair by putting both together: a sum. */
-export const contest: Plot = (s) => {
+const contest: Plot = (s) => {
   const { animal: { food }, friend: { name: other }, hero: { name }, place: { things }, say, sum: { left, right } } = s
   const total = left + right
   const winner = left > right ? name : other
@@ -152,7 +152,7 @@ export const contest: Plot = (s) => {
 }
 
 /** A thing is lost; an animal's own skill finds it; what is found is what was lost. */
-export const lost: Plot = (s) => {
+const lost: Plot = (s) => {
   const { animal, colour, friend: { name: other }, hero: { name, their, them, they }, place: { spot }, say, thing } = s
   const own = `${colour} ${thing}`
   return [
@@ -172,7 +172,7 @@ export const lost: Plot = (s) => {
 }
 
 /** A warning is given; whether it is heeded decides how the day goes, and the warning comes back at the end. */
-export const warning: Plot = (s) => {
+const warning: Plot = (s) => {
   const { adult, animal, friend: { name: other }, hero: { name, their, them, they }, place, say, weather } = s
   const [deed, reason] = place.danger
   const isHeeded = say("heeded", "forgotten") === "heeded"
@@ -197,7 +197,7 @@ export const warning: Plot = (s) => {
 }
 
 /** A kindness at the beginning is paid back at the end by the same animal, with what it can do best. */
-export const kindness: Plot = (s) => {
+const kindness: Plot = (s) => {
   const { animal, colour, friend: { name: other }, hero: { name, their, them }, place: { spot }, say, thing } = s
   return [
     `${opening(s)} ` + say(
@@ -218,7 +218,7 @@ export const kindness: Plot = (s) => {
 }
 
 /** A fear, a piece of advice that fits it, and what the fear turns into. */
-export const courage: Plot = (s) => {
+const courage: Plot = (s) => {
   const { adult, animal, friend: { name: other }, hero: { name, their }, say } = s
   const [fear, advice, after] = s.fear
   return [

@@ -252,7 +252,8 @@ export const productSum = (writer: Writer, id: number): ProductSum | undefined =
     const product = productOf(writer, summand)
     const { shape } = value(product?.outputs[0] ?? -1)
     const isOfOneSize = [id, other].every((each) => elementCount(value(each).shape) === elementCount(shape))
-    if (product !== undefined && shape.length === 2 && isOfOneSize) return { product, other, shape }
+    const isEmpty = product?.inputs.some((each) => elementCount(value(each).shape) === 0)
+    if (product !== undefined && shape.length === 2 && isOfOneSize && !isEmpty) return { product, other, shape }
   }
   return undefined
 }

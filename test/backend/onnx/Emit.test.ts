@@ -13,8 +13,9 @@ import { type End, lower } from "../../../src/tensor/Lower.ts"
 import { type Any, make, type Sizes, type Untyped } from "../../../src/tensor/Node.ts"
 import { rewrite } from "../../../src/tensor/Rewrite.ts"
 import * as T from "../../../src/tensor/Tensor.ts"
-import { leavesOf } from "../../../src/testing/Computation.ts"
-import { programs, type RandomProgram } from "../../../src/testing/ProgramArbitrary.ts"
+import { type Computation, leavesOf } from "../../../src/testing/Computation.ts"
+import { programs } from "../../../src/testing/ProgramArbitrary.ts"
+import { gradients } from "../../../src/testing/TensorLaw.ts"
 
 interface Written {
   readonly outputs?: Readonly<Record<string, Any>>
@@ -139,6 +140,9 @@ describe("operators", () => {
     assert.deepStrictEqual(sum((x, w) => T.add(product(x, w), T.sum(x, "i"))), ["MatMul", "ReduceSum", "Add"])
     const twice = sum((x, w) => T.multiply(T.add(product(x, w), x), product(x, w)))
     assert.deepStrictEqual(twice, ["MatMul", "Add", "Mul"])
+    const none = (x: Untyped, axis: string): Untyped => T.rename(T.slice(x, axis, 0, 0), axis, "k")
+    const ofNothing = sum((x, w) => T.add(T.contract(none(x, "j"), none(w, "i"), "k"), x))
+    assert.deepStrictEqual(ofNothing, ["Add"]) // of zeros
   })
   it("add a product to a cell of another shape where the cell lies", () => {
     const sizes = { i: 4, a: 2, b: 2 }
@@ -199,7 +203,7 @@ describe("operators", () => {
 const isKept = (node: Any): boolean =>
   node.operation._tag === "Composite" && hasKernel(node.operation.composite, node.operands)
 
-const loweredOf = ({ build, given }: RandomProgram): Lowered => {
+const loweredOf = ({ build, given }: Computation): Lowered => {
   const leaves = leavesOf(given)
   const outputs = build(leaves)
   const nodes = rewrite(outputs, isKept).map((node, i) => ({ name: String(i), node, sizes: node.sizes }))
@@ -226,8 +230,8 @@ describe("every graph", () => {
       for (const { name } of graph.outputs) assert.isTrue(known.has(name), `${name} is computed`)
     }), { numRuns: 200 }))
   it("shows no empty tensor to an operator", () =>
-    fc.assert(fc.property(programs({ zero: true }), (program) => {
-      const lowered = loweredOf(program)
+    fc.assert(fc.property(programs({ zero: true }), fc.boolean(), (program, isOfSlopes) => {
+      const lowered = loweredOf(isOfSlopes ? gradients(program) : program)
       const { graph } = emit(lowered, "f32", new Map())
       const declared = [...graph.inputs, ...graph.initializers, ...graph.outputs]
       const empty = new Set(declared.filter(({ sizes, type }) => type !== "i64" && elementCount(sizes) === 0)

@@ -11,7 +11,7 @@ const source = (path: string): string => fileURLToPath(new URL(`./src/${path}`, 
 const folders = (...names: ReadonlyArray<string>): Array<string> => names.map((name) => `test/${name}/**/*.test.ts`)
 
 const story = folders("story", "soak")
-const backend = folders("backend/onnx", "backend/tensorflow", "conformance", "recipe", "cli", "documentation")
+const backend = folders("backend/onnx", "backend/tensorflow", "recipe", "cli", "documentation")
 const reference = folders("backend", "law", "llama", "loss", "optimize", "generate", "evaluate", "parity")
 const seconds = 1000
 

@@ -22,7 +22,7 @@ import { partsOf } from "../tensor/Composite.ts"
 import { topological } from "../tensor/Gradient.ts"
 import type { Hidden } from "../tensor/Hidden.ts"
 import { type Any, make, type Sizes, type Untyped } from "../tensor/Node.ts"
-import { ShapeError } from "../tensor/ShapeError.ts"
+import { attempt, type ShapeError } from "../tensor/ShapeError.ts"
 import type { AnySpecification, Specifications } from "../tensor/Specification.ts"
 import { isSpecification, leaves, zeros } from "../tensor/Specification.ts"
 import * as T from "../tensor/Tensor.ts"
@@ -54,13 +54,7 @@ export interface Quantized extends Transformer<Hidden> {
  * A gradient can be taken with respect to what is added to such a model (a low-rank correction), not to the codes.
  */
 export const quantized = <P>(model: Transformer<P>, scheme: BlockCodes.Scheme): Effect.Effect<Quantized, ShapeError> =>
-  Effect.suspend(() => {
-    try { // the edge where a defect of building becomes a failure
-      return Effect.succeed(build(model, scheme))
-    } catch (error) {
-      return error instanceof ShapeError ? Effect.fail(error) : Effect.die(error)
-    }
-  })
+  attempt(() => build(model, scheme))
 
 const build = <P>(model: Transformer<P>, scheme: BlockCodes.Scheme): Quantized => {
   const coded = contracted(model)

@@ -10,7 +10,7 @@
  *
  * @module
  */
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import type { Composite } from "./Composite.ts"
 import { topological } from "./Gradient.ts"
 import type { Lowered } from "./Instruction.ts"
@@ -19,7 +19,7 @@ import { type End, lower as lowerRoots } from "./Lower.ts"
 import type { Any } from "./Node.ts"
 import { describe, make as makeNode, show } from "./Node.ts"
 import { rewrite } from "./Rewrite.ts"
-import { ShapeError } from "./ShapeError.ts"
+import { attempt, ShapeError } from "./ShapeError.ts"
 import { type AnySpecification, isSpecification, leaves, type Tensors } from "./Specification.ts"
 import { mapAs, type Part, tensors, type Tree } from "./Tree.ts"
 
@@ -56,16 +56,7 @@ export const make = <I, S, O>(
   name: string,
   specification: { readonly inputs: I; readonly state: S },
   f: (inputs: Tensors<I>, state: Tensors<S>) => Parts<S, O & Tree<O>>
-): Effect.Effect<Program<I, S, O>, ShapeError> => closing(() => close<I, S, O>(name, specification, f))
-
-const closing = <A>(build: () => A): Effect.Effect<A, ShapeError> =>
-  Effect.suspend(() => {
-    try { // the edge where a defect of building becomes a failure
-      return Effect.succeed(build())
-    } catch (error) {
-      return error instanceof ShapeError ? Effect.fail(error) : Effect.die(error)
-    }
-  })
+): Effect.Effect<Program<I, S, O>, ShapeError> => attempt(() => close<I, S, O>(name, specification, f))
 
 /**
  * `make` for code that is generic in its trees: the forms of the outputs and of the new state are checked when it is
@@ -75,7 +66,7 @@ export const makeGeneric = <I, S, O>(
   name: string,
   specification: { readonly inputs: I; readonly state: S },
   f: (inputs: Tensors<I>, state: Tensors<S>) => { readonly outputs: O; readonly state?: unknown }
-): Effect.Effect<Program<I, S, O>, ShapeError> => closing(() => close(name, specification, f))
+): Effect.Effect<Program<I, S, O>, ShapeError> => attempt(() => close(name, specification, f))
 
 const close = <I, S, O>(
   name: string,

@@ -2,8 +2,8 @@
  * The error of a computation that cannot be written down: sizes that do not agree, an axis that is missing or there
  * twice.
  *
- * Thrown while a tensor expression is built (the place is the line at fault), and turned into a typed failure once, by
- * `Program.make`. The message names the operation and its place, the invariant, every value, and what to do.
+ * Thrown while a tensor expression is built (the place is the line at fault), and turned into a typed failure where a
+ * program is closed. The message names the operation and its place, the invariant, every value, and what to do.
  *
  * From     Cria's own; the message recipe follows docs/guide/reading-errors.md.
  * Checked  message/ShapeError.test.ts.
@@ -11,6 +11,7 @@
  * @module
  */
 import * as Data from "effect/Data"
+import * as Effect from "effect/Effect"
 
 /** What a `ShapeError` says; every field is a part of its message. */
 export interface Report {
@@ -35,6 +36,18 @@ export class ShapeError extends Data.TaggedError("ShapeError")<Report> {
     return render(this)
   }
 }
+
+/**
+ * Runs `build`. A `ShapeError` that it throws becomes the failure of the Effect; whatever else it throws is a defect.
+ */
+export const attempt = <A>(build: () => A): Effect.Effect<A, ShapeError> =>
+  Effect.suspend(() => {
+    try { // the edge where a defect of building becomes a failure
+      return Effect.succeed(build())
+    } catch (error) {
+      return error instanceof ShapeError ? Effect.fail(error) : Effect.die(error)
+    }
+  })
 
 const render = ({ invariant, operation, place, remedy, values }: Report): string => {
   const width = Math.max(0, ...values.map(([label]) => label.length))

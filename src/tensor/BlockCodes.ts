@@ -28,19 +28,22 @@ import type { Specification } from "./Specification.ts"
 import * as Specifications from "./Specification.ts"
 import { merge, split, stack } from "./Structure.ts"
 
-/** How weights are coded: bits of a code, and elements of a block (32 or 64 are usual; a power of two from 16 on). */
+/** How weights are coded: the bits of a code, and how many weights share a scale (a power of two, at least 16). */
 export interface Scheme {
   readonly bits: 4 | 8
   readonly block: number
 }
 
-/** Coded weights; `R` are the axes that are not contracted. */
+/**
+ * Coded weights: for each block of weights its codes, as bytes, and its scale. `R` are the axes over which the weights
+ * are not contracted.
+ */
 export interface BlockCodes<R extends string> {
   readonly codes: Tensor<R | "block" | "byte", "code">
   readonly scales: Tensor<R | "block">
 }
 
-/** A weight that is no number of float32, and so has no code. */
+/** Fails where a weight is not a finite float32 number, for only those have codes; names the first of them. */
 export class WeightError extends Schema.TaggedError<WeightError>()("WeightError", {
   element: Schema.Int,
   value: Schema.String
@@ -82,7 +85,10 @@ export interface Encoded {
   readonly scales: Float32Array
 }
 
-/** Codes weights that lie in the order of `sizes`. */
+/**
+ * Codes weights whose elements lie in the order of `sizes`, in blocks along the axes `over`. Fails where a weight is
+ * not finite; throws a `ShapeError` where those axes do not hold whole blocks.
+ */
 export const encode = (
   elements: Float32Array | Float64Array, sizes: Sizes, over: ReadonlyArray<string>, scheme: Scheme
 ): Result.Result<Encoded, WeightError> => {
@@ -135,10 +141,11 @@ const places = (sizes: Sizes, axes: ReadonlyArray<string>): Int32Array => {
 const name = "dequantize"
 
 /**
- * The weights that codes stand for: the axes `over`, in the order in which they were coded, in place of the blocks.
+ * The weights that codes stand for, as real numbers. In place of `block` and `byte` they have the axes `over`, given
+ * with their sizes in the order in which they were coded.
  *
- * Where it is contracted over just these axes, a backend may never write the weights out. The gradient flows to the
- * scales; codes are counted, not measured, and have none.
+ * If the result is contracted over just these axes, a backend may multiply with the codes themselves and never write
+ * the weights out. A gradient flows to the scales; codes are whole numbers and have none.
  */
 export const dequantize = <R extends string, const K extends string>(
   { codes, scales }: BlockCodes<R>, over: Readonly<Record<K, number>>, bits: Scheme["bits"]
@@ -182,7 +189,10 @@ const nibbles = (bytes: Tensor<"block" | "byte">): Tensor<"block" | "byte"> => {
   return merge(stack("half", [low, high]), ["byte", "half"], "byte")
 }
 
-/** A contraction as one composite with the decoding of its right operand, where it is that. */
+/**
+ * Where a contraction has coded weights as an operand, over just the axes that were coded: the contraction and the
+ * decoding as one composite. Any other node as it is.
+ */
 export const fuseContraction = (node: Any): Any => {
   if (node.operation._tag !== "Contract") return node
   const { over } = node.operation

@@ -20,9 +20,10 @@ export interface Layout {
   readonly outputs: ReadonlyArray<ReadonlyArray<string>>
 }
 
-/** What a composite is; see `composite`. */
+/** The definition of a composite, from which `composite` builds its outputs. */
 export interface Composite {
   readonly name: string
+  /** Constants on which the result depends, e.g. an epsilon: what a kernel needs to know beside the inputs. */
   readonly attributes: Readonly<Record<string, number | string>>
   /** The outputs as primitives; trailing ones may be residuals that only the pullback uses. */
   readonly decompose: (inputs: ReadonlyArray<Any>) => ReadonlyArray<Any>
@@ -45,13 +46,13 @@ export const composite = (definition: Composite, inputs: ReadonlyArray<Any>): Re
   return outputsOf(make({ _tag: "Composite", composite: definition, outputs: shapes }, inputs, {}, "real"))
 }
 
-/** The outputs of a composite node. */
+/** The outputs of a composite node, one tensor each; nothing for any other node. */
 export const outputsOf = (node: Any): ReadonlyArray<Untyped> =>
   node.operation._tag === "Composite"
     ? node.operation.outputs.map(({ kind, sizes }, index) => make({ _tag: "Output", index }, [node], sizes, kind))
     : []
 
-/** The outputs of a composite node as primitives. */
+/** The outputs of a composite node, decomposed; nothing for any other node. */
 export const partsOf = (node: Any): ReadonlyArray<Any> => {
   const { operation } = node
   return operation._tag === "Composite" ? inPlace(node.place, () => operation.composite.decompose(node.operands)) : []
@@ -64,9 +65,8 @@ export const withLast = (order: ReadonlyArray<string>, last: ReadonlyArray<strin
 ]
 
 /**
- * A value that cannot be computed before `after` is: sharing and constant folding never cross it.
- *
- * `recompute` stands on it: a replayed region is kept apart from its first run.
+ * The same value, which must not be computed before `after` is. Nothing is shared or folded across a barrier: so
+ * `recompute` keeps a region that is computed again apart from its first run.
  */
 export const barrier = <A extends string, K extends Kind>(x: Tensor<A, K>, after: Any): Tensor<A, K> =>
   make({ _tag: "Barrier" }, [x, after], x.sizes, x.kind)

@@ -28,10 +28,10 @@ export interface Comparison {
   <A extends string, K extends "real" | "id">(x: Tensor<A, K>, y: number): Tensor<NoInfer<A>, "truth">
 }
 
-/** A tensor without axes that holds one real number. */
+/** One real number, as a tensor without axes. */
 export const constant = (value: number): Scalar => make({ _tag: "Fill", value }, [], {}, "real")
 
-/** An id without axes. */
+/** One id, as a tensor without axes. */
 export const idConstant = (value: number): Tensor<never, "id"> => {
   requireIds("id", [value])
   return make({ _tag: "Fill", value }, [], {}, "id")
@@ -193,13 +193,13 @@ export const select = <C extends string, A extends string = never, B extends str
 }
 
 /**
- * Truths as 0 and 1, ids (exact up to 2²⁴ in float32) and codes as real numbers; none of them has a gradient. A real is
- * as it was.
+ * As real numbers: truths as 0 and 1, ids (exact up to 2²⁴ in float32), and codes. No gradient flows through any of
+ * these. A real tensor is returned as it is.
  */
 export const real = <A extends string>(x: Tensor<A, Kind>): Tensor<A> =>
   x.kind === "real" ? x as Untyped : make({ _tag: "Convert" }, [x], x.sizes, "real")
 
-/** Real numbers as ids, cut towards zero. Carries no gradient. */
+/** Real numbers as ids: the fraction is cut off, towards zero. No gradient flows through it. */
 export const toIds = <A extends string>(x: Tensor<A>): Tensor<A, "id"> => {
   requireKind("toIds", [x], ["real"])
   return make({ _tag: "Convert" }, [x], x.sizes, "id")

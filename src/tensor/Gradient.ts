@@ -136,8 +136,9 @@ export const topological =
 /**
  * Runs `f` now and once more when its gradient is taken, instead of keeping what it computes in between.
  *
- * Costs one more forward pass of the region, saves the memory of everything inside it (activation checkpointing). All
- * that gradients flow to must come in through `inputs`; that `f` closes over anything else real is an error.
+ * That costs one more forward pass of the region and saves the memory of everything inside it (activation
+ * checkpointing). Every parameter, cell or input that a gradient could flow to must come in through `inputs`; where `f`
+ * closes over another, a `ShapeError` is thrown.
  */
 export const recompute = <P, R extends Any>(inputs: P, f: (inputs: P) => R): R => {
   const leaves = tensors(inputs).map(([, leaf]) => leaf)

@@ -44,9 +44,10 @@ export const ids = <const A extends string>(
 }
 
 /**
- * Gather: for each id, the elements of `x` there along `axis`.
+ * Gather: for each id, the elements of `x` at that index of `axis`.
  *
- * Axes that `x` and `ids` share go together; the other axes of `ids` are outer.
+ * Axes that `x` and `ids` share are walked together; the other axes of `ids` become axes of the result, in place of
+ * `axis`.
  */
 export const take = <A extends string, K extends Kind, const X extends A, I extends string>(
   x: Tensor<A, K>, axis: X, ids: Tensor<I, "id">
@@ -74,7 +75,7 @@ export const pick = <const X extends string>(axis: X) => <A extends string>(
   x: Tensor<A | X>, ids: Tensor<A, "id">
 ): Tensor<A> => takeNode(x, axis, ids)
 
-/** One element of an axis, which disappears. */
+/** What stands at one index of an axis; the axis is gone. */
 export const at = <A extends string, K extends Kind, const X extends A>(
   x: Tensor<A, K>, axis: X, index: number
 ): Tensor<Exclude<NoInfer<A>, NoInfer<X>>, K> => {

@@ -29,8 +29,11 @@ export interface Program<out I, out S, out O> {
   readonly inputs: I
   readonly state: S
   readonly outputs: O
+  /** The inputs, as leaves of the graph. */
   readonly leaves: Named
+  /** The cells, as leaves of the graph: what they hold when a run begins. */
   readonly cells: Named
+  /** The outputs by path. */
   readonly results: Named
   /** The cells that a run replaces, with their new values. */
   readonly writes: Named
@@ -39,7 +42,7 @@ export interface Program<out I, out S, out O> {
 /** Tensors by path. */
 export type Named = ReadonlyArray<readonly [path: string, tensor: Any]>
 
-/** What a program is made of. */
+/** What the function that writes a program down returns. */
 export interface Parts<S, O> {
   readonly outputs: O
   /** New values of some cells; a cell that is absent keeps its value. */
@@ -124,7 +127,7 @@ export interface LowerOptions {
   readonly watch: ReadonlyArray<string>
 }
 
-/** The positional program of a program. */
+/** Lowers a program to positional instructions, in an order in which a backend can run them. */
 export const lower = <I, S, O>(program: Program<I, S, O>, options: LowerOptions): Lowered => {
   const watched = new Set(options.watch)
   const keep = (node: Any): boolean =>

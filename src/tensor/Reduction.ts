@@ -44,20 +44,26 @@ const requireSome = (name: string, x: Any, axes: ReadonlyArray<string>): void =>
 /** The sum along axes; 0 along an axis of size 0. */
 export const sum: Reduction = reduction("sum", (x, axes) => reduce("sum", x, axes))
 
-/** The largest along axes. Where several are largest the gradient is shared equally among them. */
+/**
+ * The largest along axes, none of which may have size 0. Where several are largest the gradient is shared equally among
+ * them.
+ */
 export const max: Reduction = reduction("max", (x, axes) => {
   requireSome("max", x, axes)
   return reduce("max", x, axes)
 })
 
-/** The mean along axes. */
+/** The mean along axes, none of which may have size 0. */
 export const mean: Reduction = reduction("mean", (x, axes) => {
   requireSome("mean", x, axes)
   const number = axes.reduce((product, axis) => product * (x.sizes[axis] ?? 1), 1)
   return multiply(reduce("sum", x, axes), 1 / number)
 })
 
-/** log Σ eˣ along axes, without overflow: the greatest element is taken out first. −∞ where every element is. */
+/**
+ * log Σ eˣ along axes, none of which may have size 0. It does not overflow, for the greatest element is taken out
+ * first; −∞ where every element is.
+ */
 export const logSumExp: Reduction = reduction("logSumExp", (x, axes) => {
   requireSome("logSumExp", x, axes)
   const top: Untyped = maximum(stopGradientNode(reduce("max", x, axes)), -3.4e38)
@@ -67,7 +73,8 @@ export const logSumExp: Reduction = reduction("logSumExp", (x, axes) => {
 /**
  * Multiplies and sums over the named axes (a matrix product): Σ x · y.
  *
- * Axes that both have and that are not summed go together (a batch); all others go outer.
+ * Axes that both operands have and that are not summed over are walked together, as in a batch of products; axes that
+ * only one has are kept.
  */
 export const contract = <A extends string, B extends string, const K extends A & B>(
   x: Tensor<A>, y: Tensor<B>, over: K | ReadonlyArray<K>

@@ -1,8 +1,9 @@
 /**
  * Tensors with named axes: the whole vocabulary of computations, as plain functions.
  *
- * `import * as T from "cria"`'s `Tensor` and write the mathematics: `x.pipe(T.square, T.mean("embed"), T.add(ε),
- * T.rsqrt)`. Nothing is computed while an expression is built; `Program.make` closes it and a `Backend` runs it.
+ * Say `import { Tensor as T } from "cria"` and write the mathematics: `x.pipe(T.square, T.mean("embed"), T.add(ε),
+ * T.rsqrt)`. Nothing is computed while an expression is built; `Program.make` closes it and a `Backend` runs it. Every
+ * function checks kinds, axes and sizes when it is called, and throws a `ShapeError` where they do not fit.
  *
  * From     Cria's own.
  * Checked  tensor/*.test.ts; types/tensor.ts.

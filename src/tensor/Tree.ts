@@ -1,7 +1,7 @@
 /**
  * Trees of parameters: nested records and arrays with leaves of one sort, typed from interfaces, walked in one order.
  *
- * A leaf's path is its keys joined by dots (`blocks.3.attention.query`): the name of a cell, of a tensor in a file, of
+ * A leaf's path is its keys joined by dots (`block.3.attention.query`): the name of a cell, of a tensor in a file, of
  * a metric. Records are walked in the order of their keys, arrays by index.
  *
  * From     Cria's own; the pytrees of JAX, with types.

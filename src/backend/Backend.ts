@@ -74,7 +74,9 @@ export type Cells<S> = S extends Specification<infer A, infer K> ? Cell<A, K>
 export type CellValues<C> = C extends Cell<infer A, infer K> ? Values<A, K>
   : C extends object ? { readonly [X in keyof C]: CellValues<C[X]> } : C
 
-/** What a backend could not do. */
+/**
+ * Fails when a backend cannot do what it was asked for: which one, what it was doing, what is wrong, and what to do.
+ */
 export class BackendError extends Schema.TaggedError<BackendError>()("BackendError", {
   /** The backend's name. */
   backend: Schema.String,
@@ -141,7 +143,10 @@ export interface Capabilities {
   readonly primitives?: Readonly<Record<string, "composed" | "fallback">>
 }
 
-/** The service. Methods are independent of each other's order; everything allocated is freed with its scope. */
+/**
+ * The service. The order in which its methods are called does not matter; everything that is allocated is freed with
+ * its Scope.
+ */
 export class Backend extends Context.Service<Backend, {
   readonly name: string
   /** The engine and its version, as a manifest records them. */
@@ -152,7 +157,10 @@ export class Backend extends Context.Service<Backend, {
    * engine does not count them.
    */
   readonly live?: Effect.Effect<number>
-  /** Cells that begin as their specification says; normal draws come from `initial`, which is given each path. */
+  /**
+   * Allocates cells, which begin as their specification says. Where that says normal draws, `initial` gives the
+   * elements of each path.
+   */
   readonly allocate: <S>(specification: S, options?: {
     readonly precision?: Precision
     readonly initial?: (path: string, sizes: Sizes) => Elements | undefined

@@ -117,7 +117,7 @@ export interface HostState<X extends Stretch = Elements>
 export const isCell = (value: unknown): value is AnyCell =>
   typeof value === "object" && value !== null && "~cell" in value
 
-/** Why these elements cannot be put where `kind` and `sizes` are wanted; `undefined` where they can. */
+/** Says why elements do not fit where `kind` and `sizes` are wanted; `undefined` where they fit. */
 export const misfit = (kind: Kind, sizes: Sizes, elements: Elements): string | undefined => {
   const wanted = kind === "real" ? "a Float32Array or Float64Array" : kind === "id" ? "an Int32Array" : "a Uint8Array"
   const isOfKind = kind === "real"

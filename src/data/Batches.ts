@@ -22,6 +22,7 @@ import type { TokenStore } from "./TokenStore.ts"
 
 /** Where the next batch begins; goes into snapshots. */
 export const Cursor = Schema.Struct({ epoch: Schema.Natural, index: Schema.Natural })
+/** Where the next batch begins. */
 export interface Cursor extends Schema.Schema.Type<typeof Cursor> {}
 
 /** The place before the first batch. */
@@ -40,7 +41,10 @@ export interface Batches {
   readonly windowCount: number
 }
 
-/** Batches of `batchSize` shuffled windows of `length` tokens. */
+/**
+ * Batches of `batchSize` shuffled windows of `length` tokens. Throws a RangeError where one of the two is not a whole
+ * number of at least 1, or the store holds no target.
+ */
 export const make = (store: TokenStore, options: {
   readonly key: Key.Key
   readonly batchSize: number
@@ -58,7 +62,9 @@ export const make = (store: TokenStore, options: {
   return { ...options, store, windowCount }
 }
 
-/** The batch at a cursor, and the cursor after it. */
+/**
+ * The batch at a cursor, and the cursor after it. Throws a RangeError for a cursor of other data or another length.
+ */
 export const next = (self: Batches, cursor: Cursor): { readonly batch: Windows; readonly cursor: Cursor } => {
   const { batchSize, key, length, store, windowCount } = self
   if (cursor.index >= windowCount) {
@@ -86,7 +92,10 @@ export const cursorAt = (self: Batches, step: number): Cursor => {
 /** The batch of a step, counted from 0. */
 export const at = (self: Batches, step: number): Windows => next(self, cursorAt(self, step)).batch
 
-/** A batch cut into `count` micro-batches of equally many rows: views that share the batch's memory, in order. */
+/**
+ * A batch cut into `count` micro-batches of equally many rows, in order: views that share the batch's memory. Throws a
+ * RangeError unless `count` divides the rows.
+ */
 export const microBatches = (batch: Windows, count: number): ReadonlyArray<Windows> => {
   if (!(Number.isInteger(count) && count >= 1 && batch.rows % count === 0)) {
     throw new RangeError(`Batches.microBatches: ${batch.rows} rows cannot be cut into ${count} equal parts; ` +

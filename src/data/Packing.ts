@@ -44,7 +44,9 @@ export interface Windows {
 /** The number of windows that hold every target of the store. */
 export const windowCount = (store: TokenStore, length: number): number => Math.ceil((store.tokens.length - 1) / length)
 
-/** The windows with the given numbers, one row each, in that order. */
+/**
+ * The windows with the given numbers, one row each, in that order. Throws a RangeError for a number that no window has.
+ */
 export const windows = (store: TokenStore, length: number, numbers: ReadonlyArray<number>): Windows => {
   const size = numbers.length * length
   const ids = new Int32Array(size).fill(store.bosId)

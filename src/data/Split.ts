@@ -16,6 +16,9 @@
  */
 import type { Document, Part } from "./Document.ts"
 
-/** The part of a document when `validationShare` of all documents, 0 … 1, is to be kept for validation. */
+/**
+ * The part that a document belongs to, where the share `validationShare` of all documents (0 … 1) is kept for
+ * validation.
+ */
 export const part = (document: Document, validationShare: number): Part =>
   document.part ?? (Number.parseInt(document.id.slice(0, 13), 16) * 2 ** -52 < validationShare ? "validation" : "train")

@@ -13,7 +13,10 @@ import type { PlatformError } from "effect/PlatformError"
 import type * as Scope from "effect/Scope"
 import { createHash } from "node:crypto"
 
-/** The most bytes that one request moves: enough for the disk's speed, and soon hashed: the event loop stays alive. */
+/**
+ * The most bytes that one request reads or writes: enough for a disk's full speed, and few enough that hashing them
+ * does not hold up the event loop.
+ */
 export const chunkBytes = 4 * 1024 * 1024
 
 /** One array of the bytes of all parts. */
@@ -27,7 +30,10 @@ export const concat = (parts: ReadonlyArray<Uint8Array>): Uint8Array<ArrayBuffer
   return bytes
 }
 
-/** Why bytes could not be had, beside what the operating system says: for which tensor, at which byte of the file. */
+/**
+ * Why bytes could not be read where the operating system gives no reason: for which tensor, and at which byte of the
+ * file.
+ */
 export interface Stop {
   readonly kind: "too large" | "cut while reading"
   readonly tensor: string | null
@@ -42,7 +48,7 @@ export const advice: { readonly [K in Stop["kind"]]: string } = {
   "cut while reading": "another process cut or replaced the file: read it again when nobody writes it"
 }
 
-/** An open file of `length` bytes, whose errors `E` the format that opened it has made. */
+/** An open file of `length` bytes. Its errors `E` are those of the format that opened it. */
 export interface ByteFile<E> {
   readonly path: string
   readonly length: number
@@ -54,7 +60,7 @@ export interface ByteFile<E> {
   readonly fill: (target: Uint8Array, position: number, tensor: string | null) => Effect.Effect<void, E | PlatformError>
 }
 
-/** A new object of `length` bytes from `make`, or the error that `stopped` makes where the process cannot hold it. */
+/** Makes an object of `length` bytes. Where the process cannot hold it, fails with the error that `stopped` makes. */
 export const allocate = <A, E>(
   make: () => A, length: number, position: number, tensor: string | null, stopped: (stop: Stop) => E
 ): Effect.Effect<A, E> =>
@@ -66,7 +72,7 @@ export const allocate = <A, E>(
     }
   })
 
-/** Opens a file until the Scope closes; `stopped` makes the format's error of what went wrong. */
+/** Opens a file until the Scope closes. `stopped` makes the error of the format from what went wrong. */
 export const open = Effect.fnUntraced(function*<E>(
   path: string,
   stopped: (stop: Stop) => E

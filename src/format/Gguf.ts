@@ -3,9 +3,9 @@
  *
  *     file = "GGUF" · version · tensors · keys · { key · type · value }* · { name · sizes · type · offset }* · data
  *
- * Numbers are little-endian, texts a u64 length and UTF-8; offsets count from the data, which begin, as each tensor
- * does, at a multiple of `general.alignment` (32 where the file does not say). Sizes stand innermost first in the
- * file, and outermost first here, as everywhere in this library.
+ * Numbers are little-endian; a text is its length as u64 and its UTF-8. Offsets count from the beginning of the data;
+ * the data and each tensor begin at a multiple of `general.alignment` (32 where the file does not say). Sizes stand
+ * innermost first in the file, and outermost first here, as everywhere in this library.
  *
  * From     ggml's docs/gguf.md (versions 2 and 3) and ggml.h (type numbers, blocks).
  * Checked  test/format/Gguf.test.ts (round trips of all types of metadata and tensors; files of Python's gguf package,

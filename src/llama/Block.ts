@@ -44,7 +44,7 @@ export interface Input {
   readonly recall: Recall
 }
 
-/** Sizes and beginnings of a block's parameters. */
+/** The specification of a block's parameters: their sizes, and how they begin. */
 export const specification = <N, A, F>(
   { attention, feedForward, normalization }: Parts<N, A, F>, config: Config
 ): Specifications<Parameters<N, A, F>> => ({

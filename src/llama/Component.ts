@@ -16,7 +16,7 @@ import type { Config } from "./Config.ts"
 
 /** A part of the model with parameters `P`. */
 export interface Component<P, In, Out> {
-  /** Sizes and beginnings of the parameters. */
+  /** The sizes of the parameters, and how they begin. */
   readonly specification: (config: Config) => Specifications<P>
   /** What the part computes. */
   readonly apply: (parameters: P, input: In, config: Config) => Out

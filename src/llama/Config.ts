@@ -45,9 +45,9 @@ const Given = Schema.Struct({
   contextLength: Schema.optionalKey(Schema.Finite)
 }).annotate({ identifier: "LlamaOptions" })
 
-/** What a configuration may be given as: what is absent follows from the rest. */
+/** The options from which a configuration is made: those that are absent follow from the others. */
 export interface Options extends Schema.Schema.Type<typeof Given> {}
-/** Schema of what a configuration may be given as, checked together. */
+/** Schema of the options, which are checked together. */
 export const Options = Given.check(Schema.makeFilter((options: Options) => faults(options)))
 
 const Resolved = Schema.Struct({
@@ -63,7 +63,7 @@ const Resolved = Schema.Struct({
   contextLength: Schema.Finite
 })
 
-/** The sizes of a model, all of them; see {@link Options} for each. */
+/** A complete configuration. See {@link Options} for each of its fields. */
 export interface Config extends Schema.Schema.Type<typeof Resolved> {}
 
 /** Schema of a configuration: reads {@link Options}, checks them together and completes them. */
@@ -74,7 +74,9 @@ export const Config = Options.pipe(
   }))
 )
 
-/** The configuration of some options. Throws a SchemaError that names every fault at once, unknown keys among them. */
+/**
+ * Completes options to a configuration. Throws a SchemaError that names every fault at once, unknown keys among them.
+ */
 export const make = (options: Options): Config =>
   Schema.decodeSync(Config, { errors: "all", onExcessProperty: "error" })(options)
 
@@ -94,7 +96,10 @@ const complete = (options: Options): Config => {
   }
 }
 
-/** The feed-forward width of a residual width: two thirds of 4 · embedSize, widened and rounded up. */
+/**
+ * The width of the feed-forward layer that follows from `embedSize`: two thirds of 4 · embedSize, times `multiplier`,
+ * rounded up to a multiple of `multipleOf`.
+ */
 export const feedForwardSize = (
   embedSize: number, rule: { readonly multipleOf?: number; readonly multiplier?: number }
 ): number => {
@@ -185,11 +190,11 @@ const contractedCount = (config: Config): number => {
   return layerCount * (attention + 3 * embedSize * hiddenSize) + embedSize * vocabSize
 }
 
-/** The number of parameters; nothing is allocated. */
+/** The number of parameters, computed from the sizes: nothing is allocated. */
 export const parameterCount = (config: Config): number =>
   contractedCount(config) + config.vocabSize * config.embedSize + (2 * config.layerCount + 1) * config.embedSize
 
-/** Bytes of the state that training with AdamW keeps; values inside a step come on top. */
+/** The bytes of the state that training with AdamW keeps. What a step computes in between comes on top. */
 export const trainingBytes = (config: Config, bytesPerNumber: number): {
   readonly parameters: number
   readonly gradients: number

@@ -48,8 +48,8 @@ export const component: Component<Parameters, Residual, Residual> = {
   apply: swiGlu
 }
 
-/** What each position does with what it knows. */
+/** The feed-forward layer as a service: what each position does with what it knows. */
 export class FeedForward extends Context.Service<FeedForward, Sealed<Residual, Residual>>()("cria/llama/FeedForward") {}
 
-/** SwiGLU. */
+/** The layer that provides SwiGLU. */
 export const layer: Layer.Layer<FeedForward> = Layer.succeed(FeedForward, seal(component))

@@ -19,10 +19,10 @@ import type { Config } from "./Config.ts"
 
 const deviation = 0.02
 
-/** Weights that read the residual stream, the embedding table and the head. */
+/** How weights begin that read the residual stream, the embedding table and the head. */
 export const weight: Initial = { _tag: "Normal", deviation }
 
-/** Weights that write to the residual stream. */
+/** How weights begin that write to the residual stream. */
 export const residualWeight = (config: Config): Initial => ({
   _tag: "Normal", deviation: deviation / Math.sqrt(2 * config.layerCount)
 })

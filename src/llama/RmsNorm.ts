@@ -30,7 +30,9 @@ export interface Parameters {
   readonly gain: Tensor<"embed">
 }
 
-/** `x` with unit root mean square along `embed`, times the gain; as long as `x` is large beside √ε. */
+/**
+ * `x` with unit root mean square along `embed`, times the gain. Where `x` is not large beside √ε, it is less.
+ */
 export const rmsNorm = <A extends string>(
   x: Tensor<A | "embed">, gain: Tensor<"embed">, epsilon: number
 ): Tensor<A | "embed"> => composite(rmsNormComposite(epsilon), [x, gain])[0]!
@@ -69,10 +71,10 @@ export const component: Component<Parameters, Residual, Residual> = {
   apply: ({ gain }, x, { epsilon }) => rmsNorm(x, gain, epsilon)
 }
 
-/** The normalization before each sub-layer and before the head. */
+/** Normalization as a service: what comes before each sub-layer and before the head. */
 export class Normalization extends Context.Service<Normalization, Sealed<Residual, Residual>>()(
   "cria/llama/Normalization"
 ) {}
 
-/** RMSNorm. */
+/** The layer that provides RMSNorm. */
 export const layer: Layer.Layer<Normalization> = Layer.succeed(Normalization, seal(component))

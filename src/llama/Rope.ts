@@ -25,7 +25,7 @@ import type { Tensor } from "../tensor/Tensor.ts"
 import type { Component, Sealed } from "./Component.ts"
 import { seal } from "./Component.ts"
 
-/** The place of each token in its sequence: the same in every example, or of each its own. */
+/** The place of each token in its sequence: the same in all examples, or given for each of them. */
 export type Positions = Tensor<"position", "id"> | Tensor<"batch" | "position", "id">
 
 /** Cosines and sines of the angles, one for each position and plane. */
@@ -39,7 +39,7 @@ export type Encode = <A extends string>(
   heads: Tensor<A | "position" | "part" | "plane">
 ) => Tensor<A | "position" | "part" | "plane">
 
-/** The angles of some positions; `headSize` is even, theta 10 000 in Llama 2. */
+/** The angles by which each position turns each plane. `headSize` must be even; `theta` is 10 000 in Llama 2. */
 export const angles = (
   positions: Positions, sizes: { readonly headSize: number; readonly theta: number }
 ): Angles => {
@@ -106,10 +106,10 @@ export const component: Component<Parameters, Positions, Encode> = {
   }
 }
 
-/** How queries and keys learn where they stand. */
+/** The position encoding as a service: how queries and keys learn where they stand. */
 export class PositionEncoding extends Context.Service<PositionEncoding, Sealed<Positions, Encode>>()(
   "cria/llama/PositionEncoding"
 ) {}
 
-/** Rotary encoding. */
+/** The layer that provides rotary encoding. */
 export const layer: Layer.Layer<PositionEncoding> = Layer.succeed(PositionEncoding, seal(component))

@@ -71,7 +71,7 @@ export interface Options {
 /** A model with parameters `P`: pure functions. */
 export interface Transformer<P> {
   readonly config: Config
-  /** Sizes and beginnings of the parameters. */
+  /** The sizes of the parameters, and how they begin. */
   readonly specification: Specifications<P>
   /** The normalized residual stream after the last block. */
   readonly hidden: (parameters: P, input: Input, options?: Options) => Residual
@@ -79,7 +79,7 @@ export interface Transformer<P> {
   readonly logits: (parameters: P, hidden: Residual) => Logits
 }
 
-/** A model assembled from parts by hand. */
+/** Assembles a model from parts that are given. */
 export const assemble = <E, N, A, F>(
   config: Config, parts: Parts<E, N, A, F>
 ): Transformer<Parameters<E, N, A, F>> => ({
@@ -120,7 +120,7 @@ export const llama = (config: Config): Transformer<LlamaParameters> => assemble(
   feedForward: FeedForward.component
 })
 
-/** The model made of the components that the services hold. */
+/** Assembles the model from the components that the services hold. */
 export const make = (config: Config) => Effect.gen(function*() {
   const parts = {
     encoding: yield* Rope.PositionEncoding,
@@ -131,5 +131,5 @@ export const make = (config: Config) => Effect.gen(function*() {
   return assemble(config, parts)
 })
 
-/** The paper's components. */
+/** The layer that provides all components of the paper. */
 export const layer = Layer.mergeAll(Rope.layer, RmsNorm.layer, Attention.layer, FeedForward.layer)

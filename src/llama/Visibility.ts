@@ -41,7 +41,9 @@ export const lengths = (lengths: Tensor<"batch", "id">): Visibility => ({ _tag: 
 /** Causal, within a segment. */
 export const segments = (segments: Tensor<"batch" | "position", "id">): Visibility => ({ _tag: "Segments", segments })
 
-/** As a table of truths says; `everyRowSees` promises that each position sees something, which saves a backend work. */
+/**
+ * What a table of truths says. `everyRowSees` promises that each position sees something, which saves a backend work.
+ */
 export const explicit = (
   visible: Tensor<"batch" | "position" | "source", "truth">, options?: { readonly everyRowSees?: boolean }
 ): Visibility => ({ _tag: "Explicit", visible, everyRowSees: options?.everyRowSees ?? false })

@@ -34,13 +34,15 @@ export class AllMaskedError extends Schema.TaggedError<AllMaskedError>()("AllMas
   }
 }
 
-/** Σ mask · values / count: a part's share of the mean over the `count` values that the whole step counts. */
+/**
+ * Σ mask · values / count: the share of these values in the mean over all `count` values that the whole step counts.
+ */
 export const maskedMean = <A extends string>(values: Tensor<A>, mask: Tensor<A>, count: Scalar): Scalar => {
   const weights = T.divide(mask, count)
   return T.sum(T.multiply(values, weights), Object.keys(values.sizes) as Array<A>)
 }
 
-/** How many elements of some masks count, all together; fails where none does. */
+/** How many elements of all these masks count; fails where none does. `place` says in the error where they stand. */
 export const countVisible = (
   place: string, masks: ReadonlyArray<Float32Array>
 ): Effect.Effect<number, AllMaskedError> => Effect.suspend(() => {

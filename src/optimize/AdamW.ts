@@ -37,8 +37,8 @@ export interface Options {
 }
 
 /**
- * AdamW with Llama 2's numbers. Memory: `first` and `second`, the scaled moments. Throws a RangeError for numbers with
- * which no update is one.
+ * AdamW, by default with Llama 2's numbers. Its memory is `first` and `second`, the scaled moments. Throws a RangeError
+ * unless 0 ≤ β < 1 for both, ε > 0 and λ ≥ 0.
  */
 export const adamW = (options: Options = {}): Optimizer => {
   const { beta1 = 0.9, beta2 = 0.95, decays = isMatrix, epsilon = 1e-5, weightDecay = 0.1 } = options

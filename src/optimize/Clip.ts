@@ -18,7 +18,7 @@ import type { Tensor } from "../tensor/Tensor.ts"
 import { mapAs, tensors } from "../tensor/Tree.ts"
 import type { GradientMap } from "./Optimizer.ts"
 
-/** The length of all tensors of a tree together, as one vector. */
+/** The Euclidean length of all tensors of a tree together, as if they were one vector. */
 export const globalNorm = (tree: unknown): Scalar =>
   T.sqrt(tensors(tree).map(([, leaf]) => sumOfSquares(leaf as Tensor<string>)).reduce(
     (total, part) => T.add(total, part), T.constant(0)
@@ -26,7 +26,9 @@ export const globalNorm = (tree: unknown): Scalar =>
 
 const sumOfSquares = (leaf: Tensor<string>): Scalar => T.sum(T.square(leaf), Object.keys(leaf.sizes))
 
-/** Shortens gradients that are together longer than `most`, by `gradientNorm` of the step. */
+/**
+ * Scales all gradients down where they are together longer than `most`. Throws a RangeError unless `most` is above 0.
+ */
 export const clipByGlobalNorm = (most: number): GradientMap => {
   if (!(most > 0)) throw new RangeError(`clipByGlobalNorm: the greatest norm must be above 0, got ${most}`)
   return (gradients, { gradientNorm }) => {

@@ -40,7 +40,7 @@ export interface Input<P> {
 
 /** How gradients become new parameters. */
 export interface Optimizer {
-  /** Sizes of the memory of some parameters; it begins at zero. */
+  /** The specification of the memory for such parameters; it begins at zero. */
   readonly memory: <S>(parameters: S) => Specifications<Hidden>
   readonly update: <P>(input: Input<P>) => { readonly parameters: P; readonly memory: Hidden }
 }
@@ -48,7 +48,7 @@ export interface Optimizer {
 /** How gradients become other gradients. */
 export type GradientMap = <P>(gradients: P, step: Step) => P
 
-/** An optimizer whose gradients first go through some maps, the first named first. */
+/** An optimizer whose gradients first go through some maps, in the order in which they are named. */
 export const chain = (...links: readonly [...ReadonlyArray<GradientMap>, Optimizer]): Optimizer => {
   const maps = links.slice(0, -1) as ReadonlyArray<GradientMap>
   const optimizer = links.at(-1) as Optimizer

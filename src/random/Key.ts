@@ -71,7 +71,7 @@ export const uniform = (key: Key, index: number): number => {
 }
 
 /**
- * The unsigned 32-bit word at `index`; the words that `uniform` reads in pairs, so give one key one of the two uses.
+ * The unsigned 32-bit word at `index`. `uniform` reads the same words in pairs, so use one key for one of the two only.
  */
 export const bits = (key: Key, index: number): number => draw(key, index, 4, purpose.uniform)[index % 4]!
 

@@ -14,7 +14,7 @@ import type * as Safetensors from "../format/Safetensors.ts"
 import { describe } from "../tensor/Node.ts"
 import { entries } from "../tensor/Tree.ts"
 
-/** A snapshot whose tensors are not those of the model. All differences are named at once. */
+/** Fails when the tensors of a snapshot are not those of the model; names all differences at once. */
 export class TensorMismatchError extends Schema.TaggedError<TensorMismatchError>()("TensorMismatchError", {
   snapshot: Schema.String,
   faults: Schema.Array(Schema.String)
@@ -49,7 +49,7 @@ export const toTensors = (
       new Uint8Array(elements.buffer, elements.byteOffset, elements.byteLength))
   })))
 
-/** Writes the tensors of a snapshot into the cells of a tree: all of them, or none if one does not fit. */
+/** Writes the tensors of a snapshot into the cells of a tree. If one does not fit, nothing is written. */
 export const fromTensors = Effect.fnUntraced(function*(
   snapshot: string, tensors: ReadonlyArray<Safetensors.Tensor>, cells: unknown
 ): Effect.fn.Return<void, TensorMismatchError | BackendError, Backend> {

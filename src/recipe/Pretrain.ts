@@ -122,7 +122,7 @@ export interface Origin {
   readonly environment: Manifest.Environment
   /** Go on from the newest snapshot, from the newest intact one, or begin anew. A run without any begins anew. */
   readonly resume: "never" | "latest" | "latestIntact"
-  /** Fills the parameters of a run that begins anew, which are drawn otherwise: training that goes on elsewhere's. */
+  /** Fills the parameters of a run that begins anew, to train a checkpoint on; without it they are drawn. */
   readonly initial?: (parameters: unknown) => Effect.Effect<void, InitialError, Backend>
   /** Matrix products of this machine, in floating-point operations a second, for `mfu`. */
   readonly matmulRate?: number
@@ -155,7 +155,7 @@ export type Event =
   | { readonly _tag: "Evaluated"; readonly step: number; readonly loss: number; readonly bitsPerByte: number }
   | { readonly _tag: "Saved"; readonly step: number; readonly path: string; readonly bytes: number }
 
-/** A resume whose configuration, data, or place in them is not that of the snapshot. */
+/** Fails when a run is resumed with another configuration, with other data, or at another place in them. */
 export class ResumeError extends Schema.TaggedError<ResumeError>()("ResumeError", {
   snapshot: Schema.String,
   differences: Schema.Array(Schema.Struct({ field: Schema.String, saved: Schema.String, here: Schema.String }))
@@ -169,7 +169,7 @@ export class ResumeError extends Schema.TaggedError<ResumeError>()("ResumeError"
   }
 }
 
-/** A new run in the folder of another. */
+/** Fails when a run would begin anew in the folder of another. */
 export class RunExistsError extends Schema.TaggedError<RunExistsError>()("RunExistsError", {
   folder: Schema.String, newest: Schema.String
 }) {
@@ -205,7 +205,10 @@ const given = ({ ids, mask, targets }: Windows, tokenCount: number) => ({ ids, t
 
 const encodeConfig = Schema.encodeEffect(Config, { errors: "all" })
 
-/** Runs the recipe. Nothing happens until the stream is run; its scope ends with a snapshot of the last step. */
+/**
+ * Runs the recipe. Nothing happens until the stream is run. However it ends, the last step is saved when its scope
+ * closes.
+ */
 export const pretrain = (config: Config, origin: Origin): Stream.Stream<Event, PretrainError, Services> =>
   Stream.unwrap(Effect.gen(function*() {
     const run = yield* prepare(config, origin)

@@ -40,7 +40,7 @@ export interface Report {
   readonly divergence: Option.Option<Divergence>
 }
 
-/** A run without a snapshot that a replay could reach. */
+/** Fails when a run has no snapshot that a replay could reach. */
 export class NothingToVerifyError extends Schema.TaggedError<NothingToVerifyError>()("NothingToVerifyError", {
   folder: Schema.String
 }) {

@@ -31,7 +31,9 @@ import * as T from "../tensor/Tensor.ts"
 import type { Tensor } from "../tensor/Tensor.ts"
 import { entries, mapAs } from "../tensor/Tree.ts"
 
-/** A step whose loss or gradient is not a finite number. The parameters are as they were before it. */
+/**
+ * Fails when the loss or a gradient of a step is not a finite number. The parameters are as they were before the step.
+ */
 export class NonFiniteError extends Schema.TaggedError<NonFiniteError>()("NonFiniteError", {
   /** The step, counted from 1. */
   step: Schema.Int,

@@ -206,8 +206,8 @@ const given = ({ ids, mask, targets }: Windows, tokenCount: number) => ({ ids, t
 const encodeConfig = Schema.encodeEffect(Config, { errors: "all" })
 
 /**
- * Runs the recipe. Nothing happens until the stream is run. However it ends, the last step is saved when its scope
- * closes.
+ * Runs the recipe. Nothing happens until the stream is run. A run that ends or is interrupted leaves a snapshot of its
+ * last step; one that fails leaves the snapshots that it had.
  */
 export const pretrain = (config: Config, origin: Origin): Stream.Stream<Event, PretrainError, Services> =>
   Stream.unwrap(Effect.gen(function*() {

@@ -15,6 +15,7 @@ import * as Specification from "../tensor/Specification.ts"
 import type { Kind, Sizes, Untyped } from "../tensor/Node.ts"
 import { type Computation, distance, evaluate, print } from "./Computation.ts"
 import { LawError } from "./LawError.ts"
+import { isDecidedByRounding } from "./Rounding.ts"
 import { requireEqual } from "./TensorLaw.ts"
 
 /** A backend as a value. */
@@ -56,6 +57,13 @@ export const distanceFromReference = (
       },
       catch: (error) => error instanceof LawError ? error : new LawError({ law: backend.name, detail: String(error) })
     }))
+
+/** The same of a random draw: 0 where rounding decides what it gives, for then it says nothing about a backend. */
+export const distanceOfDraw = (
+  ...[backend, computation, options]: Parameters<typeof distanceFromReference>
+): Effect.Effect<number, BackendError | ShapeError | LawError> =>
+  Effect.catchTag(distanceFromReference(backend, computation, options), "LawError", (error) =>
+    isDecidedByRounding(computation, options) ? Effect.succeed(0) : Effect.fail(error))
 
 /** The backend computes what the reference does, up to `tolerance` (see `Computation.distance`). */
 export const agreesWithReference = (

@@ -10,6 +10,7 @@
  * @module
  */
 import * as Interpreter from "../backend/reference/Interpreter.ts"
+import type { Lowered } from "../tensor/Instruction.ts"
 import { lower } from "../tensor/Lower.ts"
 import { type Any, type Elements, type Kind, make as makeNode, type Sizes, type Untyped } from "../tensor/Node.ts"
 import { expressions } from "../tensor/Print.ts"
@@ -38,18 +39,21 @@ export const leavesOf = (given: ReadonlyArray<Given>): Leaves =>
   Object.fromEntries(given.map(({ kind, name, sizes }): readonly [string, Untyped] =>
     [name, makeNode({ _tag: "Leaf", role: "input", name }, [], sizes, kind)]))
 
-/** Outputs over leaves as a function of the leaves' elements: lowered once, run as often as is wanted. */
+/**
+ * Outputs over leaves as a function of the leaves' elements: lowered once, changed if that is asked for, run as often
+ * as is wanted.
+ */
 export const prepare = (
-  leaves: Leaves, outputs: ReadonlyArray<Any>
+  leaves: Leaves, outputs: ReadonlyArray<Any>, change = (lowered: Lowered): Lowered => lowered
 ): (given: ReadonlyArray<Given>) => ReadonlyArray<Elements> => {
   const rewritten = rewrite(outputs, () => false)
-  const lowered = lower({
+  const lowered = change(lower({
     inputs: Object.entries(leaves),
     cells: [],
     outputs: outputs.map((output, i) => ({ name: String(i), node: rewritten[i] ?? output, sizes: output.sizes })),
     writes: [],
     watched: []
-  })
+  }))
   return (given) => {
     const computed = Interpreter.run(lowered, new Map(given.map(({ elements, name }) => [name, elements])), new Map())
     if (Interpreter.isFault(computed)) throw new LawError({ law: "evaluation", detail: computed.detail })

@@ -61,6 +61,11 @@ describe("the laws of backends", () => {
     assert.includeMembers([...inexact.keys()], ["unary exp", "binary divide", "reduce max"])
   }))
 
+  it.effect("see in random programs what is wrong by little", () => Effect.gen(function*() {
+    const little = yield* broken(withResults((x) => x * 1.01), ["program"])
+    assert.include([...little.keys()], "a random program computes what the reference does")
+  }))
+
   it.effect("see noise", () => Effect.gen(function*() {
     let runs = 0
     const wrong = yield* broken(withResults((x) => x * (1 + 1e-15 * runs++)), ["determinism"])

@@ -1,17 +1,29 @@
 /**
- * A checkpoint as commands are given it: what stands at a path, with its tokenizer or one that is named.
+ * A checkpoint as commands are given it: what stands at a path, with its tokenizer or one that is named, and who
+ * computes with it.
  *
- * Checked  test/cli/ImportCommand.test.ts, test/cli/ExportCommand.test.ts, test/cli/GenerateCommand.test.ts.
+ * The tokenizer must have as many pieces as the model has tokens, in every command: a model whose vocabulary was filled
+ * up needs the tokenizer that was filled up with it.
+ *
+ * Checked  test/cli/ImportCommand.test.ts, test/cli/ExportCommand.test.ts, test/cli/GenerateCommand.test.ts,
+ *          test/cli/EvaluateCommand.test.ts.
  *
  * @module
  */
 import * as Effect from "effect/Effect"
+import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
+import * as Path from "effect/Path"
 import * as Schema from "effect/Schema"
 import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
 import * as Checkpoint from "../llama/Checkpoint.ts"
+import type { Model } from "../token/SentencePiece.ts"
+import * as Tokenizer from "../token/Tokenizer.ts"
+import * as BackendChoice from "./BackendChoice.ts"
 import { count, given } from "./Flags.ts"
+import * as RunFolder from "./RunFolder.ts"
+import * as Settings from "./Settings.ts"
 import * as TokenizerFile from "./tokenizer/TokenizerFile.ts"
 
 /** A tokenizer of another size than the model's vocabulary. */
@@ -62,7 +74,35 @@ export const open = Effect.fnUntraced(function*(
     : Option.getOrUndefined(yield* checkpoint.tokenizer)
   const { vocabSize } = checkpoint.config
   if (model !== undefined && model.pieces.length !== vocabSize) {
-    return yield* new VocabularyMismatchError({ path, pieces: model.pieces.length, vocabSize })
+    return yield* new VocabularyMismatchError({ path: checkpoint.path, pieces: model.pieces.length, vocabSize })
   }
-  return { ...checkpoint, tokenizer: model }
+  return { ...checkpoint, tokenizer: model } satisfies Source
+})
+
+/** A checkpoint that was opened, with its tokenizer if there is one. */
+export interface Source extends Omit<Checkpoint.Checkpoint, "tokenizer"> {
+  readonly tokenizer: Model | undefined
+}
+
+/** Text to ids and back, as the model learned it; fails where the checkpoint has no tokenizer. */
+export const codecOf = ({ path, tokenizer }: Source) =>
+  tokenizer === undefined
+    ? Effect.fail(new TokenizerMissingError({ model: path }))
+    : Effect.fromResult(Tokenizer.fromModel(tokenizer))
+
+/** Who computes: the backend that is asked for, or that trained, of a run, or else the fastest. */
+export const backendOf = Effect.fnUntraced(function*(
+  { format, path: place }: Source,
+  { backend, threads }: {
+    readonly backend: Option.Option<BackendChoice.Name>
+    readonly threads: Option.Option<number>
+  }
+) {
+  if (Option.isSome(backend)) return backend.value
+  const fileSystem = yield* FileSystem.FileSystem
+  const path = yield* Path.Path
+  const settings = path.join(place, "..", RunFolder.configurationName)
+  const trained = format === "cria" && (yield* fileSystem.exists(settings))
+    ? (yield* Settings.read(settings)).backend : undefined
+  return trained ?? (yield* BackendChoice.fastest(Option.getOrUndefined(threads)))
 })

@@ -7,29 +7,21 @@
  */
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
-import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
-import * as Path from "effect/Path"
 import * as Stream from "effect/Stream"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import { Backend } from "../backend/Backend.ts"
 import * as Corpus from "../data/Corpus.ts"
 import * as TokenStore from "../data/TokenStore.ts"
 import * as Perplexity from "../evaluate/Perplexity.ts"
-import * as Checkpoint from "../llama/Checkpoint.ts"
 import { parameterCount } from "../llama/Config.ts"
 import * as Transformer from "../llama/Transformer.ts"
-import * as Specification from "../tensor/Specification.ts"
-import * as Tokenizer from "../token/Tokenizer.ts"
 import * as BackendChoice from "./BackendChoice.ts"
-import { TokenizerMissingError, VocabularyMismatchError } from "./CheckpointSource.ts"
+import * as CheckpointSource from "./CheckpointSource.ts"
 import { backend, count, given, switched } from "./Flags.ts"
-import * as Host from "./Host.ts"
 import * as RunFolder from "./RunFolder.ts"
 import * as Screen from "./Screen.ts"
-import * as Settings from "./Settings.ts"
-import * as TokenizerFile from "./tokenizer/TokenizerFile.ts"
+import * as Weights from "./Weights.ts"
 
 const flags = {
   model: given(Flag.String("model"), "PATH", "The model: the folder of a run (its newest snapshot), a snapshot, a " +
@@ -48,71 +40,48 @@ const flags = {
     "shorter, the more exact and the slower; half a window by default"),
   batchSize: count("batch-size", "Windows that run together; no choice changes the result beyond rounding; as many " +
     "as make 1024 tokens by default"),
+  weights: Weights.flag,
   json: switched("json", "Print the result as a line of JSON, and nothing else"),
   threads: count("threads", "Threads that compute; the cores of this machine by default"),
   backend: backend("by default the one that trained, of a run; the fastest of them for other models")
 }
 
-type Given = Command.Command.Config.Infer<typeof flags>
-
-/** The backend that is asked for, or that trained, or else the fastest. */
-const backendOf = Effect.fnUntraced(function*(checkpoint: Checkpoint.Checkpoint, { backend, threads }: Given) {
-  if (Option.isSome(backend)) return backend.value
-  const fileSystem = yield* FileSystem.FileSystem
-  const path = yield* Path.Path
-  const settings = path.join(path.dirname(path.resolve(checkpoint.path)), RunFolder.configurationName)
-  const trained = checkpoint.format === "cria" && (yield* fileSystem.exists(settings))
-    ? (yield* Settings.read(settings)).backend : undefined
-  return trained ?? (yield* BackendChoice.fastest(Option.getOrUndefined(threads)))
-})
-
-/** The tokenizer that is named, or the one beside the model. */
-const codecOf = Effect.fnUntraced(function*(checkpoint: Checkpoint.Checkpoint, { tokenizer }: Given) {
-  const model = Option.isSome(tokenizer)
-    ? Option.some((yield* TokenizerFile.load(tokenizer.value)).model)
-    : yield* checkpoint.tokenizer
-  if (Option.isNone(model)) return yield* new TokenizerMissingError({ model: checkpoint.path })
-  const codec = yield* Effect.fromResult(Tokenizer.fromModel(model.value))
-  const { path, config: { vocabSize } } = checkpoint
-  if (codec.vocabSize <= vocabSize) return codec
-  return yield* new VocabularyMismatchError({ path, pieces: codec.vocabSize, vocabSize })
-})
-
 /** The command that measures perplexity. */
 const perplexity = Command.make("perplexity", flags, Effect.fnUntraced(function*(given) {
-  const checkpoint = yield* Checkpoint.open(Option.isSome(given.model) ? given.model.value : yield* RunFolder.latest)
+  const checkpoint = yield* CheckpointSource.open({
+    path: Option.isSome(given.model) ? given.model.value : yield* RunFolder.latest,
+    tokenizer: given.tokenizer, contextLength: Option.none()
+  })
   const { config, format, path } = checkpoint
   const window = Option.getOrElse(given.window, () => config.contextLength)
   const stride = Option.getOrElse(given.stride, () => Math.ceil(window / 2))
   const batchSize = Option.getOrElse(given.batchSize, () => Math.max(1, Math.floor(1024 / window)))
-  const codec = yield* codecOf(checkpoint, given)
+  const codec = yield* CheckpointSource.codecOf(checkpoint)
   const corpus = yield* Corpus.Corpus.pipe(
     Effect.provide(Corpus.layerFiles(given.text, { documentCharacters: Number.MAX_SAFE_INTEGER })) // files stay whole
   )
-  const name = yield* backendOf(checkpoint, given)
-  yield* Checkpoint.requireMemory(checkpoint, name === "reference" ? 8 : 4, Host.memory())
+  // what cannot be scored is refused before the weights are read
+  yield* Perplexity.requireWindows({ window, stride, batchSize }, config.contextLength)
+  const name = yield* CheckpointSource.backendOf(checkpoint, given)
   const screen = yield* Screen.make
   const print = (text: string) => given.json ? Effect.void : screen.print(text)
-  const score = yield* Effect.gen(function*() {
-    const backend = yield* Backend
-    const model = Transformer.llama(config)
-    const parameters = yield* backend.allocate(Specification.zeros(model.specification))
-    // what cannot be scored is refused before the weights are read
-    const { score } = yield* Perplexity.make({ model, parameters, window, stride, batchSize })
-    yield* print(`model       ${path}, ${Screen.quantity(parameterCount(config))} parameters, on ${name}`)
-    const texts = yield* Stream.runCollect(Stream.map(corpus.documents, ({ text }) => text))
-    const store = TokenStore.fromTexts(texts, codec)
-    yield* print(`text        ${corpus.name}: ${texts.length === 1 ? "1 document" : `${texts.length} documents`}, ` +
-      `${Screen.quantity(store.bytes, "B")}, ${Screen.quantity(store.tokens.length)} tokens`)
-    yield* print(`windows     ${window} tokens, ${stride} apart: a token sees at least ${window - stride} before it`)
-    yield* Checkpoint.load(checkpoint, parameters)
+  const texts = yield* Stream.runCollect(Stream.map(corpus.documents, ({ text }) => text))
+  const store = TokenStore.fromTexts(texts, codec)
+  const width = given.weights === "f32" ? "" : `${given.weights}, `
+  yield* print(`model       ${path}, ${Screen.quantity(parameterCount(config))} parameters, ${width}on ${name}`)
+  yield* print(`text        ${corpus.name}: ${texts.length === 1 ? "1 document" : `${texts.length} documents`}, ` +
+    `${Screen.quantity(store.bytes, "B")}, ${Screen.quantity(store.tokens.length)} tokens`)
+  yield* print(`windows     ${window} tokens, ${stride} apart: a token sees at least ${window - stride} before it`)
+  const score = yield* Weights.load(checkpoint, given.weights, (loaded) => Effect.gen(function*() {
+    const { score } = yield* Perplexity.make({ ...loaded, window, stride, batchSize })
     return yield* score(store, ({ loss, tokenCount, total }) => given.json ? Effect.void : screen.status(
       `${Screen.bar(tokenCount / total, 20)} ${Screen.quantity(tokenCount)} tokens, perplexity ` +
         Math.exp(loss).toFixed(2)
     ))
-  }).pipe(Effect.provide(BackendChoice.layer(name, Option.getOrUndefined(given.threads))))
+  })).pipe(Effect.provide([Transformer.layer, BackendChoice.layer(name, Option.getOrUndefined(given.threads))]))
   if (given.json) {
-    return yield* Console.log(JSON.stringify({ model: path, format, text: corpus.name, window, stride, ...score }))
+    const said = { model: path, format, weights: given.weights, text: corpus.name, window, stride, ...score }
+    return yield* Console.log(JSON.stringify(said))
   }
   yield* print(`loss        ${score.loss.toFixed(4)} nats a token, over ${score.tokenCount} tokens`)
   yield* print(`perplexity  ${score.perplexity.toFixed(3)}`)
@@ -128,6 +97,8 @@ const perplexity = Command.make("perplexity", flags, Effect.fnUntraced(function*
     { command: "cria evaluate perplexity --text novel.txt", description: "The run that trained last, on a text" },
     { command: "cria evaluate perplexity --text \"tests/*.txt\" --model runs/books --stride 16",
       description: "More exactly: each token sees nearly a whole window" },
+    { command: "cria evaluate perplexity --text novel.txt --model llama-2-7b --weights 4-bit",
+      description: "What fewer bits cost" },
     { command: "cria evaluate perplexity --text novel.txt --model stories15M.bin --json", description: "For a program" }
   ])
 )

@@ -23,20 +23,21 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { type Answer, answers } from "../generate/Answer.ts"
-import type { Prompt } from "../generate/Request.ts"
+import { check, type Prompt, requireCounts } from "../generate/Request.ts"
 import { greedy, Options as SamplingOptions, type Rule, sampling } from "../generate/Sampling.ts"
 import * as Transformer from "../llama/Transformer.ts"
 import * as Snapshot from "../store/Snapshot.ts"
 import * as Tokenizer from "../token/Tokenizer.ts"
 import * as BackendChoice from "./BackendChoice.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
-import { decoderOf, idsOf, settingsOf, widths } from "./Continuation.ts"
+import { decoderOf, idsOf, settingsOf } from "./Continuation.ts"
 import { backend, count, FlagConflictError, given, switched } from "./Flags.ts"
 import * as Input from "./Input.ts"
 import * as Prompts from "./Prompts.ts"
 import * as RunFolder from "./RunFolder.ts"
 import { visible } from "./Screen.ts"
 import * as Settings from "./Settings.ts"
+import * as Weights from "./Weights.ts"
 
 const flags = {
   prompt: Argument.String("prompt").pipe(
@@ -51,10 +52,7 @@ const flags = {
     "by default the one beside the model"),
   snapshot: given(Flag.Int("snapshot"), "STEP", "The step of the run's snapshot; by default the newest"),
   best: switched("best", "The run's snapshot with the lowest validation loss"),
-  weights: Flag.Literals("weights", widths).pipe(
-    Flag.withMetavar("WIDTH"), Flag.withDefault("f32"),
-    Flag.withDescription("How wide weights are kept; 8-bit and 4-bit take less memory and are faster; f32 by default")
-  ),
+  weights: Weights.flag,
   temperature: given(Flag.Finite("temperature"), "NUMBER", "Below 1 safer, above 1 wilder; 0.8 by default"),
   topK: count("top-k", "Choose among so many likeliest tokens only"),
   topP: given(Flag.Finite("top-p"), "SHARE", "Choose among the likeliest tokens that share this much; 0.95 by default"),
@@ -138,21 +136,6 @@ const placeOf = Effect.fnUntraced(function*(given: Given) {
   return isAsked || (yield* Effect.isSuccess(RunFolder.require(place))) ? yield* snapshotOf(place, given) : place
 })
 
-/** The backend that is asked for, or that trained, or else the fastest. */
-const backendOf = Effect.fnUntraced(function*(run: Option.Option<string>, { backend, threads }: Given) {
-  if (Option.isSome(backend)) return backend.value
-  if (Option.isNone(run)) return yield* BackendChoice.fastest(Option.getOrUndefined(threads))
-  const path = yield* Path.Path
-  return (yield* Settings.read(path.join(run.value, RunFolder.configurationName))).backend ?? "onnx"
-})
-
-/** The run to which a snapshot belongs, if that is what stands there. */
-const runOf = Effect.fnUntraced(function*(place: string) {
-  const path = yield* Path.Path
-  const folder = path.dirname(place)
-  return (yield* Effect.isSuccess(RunFolder.require(folder))) ? Option.some(folder) : Option.none()
-})
-
 /** How many tokens were written, and how quickly, in nanoseconds since the beginning. */
 interface Pace {
   count: number
@@ -172,15 +155,18 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   const asked = yield* Input.unlessFile(given.prompt, given.promptFile, "--prompt-file")
   const single = Option.isSome(given.prompt) ? asked : asked?.replace(/\r?\n$/, "") // the shell's, not the prompt's
   const place = yield* placeOf(given)
-  const run = yield* runOf(place)
-  const name = yield* backendOf(run, given)
-  const path = yield* Path.Path
-  const tokenizer = Option.orElse(given.tokenizer, () =>
-    Option.map(run, (folder) => path.join(folder, RunFolder.tokenizerName)))
-  const source = yield* CheckpointSource.open({ ...given, tokenizer, path: place })
-  const { tokenizer: pieces } = source
-  if (pieces === undefined) return yield* new CheckpointSource.TokenizerMissingError({ model: place })
-  const codec = yield* Effect.fromResult(Tokenizer.fromModel(pieces))
+  const source = yield* CheckpointSource.open({ ...given, path: place })
+  const codec = yield* CheckpointSource.codecOf(source)
+  const slots = Option.getOrElse(given.slots, () => single !== undefined && given.candidates === 1 ? 1 : 8)
+  const contextLength = Option.getOrElse(given.contextLength, () => source.config.contextLength)
+  const settings = {
+    ...settingsOf(codec, { rule, maximumTokens: given.maxTokens, seed: given.seed }),
+    candidates: given.candidates, stopTexts: given.stop
+  }
+  // what cannot be answered is refused before the weights are read
+  yield* requireCounts("cria generate", { "--slots": slots, "--context-length": contextLength })
+  yield* check(single === undefined ? [] : [{ item: 0, ids: idsOf(codec, single) }], { codec, contextLength, settings })
+  const name = yield* CheckpointSource.backendOf(source, given)
   yield* Console.error([place, ...given.weights === "f32" ? [] : [given.weights], name].join(", "))
 
   const terminal = yield* Terminal.Terminal
@@ -205,17 +191,10 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
       : show(`--- ${id}${given.candidates > 1 ? `, candidate ${candidate}` : ""} (${reason})\n${prompt}${text}`)
   }
   const generate = Effect.gen(function*() {
-    const decoder = yield* decoderOf({ ...source, tokenizer: Effect.succeed(Option.some(pieces)) }, {
-      weights: given.weights, slots: Option.getOrElse(given.slots, () => isOne ? 1 : 8),
-      ...Option.isSome(given.contextLength) ? { contextLength: given.contextLength.value } : {}
-    })
+    const decoder = yield* decoderOf(source, { weights: given.weights, slots, contextLength })
     if (isOne && !given.json) yield* terminal.display(show(single))
     const began = yield* Clock.currentTimeNanos
     const pace: Pace = { count: 0, first: 0n }
-    const settings = {
-      ...settingsOf(codec, { rule, maximumTokens: given.maxTokens, seed: given.seed }),
-      candidates: given.candidates, stopTexts: given.stop
-    }
     const events = Stream.tap(decoder.generateFrom(prompts, settings), (event) =>
       event._tag === "End" || pace.count++ > 0 ? Effect.void : Effect.map(Clock.currentTimeNanos, (now) => {
         pace.first = now - began

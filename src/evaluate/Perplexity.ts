@@ -23,8 +23,9 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import { Backend, type BackendError, type Cells } from "../backend/Backend.ts"
+import { type AnyCell, Backend, type BackendError, type Cells } from "../backend/Backend.ts"
 import type { TokenStore } from "../data/TokenStore.ts"
+import { frozenParameters } from "../generate/Slots.ts"
 import type { Transformer } from "../llama/Transformer.ts"
 import * as Visibility from "../llama/Visibility.ts"
 import { tokenCrossEntropy } from "../loss/CrossEntropy.ts"
@@ -71,6 +72,8 @@ export interface Options<P> extends Cut {
   readonly parameters: Cells<Specification.Specifications<P>>
   /** Windows that run together; no choice changes the score beyond rounding. */
   readonly batchSize: number
+  /** Builds the parameters as they are now into the program; an engine may compute with codes in no other way. */
+  readonly frozen?: boolean
 }
 
 /** Windows that cannot be: all that is wrong with them. */
@@ -139,11 +142,10 @@ export const nextTokenLoss = <P>(model: Transformer<P>) =>
     tokenCrossEntropy(model.logits(parameters, model.hidden(parameters, { ids, visibility: Visibility.causal })),
       targets)
 
-/** Compiles what scores texts with a model, over the cells of its parameters as they are when a text is scored. */
-export const make = Effect.fnUntraced(function*<P>(
-  { batchSize, model, parameters, stride, window }: Options<P>
-): Effect.fn.Return<Perplexity, WindowError | BackendError | ShapeError, Backend | Scope.Scope> {
-  const { contextLength } = model.config
+/** Fails unless a text can be cut like this for a model of so long a context: all that is wrong. */
+export const requireWindows = (
+  { batchSize, stride, window }: Cut & Pick<Options<unknown>, "batchSize">, contextLength: number
+): Effect.Effect<void, WindowError> => {
   const isCount = (value: number): boolean => Number.isInteger(value) && value >= 1
   const faults = [
     ...isCount(window) && window <= contextLength ? []
@@ -152,8 +154,14 @@ export const make = Effect.fnUntraced(function*<P>(
       : [`stride must be a whole number between 1 and the window, ${window}, got ${stride}: a longer one skips tokens`],
     ...isCount(batchSize) ? [] : [`batchSize must be a whole number of at least 1, got ${batchSize}`]
   ]
-  if (faults.length > 0) return yield* new WindowError({ faults })
+  return faults.length > 0 ? Effect.fail(new WindowError({ faults })) : Effect.void
+}
 
+/** Compiles what scores texts with a model, over the cells of its parameters as they are when a text is scored. */
+export const make = Effect.fnUntraced(function*<P>(
+  { batchSize, frozen = false, model, parameters, stride, window }: Options<P>
+): Effect.fn.Return<Perplexity, WindowError | BackendError | ShapeError, Backend | Scope.Scope> {
+  yield* requireWindows({ batchSize, stride, window }, model.config.contextLength)
   const backend = yield* Backend
   const sizes = { batch: batchSize, position: window }
   const lossOf = nextTokenLoss(model)
@@ -165,7 +173,9 @@ export const make = Effect.fnUntraced(function*<P>(
     const parameters = state.parameters as P // the same tree, which the compiler cannot see for a P unknown
     return { outputs: { total: maskedMean(lossOf(parameters, ids, targets), mask, one) } }
   })
-  const bound = yield* Effect.flatMap(backend.compile(program), (executable) => executable.bind({ parameters }))
+  const constants = frozen ? frozenParameters(parameters) : new Map<string, AnyCell>()
+  const bound = yield* Effect.flatMap(
+    backend.compile(program, { constants }), (executable) => executable.bind({ parameters }))
 
   const score: Perplexity["score"] = Effect.fnUntraced(function*({ bytes, tokens }, onProgress) {
     const placeCount = tokens.length - 1

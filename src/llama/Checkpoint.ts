@@ -154,7 +154,7 @@ export const requireMemory = (
  * cells, one parameter is in memory. All that does not fit is told before anything is read.
  */
 export const load = Effect.fnUntraced(function*(
-  { config, parameters, path, read }: Checkpoint, cells: unknown
+  { config, parameters, path, read }: Omit<Checkpoint, "tokenizer">, cells: unknown
 ): Effect.fn.Return<void, CheckpointTensorError | TensorFile.Failure | BackendError, Backend> {
   const backend = yield* Backend
   const wanted = entries(cells, isCell)

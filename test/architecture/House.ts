@@ -25,7 +25,7 @@ export const floors: Readonly<Record<string, Floor>> = {
   optimize: { floor: 3 },
   data: { floor: 4 },
   generate: { floor: 5 },
-  evaluate: { floor: 5 },
+  evaluate: { floor: 5, sideways: ["generate"] },
   recipe: { floor: 6 },
   testing: { floor: 6 },
   cli: { floor: 7 },

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit } from "effect"
 import * as Document from "../../src/data/Document.ts"
 import * as Split from "../../src/data/Split.ts"
+import * as Tokenizer from "../../src/token/Tokenizer.ts"
 import * as MemoryDisk from "../store/MemoryDisk.ts"
 import { cria, rows, tiny, withFiles } from "./Cria.ts"
 
@@ -68,8 +69,8 @@ describe("cria evaluate perplexity", () => {
         `perplexity  ${Number(perplexity).toFixed(3)}`,
         `bits/byte   ${Number(found["bitsPerByte"]).toFixed(4)}, which does not depend on the tokenizer`, ""
       ].join("\n"))
-      assert.deepStrictEqual(Object.keys(found), ["model", "format", "text", "window", "stride", "tokenCount",
-        "byteCount", "loss", "perplexity", "bitsPerByte"])
+      assert.deepStrictEqual(Object.keys(found), ["model", "format", "weights", "text", "window", "stride",
+        "tokenCount", "byteCount", "loss", "perplexity", "bitsPerByte"])
       assert.strictEqual(found["byteCount"], Buffer.byteLength("It was\n\na day. It was — a day.\n"))
     }))
 
@@ -124,7 +125,31 @@ describe("cria evaluate perplexity", () => {
           "tokenizer.model, tokenizer.json or tokenizer.bin.\n")
     }))
 
-  it.live("refuses a model without a tokenizer, and a tokenizer with more pieces than the model", () =>
+  it.live("measures the weights that generation would use, in fewer bits", () =>
+    Effect.gen(function*() {
+      const disk = MemoryDisk.make()
+      yield* withFiles(disk, { "/texts/a.jsonl": rows, "/texts/novel.txt": "It was a day." })
+      const sizes = { "--embed-size": "32", "--hidden-size": "32" }
+      yield* cria(disk, ["pretrain", "--text", "/texts/a.jsonl", ...tiny(sizes)])
+      const small = ["--text", "/texts/novel.txt", "--window", "8", "--batch-size", "1"]
+      const lossOf = (...args: ReadonlyArray<string>) =>
+        Effect.map(cria(disk, ["evaluate", "perplexity", ...small, "--json", ...args]),
+          ({ errors, output }): number => {
+            assert.strictEqual(errors, "")
+            const { loss }: { readonly loss: number } = JSON.parse(output)
+            return loss
+          })
+      const [whole, eight, four] = [yield* lossOf(), yield* lossOf("--weights", "8-bit"),
+        yield* lossOf("--weights", "4-bit")]
+      assert.notStrictEqual(eight, whole)
+      assert.notStrictEqual(four, eight)
+      assert.closeTo(eight, whole, 0.01)
+      assert.closeTo(four, whole, 0.3)
+      const said = yield* cria(disk, ["evaluate", "perplexity", ...small, "--weights", "4-bit"])
+      assert.include(said.output, "parameters, 4-bit, on reference\n")
+    }))
+
+  it.live("refuses a model without a tokenizer, and a tokenizer with more or fewer pieces than the model", () =>
     Effect.gen(function*() {
       const disk = MemoryDisk.make()
       const files = [...(yield* trained).files()].filter(([path]) => path.startsWith("/runs/a/snapshot-00000004/"))
@@ -143,6 +168,10 @@ describe("cria evaluate perplexity", () => {
       assert.strictEqual(yield* fails("--text", "/texts/novel.txt", "--tokenizer", "/runs/b"),
         "error: /runs/a/snapshot-00000004: the model knows 320 tokens, and the tokenizer 340\n" +
         "  They belong to different models, or the vocabulary was filled up: name the right one with --tokenizer.\n")
+      const args259 = ["evaluate", "perplexity", "--text", "/texts/novel.txt", "--tokenizer", "/bytes.model"]
+      yield* withFiles(disk, { "/bytes.model": Tokenizer.bytesModel.bytes })
+      assert.include((yield* cria(disk, [...args259, "--model", "/bare/snapshot-00000004"])).errors,
+        "error: /bare/snapshot-00000004: the model knows 320 tokens, and the tokenizer 259\n")
     }))
 
   it.live("teaches", () =>

@@ -152,7 +152,15 @@ describe("cria generate", () => {
         "error: runs/b holds no run: it has no configuration.json\n  There are runs/a: name the folder of a run, or " +
           "begin one with cria pretrain.\n")
       assert.include(yield* fails(["a", "--model", "runs/none.txt", "--backend", "reference"]), "runs/none.txt")
-      assert.match(yield* fails(["a", "--max-tokens", "0"]), /maximumTokens must be a whole number .*, got 0/)
+      const absent = ["--backend", "tensorflow-node-gpu"] // an engine that does not start here
+      assert.match(yield* fails(["a", ...absent]), /^runs\/a\/.*\nerror: .*tfjs-node-gpu/s)
+      for (const [flag, message] of [
+        ["--max-tokens", /^error: .*\n {2}maximumTokens must be a whole number .*, got 0\n/],
+        ["--candidates", /^error: .*\n {2}candidates must be a whole number .*, got 0\n/],
+        ["--slots", /^error: cria generate: --slots and --context-length must be whole numbers of at least 1/],
+        ["--context-length", /^error: .*--context-length must be whole numbers/]
+      ] as const) assert.match(yield* fails(["a", flag, "0", ...absent]), message)
+      assert.match(yield* fails(["One day ".repeat(20), ...absent]), /^error: .* must fit into a context of 32 tokens/)
       assert.strictEqual(yield* fails(["a", "--log-probs"]),
         "error: --log-probs has no place in plain text: add --json\n")
     }))

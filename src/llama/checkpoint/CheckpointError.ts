@@ -74,7 +74,8 @@ export class CheckpointMemoryError extends Schema.TaggedError<CheckpointMemoryEr
 }) {
   override get message() {
     const size = (bytes: number): string => `${(bytes / 1e9).toPrecision(3)} GB`
-    return `${this.path}: ${this.parameterCount} parameters of ${8 * this.bytesPerNumber} bits take ` +
+    const bits = Number((8 * this.bytesPerNumber).toFixed(1)) // codes share scales, and some weights have none
+    return `${this.path}: ${this.parameterCount} parameters of ${bits} bits take ` +
       `${size(this.parameterCount * this.bytesPerNumber)}, and there are ${size(this.memoryBytes)} of memory\n` +
       "  Take fewer bits a parameter where the engine can (8 or 4), a smaller model, or a machine with more memory."
   }

@@ -100,7 +100,7 @@ const openCria = Effect.fnUntraced(function*(snapshot: string) {
       faults: [{ key: "configuration", value: JSON.stringify(configuration), expected: message }]
     })))
   const file = yield* SafetensorsFile.open(path.join(snapshot, Snapshot.fileName("model")))
-  const tokenizer = tokenizerAt([snapshot, path.dirname(path.resolve(snapshot))].map((folder) =>
+  const tokenizer = tokenizerAt([snapshot, path.join(snapshot, "..")].map((folder) =>
     path.join(folder, "tokenizer.model")))
   return {
     format: "cria", path: snapshot, config, isTied: false, shards: [file], naming: undefined, computed: nothing,

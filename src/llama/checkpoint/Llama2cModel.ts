@@ -5,8 +5,9 @@
  *
  * From     karpathy/llama2.c, `export.py`, `model.py` (precompute_freqs_cis) and `run.c`, where ε is 10⁻⁵.
  * Checked  test/llama/CheckpointConfig.test.ts; test/parity/Stories.test.ts (a file of llama2.c there and back).
- * Departs  the tables are computed in float64 and rounded, where PyTorch computes them in float32: their last bits may
- *          differ. llama2.c reads past them.
+ * Departs  frequencies and angles are rounded to float32 one after another, as PyTorch does; the power and the cosines
+ *          come from JavaScript's float64 functions, so that the last bits of a table may differ. llama2.c reads past
+ *          them.
  *
  * @module
  */

@@ -284,10 +284,13 @@ const quantized = (name: string, quantize: () => Uint8Array): Effect.Effect<Uint
     catch: (reason) => new CheckpointUnfitError({ format: "8 bit", reasons: [`${name}: ${String(reason)}`] })
   })
 
-/** The largest group of at most 64 numbers that divides all matrices, as llama2.c's export halves it. */
-const groupSizeOf = ({ embedSize }: Config): number => {
+/**
+ * The largest group of at most 64 numbers that divides the rows of all matrices, halved as llama2.c's export does, which
+ * looks at embedSize alone: `runq` codes what it multiplies rows with in the same groups, and passes over a rest.
+ */
+const groupSizeOf = ({ embedSize, hiddenSize }: Config): number => {
   let group = 64
-  while (embedSize % group !== 0) group /= 2
+  while (embedSize % group !== 0 || hiddenSize % group !== 0) group /= 2
   return group
 }
 

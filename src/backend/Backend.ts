@@ -6,7 +6,7 @@
  * interrupted.
  *
  * From     Cria's own.
- * Checked  backend/Backend.test.ts on every layer.
+ * Checked  test/backend/Backend.test.ts on every layer.
  *
  * @module
  */

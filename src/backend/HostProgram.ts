@@ -5,7 +5,7 @@
  * inputs at every run. All faults of a call are collected before it fails. Nothing is cast but a real number's width.
  *
  * From     Cria's own.
- * Checked  backend/HostProgram.test.ts (what it says), backend/Backend.test.ts.
+ * Checked  test/backend/HostProgram.test.ts (what it says), test/backend/Backend.test.ts.
  *
  * @module
  */

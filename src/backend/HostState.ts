@@ -7,7 +7,7 @@
  * which they were allocated, so that no two wait for each other.
  *
  * From     Cria's own.
- * Checked  backend/HostState.test.ts; backend/Backend.test.ts.
+ * Checked  test/backend/HostState.test.ts; test/backend/Backend.test.ts.
  *
  * @module
  */

@@ -2,7 +2,7 @@
  * The reference backend: float64, plain loops, no kernels. Every other backend is compared with it.
  *
  * From     Cria's own.
- * Checked  backend/Backend.test.ts; tensor/Primitive.test.ts.
+ * Checked  test/backend/Backend.test.ts; test/tensor/Primitive.test.ts.
  * Departs  it computes every new value before it writes any, so nothing is ever replaced in place.
  *
  * @module

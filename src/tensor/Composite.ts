@@ -7,7 +7,7 @@
  * operations.
  *
  * From     Cria's own; the same idea as custom derivatives in JAX and operator fusion by pattern in compilers.
- * Checked  tensor/Gradient.test.ts (pullback = pullback of the decomposition, for every composite).
+ * Checked  test/tensor/Gradient.test.ts (pullback = pullback of the decomposition, for every composite).
  *
  * @module
  */

@@ -3,7 +3,8 @@
  * axes.
  *
  * From     Cria's own.
- * Checked  tensor/Primitive.test.ts (every primitive against plain loops, its gradient against central differences).
+ * Checked  test/tensor/Primitive.test.ts (every primitive against plain loops, its gradient against central
+ *          differences).
  * Departs  comparisons with NaN are false, as in IEEE 754; `sign` of zero is zero.
  *
  * @module

@@ -10,7 +10,7 @@
  * deep.
  *
  * From     Cria's own; the adjoint rules are textbook (Griewank & Walther, Evaluating Derivatives, ch. 3).
- * Checked  tensor/Gradient.test.ts (every primitive and composite against central differences in float64; second
+ * Checked  test/tensor/Gradient.test.ts (every primitive and composite against central differences in float64; second
  * order).
  * Departs  where a function has no derivative the header of its operation says what is taken.
  *

@@ -2,7 +2,7 @@
  * Operations by position: positions, gather, scatter, one-hot, the k largest.
  *
  * From     Cria's own.
- * Checked  tensor/Primitive.test.ts.
+ * Checked  test/tensor/Primitive.test.ts.
  * Departs  an id outside its axis is an error of the data; the reference interpreter names it, other backends may read
  * anything.
  *

@@ -5,7 +5,7 @@
  * instructions broadcast as NumPy does: shapes are aligned at their last axis, an axis of size 1 stretches.
  *
  * From     Cria's own.
- * Checked  tensor/Primitive.test.ts (every instruction, on every backend, against plain loops).
+ * Checked  test/tensor/Primitive.test.ts (every instruction, on every backend, against plain loops).
  *
  * @module
  */

@@ -6,7 +6,7 @@
  * matrix product [shared, free left, free right]. Equal instructions are shared, dead ones are dropped.
  *
  * From     Cria's own.
- * Checked  tensor/Lower.test.ts (the axis order of leaves changes no result); every backend test.
+ * Checked  test/tensor/Lower.test.ts (the axis order of leaves changes no result); every backend test.
  *
  * @module
  */

@@ -5,7 +5,8 @@
  * `Lower` ever chooses one. The compiler checks the names (`Tensor<"batch" | "embed">`), the builder checks the sizes.
  *
  * From     Cria's own; named axes after Haliax and Penzai, typed as a union of names.
- * Checked  tensor/Tensor.test.ts; types/tensor.ts (what the compiler must refuse); message/ShapeError.test.ts.
+ * Checked  test/tensor/Tensor.test.ts; test/types/tensor.ts (what the compiler must refuse);
+ *          test/message/ShapeError.test.ts.
  *
  * @module
  */

@@ -8,7 +8,7 @@
  *       output loss = %1
  *
  * From     Cria's own; a model that can be printed is its own specification (Penzai).
- * Checked  tensor/Print.test.ts.
+ * Checked  test/tensor/Print.test.ts.
  *
  * @module
  */

@@ -2,7 +2,7 @@
  * Operations that sum axes away: sums, maxima, means, contraction, cumulative sums.
  *
  * From     Cria's own.
- * Checked  tensor/Primitive.test.ts; tensor/Rewrite.test.ts.
+ * Checked  test/tensor/Primitive.test.ts; test/tensor/Rewrite.test.ts.
  *
  * @module
  */

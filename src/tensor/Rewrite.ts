@@ -11,7 +11,7 @@
  * that an operation performs anyway are dropped.
  *
  * From     Cria's own.
- * Checked  tensor/Rewrite.test.ts (rewritten = as written, on random programs and on each rule).
+ * Checked  test/tensor/Rewrite.test.ts (rewritten = as written, on random programs and on each rule).
  *
  * @module
  */

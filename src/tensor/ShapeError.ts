@@ -6,7 +6,7 @@
  * program is closed. The message names the operation and its place, the invariant, every value, and what to do.
  *
  * From     Cria's own; the message recipe follows docs/guide/reading-errors.md.
- * Checked  message/ShapeError.test.ts.
+ * Checked  test/message/ShapeError.test.ts.
  *
  * @module
  */

@@ -4,7 +4,7 @@
  *     softmax(x)ᵢ = e^xᵢ / Σⱼ e^xⱼ
  *
  * From     Vaswani et al. 2017 §3.2.1 (softmax); Elfwing et al. 2017 (SiLU); Llama 2 §2.2.
- * Checked  tensor/Softmax.test.ts (shift invariance, gradients, fully masked rows).
+ * Checked  test/tensor/Softmax.test.ts (shift invariance, gradients, fully masked rows).
  * Departs  a row that sees nothing is all zeros with zero gradient, never NaN.
  *
  * @module

@@ -2,7 +2,7 @@
  * What a program's inputs and state look like before there are any: trees of sizes and kinds.
  *
  * From     Cria's own.
- * Checked  tensor/Program.test.ts; types/tensor.ts.
+ * Checked  test/tensor/Program.test.ts; test/types/tensor.ts.
  *
  * @module
  */

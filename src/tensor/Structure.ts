@@ -2,7 +2,7 @@
  * Operations on axes: rename, spread, slice, pad, join, split, merge. No arithmetic, no order.
  *
  * From     Cria's own.
- * Checked  tensor/Primitive.test.ts; message/ShapeError.test.ts.
+ * Checked  test/tensor/Primitive.test.ts; test/message/ShapeError.test.ts.
  *
  * @module
  */

@@ -6,7 +6,7 @@
  * function checks kinds, axes and sizes when it is called, and throws a `ShapeError` where they do not fit.
  *
  * From     Cria's own.
- * Checked  tensor/*.test.ts; types/tensor.ts.
+ * Checked  test/tensor/*.test.ts; test/types/tensor.ts.
  *
  * @module
  */

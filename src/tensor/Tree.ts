@@ -5,7 +5,7 @@
  * a metric. Records are walked in the order of their keys, arrays by index.
  *
  * From     Cria's own; the pytrees of JAX, with types.
- * Checked  tensor/Tree.test.ts.
+ * Checked  test/tensor/Tree.test.ts.
  *
  * @module
  */

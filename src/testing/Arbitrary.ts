@@ -5,7 +5,7 @@
  * real elements are never equal by accident: where a function has a kink, a draw does not lie on it.
  *
  * From     Cria's own; size 1 is favoured because that is where layouts go wrong.
- * Checked  law/Arbitrary.test.ts.
+ * Checked  test/law/Arbitrary.test.ts.
  *
  * @module
  */

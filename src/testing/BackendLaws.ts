@@ -7,7 +7,8 @@
  * constants, watched values, refusals, release) and determinism: the same run gives the same bits.
  *
  * From     Cria's own; differential testing, with the reference as the judge.
- * Checked  law/BackendLaws.test.ts (holds of the reference; each kind of fault is seen), backend/Backend.test.ts.
+ * Checked  test/law/BackendLaws.test.ts (holds of the reference; each kind of fault is seen),
+ *          test/backend/Backend.test.ts.
  *
  * @module
  */

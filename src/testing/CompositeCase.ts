@@ -2,7 +2,7 @@
  * The composites of the model, which backends may run as one kernel: each alone, and together as a block and a loss.
  *
  * From     Llama 2 §2.2: the parts of a block.
- * Checked  law/BackendLaws.test.ts, backend/Backend.test.ts.
+ * Checked  test/law/BackendLaws.test.ts, test/backend/Backend.test.ts.
  *
  * @module
  */

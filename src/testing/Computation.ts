@@ -5,7 +5,7 @@
  * once, in float64, without a backend: laws are pure.
  *
  * From     Cria's own.
- * Checked  law/Computation.test.ts.
+ * Checked  test/law/Computation.test.ts.
  *
  * @module
  */

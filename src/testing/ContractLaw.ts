@@ -6,7 +6,7 @@
  * is the backend's own.
  *
  * From     Cria's own.
- * Checked  law/BackendLaws.test.ts (each law sees a backend that breaks just it).
+ * Checked  test/law/BackendLaws.test.ts (each law sees a backend that breaks just it).
  *
  * @module
  */

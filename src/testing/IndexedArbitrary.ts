@@ -3,7 +3,7 @@
  * axis.
  *
  * From     Cria's own.
- * Checked  law/BackendLaws.test.ts, backend/Backend.test.ts.
+ * Checked  test/law/BackendLaws.test.ts, test/backend/Backend.test.ts.
  *
  * @module
  */

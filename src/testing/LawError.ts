@@ -2,7 +2,7 @@
  * The error of a law that does not hold.
  *
  * From     Cria's own.
- * Checked  law/*.test.ts.
+ * Checked  test/law/*.test.ts.
  *
  * @module
  */

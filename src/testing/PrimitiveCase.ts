@@ -6,7 +6,7 @@
  * for an engine need not define them.
  *
  * From     Cria's own.
- * Checked  law/PrimitiveCase.test.ts (each row lowers to its primitive, on all kinds that it takes).
+ * Checked  test/law/PrimitiveCase.test.ts (each row lowers to its primitive, on all kinds that it takes).
  *
  * @module
  */

@@ -5,7 +5,7 @@
  * fewer operations, smaller axes and plainer choices.
  *
  * From     Cria's own; differential fuzzing of compilers.
- * Checked  law/ProgramArbitrary.test.ts (every operation is drawn; a fault shrinks to one operation).
+ * Checked  test/law/ProgramArbitrary.test.ts (every operation is drawn; a fault shrinks to one operation).
  *
  * @module
  */

@@ -5,7 +5,7 @@
  * whose size an operation changes gets a new name, so that sizes never clash.
  *
  * From     Cria's own.
- * Checked  law/ProgramArbitrary.test.ts.
+ * Checked  test/law/ProgramArbitrary.test.ts.
  *
  * @module
  */

@@ -12,7 +12,7 @@
  * that it holds stays what it is, and so does every computation whose result depends smoothly on its numbers.
  *
  * From     Cria's own; how a computation is conditioned, by random perturbation (Parker's Monte Carlo arithmetic).
- * Checked  law/Rounding.test.ts.
+ * Checked  test/law/Rounding.test.ts.
  *
  * @module
  */

@@ -8,7 +8,7 @@
  * y the real outputs · r fixed random weights · L₊ₖ the loss at xᵢ + k h
  *
  * From     Cria's own; the five-point stencil is textbook.
- * Checked  law/TensorLaw.test.ts (each law fails where it should), tensor/*.test.ts.
+ * Checked  test/law/TensorLaw.test.ts (each law fails where it should), test/tensor/*.test.ts.
  *
  * @module
  */

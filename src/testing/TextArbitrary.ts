@@ -6,7 +6,7 @@
  * UTF-8. Strings shrink to fewer and plainer characters.
  *
  * From     Cria's own; the kinds are those that tokenizers were seen to get wrong.
- * Checked  law/TextArbitrary.test.ts (every kind is drawn), law/TokenizerLaw.test.ts.
+ * Checked  test/law/TextArbitrary.test.ts (every kind is drawn), test/law/TokenizerLaw.test.ts.
  *
  * @module
  */

@@ -7,7 +7,7 @@
  * t any text · t̂ the text as the tokenizer reads it · p what it puts in front of a text · i ids · |·| bytes of UTF-8
  *
  * From     Cria's own; Llama 2 §2.2 for single digits and bytes; the specification of SentencePiece for the rest.
- * Checked  law/TokenizerLaw.test.ts (each law fails for a tokenizer that breaks it), token/Tokenizer.test.ts.
+ * Checked  test/law/TokenizerLaw.test.ts (each law fails for a tokenizer that breaks it), test/token/Tokenizer.test.ts.
  *
  * @module
  */

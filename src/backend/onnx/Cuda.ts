@@ -5,8 +5,8 @@
  * Inputs, results and cells lie in the memory of the host and are copied at every run, as with WebGPU.
  *
  * From     ONNX Runtime 1.30, its CUDA provider, through the C library.
- * Checked  backend/onnx/Provider.test.ts (the failure without the library; the laws where it loads). Never run on a
- *          card.
+ * Checked  test/backend/onnx/Provider.test.ts (the failure without the library; the laws where it loads). Never run on
+ *          a card.
  *
  * @module
  */

@@ -2,7 +2,7 @@
  * Detours around what a provider computes wrongly, as rewrites of the positional program.
  *
  * From     Cria's own; found by the laws of backends on ONNX Runtime 1.30.
- * Checked  test/backend/onnx/Detour, test/backend/onnx/Provider (the laws fail without it).
+ * Checked  test/backend/onnx/Detour.test.ts, test/backend/onnx/Provider.test.ts (the laws fail without it).
  *
  * @module
  */

@@ -4,7 +4,7 @@
  * Importing this module loads nothing native; building a layer does. `layer` calls the C library through koffi and
  * falls back to the JavaScript API; the other two choose one of them.
  *
- * Checked  test/backend/onnx/Engine, on both.
+ * Checked  test/backend/onnx/Engine.test.ts, on both.
  *
  * @module
  */

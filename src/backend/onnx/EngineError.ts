@@ -1,7 +1,8 @@
 /**
  * The ways in which ONNX Runtime can refuse, each with the rule that was broken and what to do about it.
  *
- * Checked  test/backend/onnx/Engine, test/backend/onnx/CLibrary, test/backend/onnx/Buffer (messages as text).
+ * Checked  test/backend/onnx/Engine.test.ts, test/backend/onnx/CLibrary.test.ts, test/backend/onnx/Buffer.test.ts
+ *          (messages as text).
  *
  * @module
  */

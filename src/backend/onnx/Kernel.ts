@@ -5,8 +5,8 @@
  *
  * From     ONNX opset 23, com.microsoft 1, and an operator that ONNX Runtime keeps for itself
  *          (SimplifiedLayerNormalization).
- * Checked  test/backend/onnx/Kernel (each against the float64 reference, the rare branch of the cross-entropy too);
- *          test/backend/onnx/CodedProduct.
+ * Checked  test/backend/onnx/Kernel.test.ts (each against the float64 reference, the rare branch of the cross-entropy
+ *          too); test/backend/onnx/CodedProduct.test.ts.
  * Departs  a score that is hidden by causality and is not a number makes its row so too; a decomposition overlooks it.
  *          A product with coded weights codes the other operand too, in 8 bits: each element is off by at most 1/254 of
  *          the largest of its block.

@@ -4,7 +4,7 @@
  * Five bytes are kept for the length of every message, so that nothing, and no constant above all, is ever moved.
  *
  * From     onnx.proto3 of ONNX (IR version 10); com.microsoft is ONNX Runtime's own domain of fused operators.
- * Checked  test/backend/onnx/ModelProto (an independent reader gives the graph back; ONNX Runtime runs it).
+ * Checked  test/backend/onnx/ModelProto.test.ts (an independent reader gives the graph back; ONNX Runtime runs it).
  * Departs  writes the subset Cria needs: dense tensors as raw bytes, here or in a file beside, fixed sizes, no
  *          functions.
  *

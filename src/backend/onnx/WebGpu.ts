@@ -7,8 +7,8 @@
  * provider has no kernel for the processor computes, inside the same run.
  *
  * From     ONNX Runtime 1.30, its WebGPU provider, through the C library.
- * Checked  backend/onnx/Provider.test.ts (the laws, where a device or SwiftShader is found). Seen working on linux x64
- *          with SwiftShader only.
+ * Checked  test/backend/onnx/Provider.test.ts (the laws, where a device or SwiftShader is found). Seen working on linux
+ *          x64 with SwiftShader only.
  * Departs  NaN, infinities and sums over equal ids are as the card has them: WGSL does not define the first two, and
  *          atomic sums come in any order. Float32 only. The normalization kernel is composed, for the provider's second
  *          output of it is wrong.

@@ -5,7 +5,7 @@
  * array, in order, the place of its partner in another one.
  *
  * From     Cria's own.
- * Checked  tensor/Primitive.test.ts (every primitive against loops written for the test).
+ * Checked  test/tensor/Primitive.test.ts (every primitive against loops written for the test).
  * Departs  ids that point outside their axis, and ids that do not fit 32 bits, are faults, never clamped or wrapped.
  *
  * @module

@@ -5,7 +5,7 @@
  * A few cases of each primitive are tried; the one that takes the most decides. Reshapes move nothing and do not count.
  *
  * From     Cria's own.
- * Checked  test/backend/tensorflow/Composition (against every case on which the laws try primitives).
+ * Checked  test/backend/tensorflow/Composition.test.ts (against every case on which the laws try primitives).
  *
  * @module
  */

@@ -5,7 +5,7 @@
  * of TensorFlow.js cannot be changed.
  *
  * From     Cria's own.
- * Checked  test/backend/tensorflow/TensorFlow (the contract), test/backend/tensorflow/Lifetime.
+ * Checked  test/backend/tensorflow/TensorFlow.test.ts (the contract), test/backend/tensorflow/Lifetime.test.ts.
  *
  * @module
  */

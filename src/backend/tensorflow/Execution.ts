@@ -5,7 +5,7 @@
  * Whatever happens, nothing that the run made is left on the device.
  *
  * From     Cria's own.
- * Checked  test/backend/tensorflow/TensorFlow, test/backend/tensorflow/Lifetime.
+ * Checked  test/backend/tensorflow/TensorFlow.test.ts, test/backend/tensorflow/Lifetime.test.ts.
  * Departs  cells change when a run has come to its end and its results were read: a run that fails changes nothing, and
  *          the old and the new value of a cell lie on the device together.
  *

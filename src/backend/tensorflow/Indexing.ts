@@ -2,7 +2,8 @@
  * Gather and scatter. No engine has them over batches, nor adds to a base: ids are moved to rows of one table.
  *
  * From     Cria's own; TensorFlow.js 4.22, as measured.
- * Checked  test/backend/tensorflow/TensorFlow (every primitive, on every engine that starts, against the reference).
+ * Checked  test/backend/tensorflow/TensorFlow.test.ts (every primitive, on every engine that starts, against the
+ *          reference).
  *
  * @module
  */

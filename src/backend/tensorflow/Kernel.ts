@@ -5,7 +5,8 @@
  * from the reference, is composed of kernels that it has: see the modules that this one gathers.
  *
  * From     Cria's own; TensorFlow.js 4.22, as measured.
- * Checked  test/backend/tensorflow/TensorFlow (every primitive, on every engine that starts, against the reference).
+ * Checked  test/backend/tensorflow/TensorFlow.test.ts (every primitive, on every engine that starts, against the
+ *          reference).
  * Departs  reals that fit no 32-bit integer become some id, where the reference faults.
  *
  * @module

@@ -6,7 +6,7 @@
  * broadcasts. A tensor is freed after the last step that reads it.
  *
  * From     Cria's own.
- * Checked  test/backend/tensorflow/TensorFlow, test/backend/tensorflow/Lifetime.
+ * Checked  test/backend/tensorflow/TensorFlow.test.ts, test/backend/tensorflow/Lifetime.test.ts.
  *
  * @module
  */

@@ -8,7 +8,8 @@
  * - webgpu: sine and cosine are good to three digits, a negative power of 0 is 0, the sigmoid of NaN is 0.
  *
  * From     Cria's own; TensorFlow.js 4.22, as measured.
- * Checked  test/backend/tensorflow/TensorFlow (every primitive, on every engine that starts, against the reference).
+ * Checked  test/backend/tensorflow/TensorFlow.test.ts (every primitive, on every engine that starts, against the
+ *          reference).
  *
  * @module
  */

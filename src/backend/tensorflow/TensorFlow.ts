@@ -5,7 +5,7 @@
  * device. Real numbers have 32 bits.
  *
  * From     Cria's own.
- * Checked  test/backend/tensorflow/TensorFlow (the contract), test/backend/tensorflow/Lifetime.
+ * Checked  test/backend/tensorflow/TensorFlow.test.ts (the contract), test/backend/tensorflow/Lifetime.test.ts.
  *
  * @module
  */

@@ -1,7 +1,7 @@
 /**
  * The ways in which an engine of the TensorFlow.js family can refuse to start, each with what to do about it.
  *
- * Checked  test/backend/tensorflow/Engine (messages as text).
+ * Checked  test/backend/tensorflow/Engine.test.ts (messages as text).
  *
  * @module
  */

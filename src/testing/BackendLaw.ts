@@ -2,7 +2,7 @@
  * The law of backends: what a backend computes is what the float64 reference computes.
  *
  * From     Cria's own; differential testing, with the reference as the judge.
- * Checked  test/law/BackendLaw.test.ts (fails for a backend that is wrong), test/backend/Backend.test.ts (every backend).
+ * Checked  test/law/BackendLaw.test.ts (fails for a backend that is wrong); test/backend/Backend.test.ts.
  *
  * @module
  */

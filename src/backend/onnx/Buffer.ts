@@ -34,6 +34,16 @@ export interface Buffer<T extends ElementType = ElementType> {
   readonly data: Arrays[T]
 }
 
+/** Memory of one tensor on a device: `address` says before each run where it lies. */
+export interface Remote {
+  readonly type: ElementType
+  readonly sizes: ReadonlyArray<number>
+  readonly address: () => number
+}
+
+/** Does this memory lie on a device? */
+export const isRemote = (buffer: Buffer | Remote): buffer is Remote => "address" in buffer
+
 /** Every buffer starts at a multiple of this many bytes. */
 export const alignment = 64
 

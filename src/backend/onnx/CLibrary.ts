@@ -20,11 +20,11 @@ import * as Semaphore from "effect/Semaphore"
 import { createRequire } from "node:module"
 import { availableParallelism } from "node:os"
 import { dirname } from "node:path"
-import { alignment, allocate, type Buffer, minimumBytes } from "./Buffer.ts"
+import { alignment, allocate, type Buffer, isRemote, minimumBytes, type Remote } from "./Buffer.ts"
 import { type EngineError, failure } from "./EngineError.ts"
-import { elements, elementTypeOf } from "./ModelProto.ts"
+import { elementCount, elements, elementTypeOf } from "./ModelProto.ts"
 import {
-  type Declared, type Interface, make as makeSession, type Native, type NativeRun, type Optimization
+  type Declared, type Device, type Interface, make as makeSession, type Native, type Optimization
 } from "./Session.ts"
 
 /** How the C library is found and started. */
@@ -168,6 +168,9 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
   const inputFunctions = [native(30, "aa"), native(36, "anaa"), native(33, "ana")] as const
   const outputFunctions = [native(31, "aa"), native(37, "anaa"), native(34, "ana")] as const
   const createTensor = native(49, "aanania")
+  const createMemoryInfo = native(68, "siiia")
+  const createAllocator = native(131, "aaa")
+  const allocateMemory = native(75, "ana")
   return {
     path, threads, spin, version, failed, environment,
     providers: providers.map((name) => name.replace("ExecutionProvider", "").toLowerCase()),
@@ -181,14 +184,22 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
     createSession: native(8, "aanaa"),
     inputs: (session: number) => declared(session, ...inputFunctions),
     outputs: (session: number) => declared(session, ...outputFunctions),
-    /** A tensor over the buffer's memory; the sizes are copied. */
-    createTensor: (buffer: Buffer, address: number): number => {
-      const sizes = BigInt64Array.from(buffer.sizes, BigInt)
+    /** A tensor over memory of the host, or of a device; the sizes are copied. */
+    createTensor: ({ sizes, type }: Buffer | Remote, address: number, place = memory): number => {
+      const length = elementCount(sizes) * elements[type].bytes
+      const axes = BigInt64Array.from(sizes, BigInt)
       return made(createTensor(
-        memory, address, buffer.bytes.length, Number(koffi.address(sizes)), sizes.length, elements[buffer.type].code,
-        outAddress
+        place, address, length, Number(koffi.address(axes)), axes.length, elements[type].code, outAddress
       ))
     },
+    /** Says which memory a provider has on its device. */
+    createMemoryInfo: ({ name }: Provider): number => made(createMemoryInfo(memoryNames[name], 1, 0, 0, outAddress)),
+    releaseMemoryInfo: native(94, "a", "void"),
+    /** What gives a session memory of that sort. */
+    createAllocator: (session: number, place: number): number => made(createAllocator(session, place, outAddress)),
+    releaseAllocator: native(132, "a", "void"),
+    allocate: (allocator: number, bytes: number): number => made(allocateMemory(allocator, bytes, outAddress)),
+    free: (allocator: number, address: number): void => check(freeMemory(allocator, address)),
     run: native(9, "aaaanana"),
     releaseValue: native(96, "a", "void"),
     releaseSession: native(95, "a", "void")
@@ -277,8 +288,47 @@ const loadModel = (library: Library, model: Uint8Array, options: number): Effect
     createSession.async(environment, addressOf(model), model.length, options, addressOf(out), done)
   })))
 
-const nativeSession = (library: Library, session: number, permits: Semaphore.Semaphore): Native => {
+/** What the library calls the memory of a device. */
+const memoryNames: Record<Provider["name"], string> = { WebGPU: "WebGPU_Buffer", CUDA: "Cuda" }
+
+interface NativeDevice extends Device {
+  /** What stands for its memory where a tensor is made. */
+  readonly place: number
+  readonly release: () => void
+}
+
+/** The memory of a device, given out by a session; a device does one thing at a time. */
+const nativeDevice = (
+  library: Library, session: number, provider: Provider, permits: Semaphore.Semaphore
+): NativeDevice => {
+  const place = library.createMemoryInfo(provider)
+  let allocator: number | undefined
+  let isReleased = false
+  const alone = permits.withPermits(1)
+  return {
+    place,
+    allocate: (bytes) => alone(Effect.suspend(() => isReleased
+      ? Effect.fail(failure("Closed", "allocate"))
+      : Effect.try({
+        try: () => library.allocate(allocator ??= library.createAllocator(session, place), bytes),
+        catch: (cause) => failure("OutOfMemory", "allocate", `${bytes} bytes on the device of ${provider.name}`, cause)
+      }))),
+    free: (address) => alone(Effect.sync(() => {
+      if (!isReleased && allocator !== undefined) library.free(allocator, address)
+    })),
+    release: () => {
+      isReleased = true
+      if (allocator !== undefined) library.releaseAllocator(allocator)
+      library.releaseMemoryInfo(place)
+    }
+  }
+}
+
+const nativeSession = (
+  library: Library, session: number, permits: Semaphore.Semaphore, provider: Provider | undefined
+): Native => {
   const { addressOf, createTensor, failed, releaseSession, releaseValue, run } = library
+  const device = provider === undefined ? undefined : nativeDevice(library, session, provider, permits)
   const inputs = library.inputs(session)
   const outputs = library.outputs(session)
   const names = inputs.concat(outputs).map(({ name }) => new TextEncoder().encode(name + "\0".repeat(minimumBytes)))
@@ -290,21 +340,43 @@ const nativeSession = (library: Library, session: number, permits: Semaphore.Sem
     for (const value of these) if (values.delete(value)) releaseValue(value)
   }
   const forgotten = new FinalizationRegistry<ReadonlyArray<number>>(releaseValues)
-  const bind = (inputBuffers: ReadonlyArray<Buffer>, outputBuffers: ReadonlyArray<Buffer>): NativeRun => {
-    const bound = inputBuffers.concat(outputBuffers).map((buffer) => createTensor(buffer, addressOf(buffer.bytes)))
-    for (const value of bound) values.add(value)
-    const valueTable = table(bound)
+  const bind: Native["bind"] = (inputBuffers, outputBuffers) => {
+    const buffers = inputBuffers.concat(outputBuffers)
+    const bound: Array<number> = []
+    const bindValue = (buffer: Buffer | Remote, address: number, place?: number): number => {
+      const value = createTensor(buffer, address, place)
+      bound.push(value)
+      values.add(value)
+      return value
+    }
+    const valueTable = table(buffers.map((buffer) => isRemote(buffer) ? 0 : bindValue(buffer, addressOf(buffer.bytes))))
+    const remotes = buffers.flatMap((buffer, index) =>
+      isRemote(buffer) ? [{ buffer, index, known: new Map<number, number>() }] : [])
+    const follow = (): void => {
+      for (const { buffer, index, known } of remotes) {
+        const address = buffer.address()
+        const value = known.get(address) ?? bindValue(buffer, address, device?.place)
+        known.set(address, value)
+        valueTable[index] = BigInt(value)
+      }
+    }
     const inputValues = addressOf(valueTable)
     const outputValues = inputValues + 8 * inputs.length
     const nativeRun = {
       keep: [names, nameTable, valueTable], // native code has their addresses: they live as long as the binding
-      now: () =>
-        failed(run(session, 0, inputNames, inputValues, inputs.length, outputNames, outputs.length, outputValues)),
-      start: (done: (failed: string | undefined) => void) =>
+      now: () => {
+        follow()
+        return failed(
+          run(session, 0, inputNames, inputValues, inputs.length, outputNames, outputs.length, outputValues)
+        )
+      },
+      start: (done: (failed: string | undefined) => void) => {
+        follow()
         run.async(
           session, 0, inputNames, inputValues, inputs.length, outputNames, outputs.length, outputValues,
           (error, status) => done(error === null ? failed(status) : error.message)
         )
+      }
     }
     forgotten.register(nativeRun, bound)
     return nativeRun
@@ -314,14 +386,18 @@ const nativeSession = (library: Library, session: number, permits: Semaphore.Sem
     outputs,
     permits,
     bind,
-    refuses: ({ bytes }) =>
-      addressOf(bytes) % alignment !== 0
-        ? `starts at no multiple of ${alignment} bytes`
-        : bytes.buffer.byteLength < minimumBytes
-          ? `lies in an ArrayBuffer of ${bytes.buffer.byteLength} bytes, fewer than ${minimumBytes}`
-          : undefined,
+    device,
+    refuses: (buffer) => {
+      if (isRemote(buffer)) return undefined
+      const { bytes } = buffer
+      if (addressOf(bytes) % alignment !== 0) return `starts at no multiple of ${alignment} bytes`
+      return bytes.buffer.byteLength < minimumBytes
+        ? `lies in an ArrayBuffer of ${bytes.buffer.byteLength} bytes, fewer than ${minimumBytes}`
+        : undefined
+    },
     release: () => {
       releaseValues([...values])
+      device?.release()
       releaseSession(session)
     }
   }
@@ -367,7 +443,7 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
     createSession: (model, { optimization = "all" } = {}) =>
       makeSession(
         load(model, optimization).pipe(Effect.flatMap((session) => Effect.try({
-          try: () => nativeSession(library, session, runs),
+          try: () => nativeSession(library, session, runs, provider),
           catch: (cause) => {
             library.releaseSession(session)
             return failure("BadModel", "createSession", cause)

@@ -2,7 +2,7 @@
  * The backend over ONNX Runtime's CUDA provider: NVIDIA cards, where a library that was built with it is installed.
  *
  * The npm package leaves that library out unless its install script fetches it; or name one in the option `library`.
- * Inputs, results and cells lie in the memory of the host and are copied at every run, as with WebGPU.
+ * Cells lie on the card; inputs and results are copied at every run, as with WebGPU.
  *
  * From     ONNX Runtime 1.30, its CUDA provider, through the C library.
  * Checked  test/backend/onnx/Provider.test.ts (the failure without the library; the laws where it loads). Never run on

@@ -2,8 +2,8 @@
  * Writes a positional program as an ONNX graph.
  *
  * Leaves and results that are only reshaped are declared in the shape in which they are used and computed, so that no
- * reshape copies them. A cell that becomes zeros with something put in is itself the zeros: whoever runs the graph
- * clears it first, which is quicker than copying zeros. What no result needs is left out.
+ * reshape copies them. On the processor a cell that becomes zeros with something put in is itself the zeros: whoever
+ * runs the graph clears it first, which is quicker than copying zeros. What no result needs is left out.
  *
  * From     Cria's own.
  * Checked  test/backend/onnx/Emit; test/backend/onnx/OnnxRuntime.
@@ -41,18 +41,18 @@ export const writeName = (port: Port): string => `write:${port.name}`
 /** The graph's name of a watched value. */
 export const watchName = (port: Port): string => `watch:${port.name}`
 
-/** Emits a program. `constants` holds the bytes of cells that are frozen. */
+/** Emits a program. `constants` holds the bytes of cells that are frozen; cells on a device are not cleared. */
 export const emit = (
-  lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>
+  lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>, provider = "cpu"
 ): Emitted => {
-  const writer = makeWriter(lowered, precision)
+  const writer = makeWriter(lowered, precision, precision === "f32" && provider !== "webgpu")
   const ends: ReadonlyArray<readonly [Port, string]> = [
     ...lowered.writes.map((port) => [port, writeName(port)] as const),
     ...lowered.outputs.map((port) => [port, outputName(port)] as const),
     ...lowered.watched.map((port) => [port, watchName(port)] as const)
   ]
   const leaves = declareLeaves(lowered, writer, new Set(ends.map(([{ value }]) => value)))
-  const cleared = declareCleared(lowered, writer)
+  const cleared = provider === "cpu" ? declareCleared(lowered, writer) : []
   const given = new Set([...leaves.reshaped, ...cleared.map(({ zeros }) => zeros)])
   const results = ends.map(([port, name]) => nameResult(writer, port, name))
   const places = new Map<string, string>()

@@ -10,21 +10,29 @@ import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import type { Lowered, Port } from "../../tensor/Instruction.ts"
 import type { Precision } from "../Backend.ts"
-import { type Buffer, view } from "./Buffer.ts"
+import { type Buffer, isRemote, type Remote, view } from "./Buffer.ts"
+import { type DeviceMemory, exchange, type Slot } from "./DeviceMemory.ts"
 import { cellName, emit, inputName, outputName, watchName, writeName } from "./Emit.ts"
 import { EngineError, failure } from "./EngineError.ts"
-import { encodeModel } from "./ModelProto.ts"
+import { type ElementType, encodeModel } from "./ModelProto.ts"
 import { placement } from "./Placement.ts"
 import type { Interface, Run, Session } from "./Session.ts"
 import { type Region, type Tiling, tiling } from "./Tiling.ts"
 import { elementType } from "./Writer.ts"
 
-/** Where a cell lies: an arena, and the place of its elements there, the first at a multiple of 64 bytes. */
+/** Where a cell lies in memory of the host: an arena, and a place there, at a multiple of 64 bytes. */
 export interface Located {
   readonly arena: Buffer
   readonly offset: number
   readonly length: number
 }
+
+/** Where a cell lies that is on a device. */
+export interface OnDevice extends Pick<DeviceMemory, "reserve"> {
+  readonly slot: Slot
+}
+
+type Locate = (cell: string) => Located | OnDevice
 
 /** A program bound to memory. Inputs are written into buffers, `run` runs, outputs are read from buffers. */
 export interface Execution {
@@ -41,7 +49,7 @@ export interface Compiled {
   readonly copied: ReadonlyArray<string>
   /** The instruction behind each node that an error may name. */
   readonly places: ReadonlyMap<string, string>
-  readonly bind: (locate: (cell: string) => Located) => Effect.Effect<Execution, EngineError>
+  readonly bind: (locate: Locate) => Effect.Effect<Execution, EngineError>
 }
 
 /** Compiles a program; `constants` holds the bytes of cells that are frozen. */
@@ -58,7 +66,7 @@ export const compile = (
 const load = Effect.fnUntraced(function*(
   engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>
 ) {
-  const emitted = emit(lowered, precision, constants)
+  const emitted = emit(lowered, precision, constants, engine.provider)
   const model = yield* Effect.try({
     try: () => encodeModel(emitted.graph),
     catch: (cause) => failure("BadModel", "createSession", cause)
@@ -74,7 +82,7 @@ const whole = Effect.fnUntraced(function*(
   const count = lowered.outputs.length + lowered.writes.length + lowered.watched.length
   if (count === 0) return nothing(engine, lowered, precision)
   const { cleared, graph, places, session, shapes } = yield* load(engine, lowered, precision, constants)
-  const { copied, inPlace } = placement(graph, lowered.writes)
+  const { copied, inPlace } = placement(graph, lowered.writes, engine.provider !== "cpu")
   const shapeOf = ({ value }: Port, name: string) => shapes.get(name) ?? lowered.values[value]?.shape ?? []
   const makeBuffers = (ports: ReadonlyArray<Port>, nameOf: (port: Port) => string) =>
     buffersOf(engine, lowered, precision, ports, (port) => shapeOf(port, nameOf(port)))
@@ -82,33 +90,69 @@ const whole = Effect.fnUntraced(function*(
     const given = yield* makeBuffers(lowered.inputs, inputName)
     const results = yield* makeBuffers(lowered.outputs, outputName)
     const watched = yield* makeBuffers(lowered.watched, watchName)
-    const buffers = new Map([
+    const buffers = new Map<string, Buffer | Remote | undefined>([
       ...lowered.inputs.map((port) => [inputName(port), given.get(port.name)] as const),
       ...lowered.outputs.map((port) => [outputName(port), results.get(port.name)] as const),
       ...lowered.watched.map((port) => [watchName(port), watched.get(port.name)] as const)
     ])
+    const typeOf = ({ value }: Port) => elementType(lowered.values[value]?.kind ?? "real", precision)
     for (const port of lowered.cells) {
       if (!session.inputs.includes(cellName(port))) continue // not read, or frozen
-      const { arena, offset } = locate(port.name)
-      buffers.set(cellName(port), yield* view(arena, offset, shapeOf(port, cellName(port))))
+      const shape = shapeOf(port, cellName(port))
+      buffers.set(cellName(port), (yield* target(locate(port.name), typeOf(port), shape)).present)
     }
-    const copies: Array<readonly [from: Buffer, to: Buffer]> = []
+    const settled: Array<() => void> = []
     for (const port of lowered.writes) {
-      const { arena, offset } = locate(port.name)
-      const cell = yield* view(arena, offset, shapeOf(port, writeName(port)))
-      const target = inPlace.includes(port.name) ? cell : yield* engine.allocate(cell.type, cell.sizes)
-      if (target !== cell) copies.push([target, cell])
-      buffers.set(writeName(port), target)
+      const { apart, present } = yield* target(locate(port.name), typeOf(port), shapeOf(port, writeName(port)))
+      if (inPlace.includes(port.name)) {
+        buffers.set(writeName(port), present)
+        continue
+      }
+      const { buffer, settle } = yield* apart(engine)
+      settled.push(settle)
+      buffers.set(writeName(port), buffer)
     }
     const { run } = yield* bindSession(session, buffers)
-    const zeros = lowered.cells.flatMap((port) => cleared.includes(port.name) ? buffers.get(cellName(port)) ?? [] : [])
+    const zeros = lowered.cells.flatMap((port) => {
+      const buffer = cleared.includes(port.name) ? buffers.get(cellName(port)) : undefined
+      return buffer === undefined || isRemote(buffer) ? [] : [buffer]
+    })
     const clear = Effect.sync(() => zeros.forEach(({ bytes }) => bytes.fill(0)))
-    const copyBack = Effect.sync(() => copies.forEach(([from, to]) => to.bytes.set(from.bytes)))
-    const all = Effect.andThen(Effect.andThen(clear, run), copyBack)
-    return { inputs: given, outputs: results, watched, run: zeros.length + copies.length === 0 ? run : all }
+    const settle = Effect.sync(() => settled.forEach((each) => each()))
+    const all = Effect.andThen(Effect.andThen(clear, run), settle)
+    return { inputs: given, outputs: results, watched, run: zeros.length + settled.length === 0 ? run : all }
   })
   return { inPlace, copied, places, bind }
 })
+
+/** Where the new value of a cell is written. */
+interface Target {
+  /** The memory of the old one. */
+  readonly present: Buffer | Remote
+  /** Other memory, and how the cell comes to hold what was written there. */
+  readonly apart: (engine: Interface) => Effect.Effect<
+    { readonly buffer: Buffer | Remote; readonly settle: () => void }, EngineError
+  >
+}
+
+const target = (
+  located: Located | OnDevice, type: ElementType, sizes: ReadonlyArray<number>
+): Effect.Effect<Target, EngineError> => {
+  if (!("slot" in located)) {
+    return Effect.map(view(located.arena, located.offset, sizes), (present) => ({
+      present,
+      apart: (engine) => Effect.map(engine.allocate(present.type, sizes), (buffer) =>
+        ({ buffer, settle: () => present.bytes.set(buffer.bytes) }))
+    }))
+  }
+  const { reserve, slot } = located
+  return Effect.succeed({
+    present: { type, sizes, address: () => slot.now },
+    apart: () => Effect.as(reserve(slot), {
+      buffer: { type, sizes, address: () => slot.next }, settle: () => exchange(slot)
+    })
+  })
+}
 
 /** Fresh buffers for some ports, by name. */
 const buffersOf = Effect.fnUntraced(function*(
@@ -136,12 +180,13 @@ const nothing = (engine: Interface, lowered: Lowered, precision: Precision): Com
 
 /** Binds a session to those of some buffers that it asks for. */
 const bindSession = (
-  session: Session, buffers: ReadonlyMap<string, Buffer | undefined>
+  session: Session, buffers: ReadonlyMap<string, Buffer | Remote | undefined>
 ): Effect.Effect<Run, EngineError> => {
-  const chosen = (names: ReadonlyArray<string>): Record<string, Buffer> => Object.fromEntries(names.flatMap((name) => {
-    const buffer = buffers.get(name)
-    return buffer === undefined ? [] : [[name, buffer] as const]
-  }))
+  const chosen = (names: ReadonlyArray<string>): Record<string, Buffer | Remote> =>
+    Object.fromEntries(names.flatMap((name) => {
+      const buffer = buffers.get(name)
+      return buffer === undefined ? [] : [[name, buffer] as const]
+    }))
   return session.bind({ inputs: chosen(session.inputs), outputs: chosen(session.outputs) })
 }
 
@@ -211,8 +256,12 @@ interface Range {
   readonly length: number
 }
 
-const rangeOf = (region: Region, locate: (cell: string) => Located): Range => {
-  const slots = region.slots.map(locate)
+const rangeOf = (region: Region, locate: Locate): Range => {
+  const slots = region.slots.map((cell) => {
+    const located = locate(cell)
+    if ("slot" in located) throw new TypeError(`cell ${cell} lies on a device, where nothing is tiled`)
+    return located
+  })
   return { region, slots, length: slots[0]?.length ?? 0 }
 }
 

@@ -15,7 +15,7 @@ import * as Result from "effect/Result"
 import * as Semaphore from "effect/Semaphore"
 import { createRequire } from "node:module"
 import { availableParallelism } from "node:os"
-import { allocate, type Arrays, type Buffer } from "./Buffer.ts"
+import { allocate, type Arrays, type Buffer, isRemote, type Remote } from "./Buffer.ts"
 import { type EngineError, failure } from "./EngineError.ts"
 import { type ElementType, elementTypeOf } from "./ModelProto.ts"
 import { type Declared, type Interface, make as makeSession, type Native } from "./Session.ts"
@@ -98,18 +98,24 @@ export const make = (options: Options = {}): Effect.Effect<Interface, EngineErro
           })
           const inputs = session.inputMetadata.map(declared)
           const outputs = session.outputMetadata.map(declared)
-          const tensors = (values: ReadonlyArray<Declared>, buffers: ReadonlyArray<Buffer>): Record<string, Tensor> =>
+          const tensors = (
+            values: ReadonlyArray<Declared>, buffers: ReadonlyArray<Buffer | Remote>
+          ): Record<string, Tensor> =>
             Object.fromEntries(values.flatMap(({ name }, index) => {
               const buffer = buffers[index]
-              const type = buffer && typeNames[buffer.type]
-              return buffer && type ? [[name, new api.Tensor(type, buffer.data, buffer.sizes)]] : []
+              if (buffer === undefined || isRemote(buffer)) return []
+              const type = typeNames[buffer.type]
+              return type ? [[name, new api.Tensor(type, buffer.data, buffer.sizes)]] : []
             }))
           return {
             inputs,
             outputs,
             permits,
-            refuses: ({ type }) =>
-              typeNames[type] === undefined ? `cannot pass: only layerKoffi passes ${type}` : undefined,
+            refuses: (buffer) =>
+              isRemote(buffer) || typeNames[buffer.type] === undefined
+                ? `cannot pass: only layerKoffi passes ${isRemote(buffer) ? "memory of a device" : buffer.type}`
+                : undefined,
+            device: undefined,
             bind: (inputBuffers, outputBuffers) => {
               const feeds = tensors(inputs, inputBuffers)
               const fetches = tensors(outputs, outputBuffers)

@@ -26,18 +26,16 @@ import {
 import { bindCells, checkInputs, checkOptions, freeze, type Input, outcome } from "../HostProgram.ts"
 import * as HostState from "../HostState.ts"
 import type { Buffer } from "./Buffer.ts"
+import { type CellMemory, elementsOf, elementTypes, type Lent, onDevice, onHost } from "./CellMemory.ts"
 import { spreadPowers } from "./Detour.ts"
 import { Engine, layer as engineLayer } from "./Engine.ts"
-import { EngineError, type Reason } from "./EngineError.ts"
-import { type Compiled, compile as compileLowered, type Execution, type Located } from "./Execution.ts"
+import type { EngineError, Reason } from "./EngineError.ts"
+import { type Compiled, compile as compileLowered, type Execution } from "./Execution.ts"
 import { hasKernel, kernels } from "./Kernel.ts"
-import { elements, type ElementType } from "./ModelProto.ts"
+import { elements } from "./ModelProto.ts"
 import type { Interface } from "./Session.ts"
 
 const name = "onnxruntime"
-
-const elementTypes: Record<HostState.Storage, ElementType> = { f32: "f32", f64: "f64", id: "i32", truth: "bool",
-  code: "u8" }
 
 /** What to do, in the words of those who run programs; reasons that need none of their own are faults of Cria's. */
 const remedies: Partial<Record<Reason, string>> = {
@@ -66,17 +64,11 @@ export const composed = {
   "scatter add": "composed", "topK": "composed", "barrier": "composed"
 } as const
 
-/** The elements of a buffer, as cells and values show them. */
-const elementsOf = ({ data, type }: Buffer): Elements => {
-  if (
-    data instanceof Float32Array || data instanceof Float64Array || data instanceof Int32Array ||
-    data instanceof Uint8Array
-  ) return data
-  throw new TypeError(`a ${type} buffer holds no elements of a program`)
-}
-
 /** The engine reads graphs of less than 2 GiB; a little is left for the rest. */
 const largestGraph = 2 ** 31 - 2 ** 24
+
+/** WebGPU gives a wrong second output of the one (see WebGpu.ts), and leaves the other's branch to the processor. */
+const notOnWebGpu: ReadonlySet<string> = new Set(["rmsNorm", "softmaxCrossEntropy"])
 
 /** A program as positions, and its sessions. */
 interface Loaded {
@@ -91,33 +83,22 @@ interface Shared {
   readonly loaded: Effect.Effect<Loaded, BackendError>
 }
 
-/** A cell that starts at no multiple of 64 bytes (a view of one), and the buffer that stands in for it in a run. */
-interface StandIn {
-  readonly cell: HostState.Held
-  readonly buffer: Buffer
-  readonly isWritten: boolean
+const make = (engine: Interface): Effect.Effect<typeof Backend.Service, EngineError, Scope.Scope> => {
+  const precisions: ReadonlyArray<Precision> = engine.provider === "webgpu" ? ["f32"] : ["f32", "f64"]
+  const identity: HostState.Identity = { backend: name, precisions, precision: "f32" }
+  return engine.provider === "cpu"
+    ? Effect.sync(() => makeOver(engine, onHost(engine, identity, fromEngine)))
+    : Effect.map(onDevice(engine, identity, fromEngine), (memory) => makeOver(engine, memory))
 }
 
-const make = (engine: Interface): typeof Backend.Service => {
+const makeOver = <X extends HostState.Stretch>(
+  engine: Interface, { held: heldOnDevice, lend, state }: CellMemory<X>
+): typeof Backend.Service => {
   const isWebGpu = engine.provider === "webgpu"
-  // there the second output of its normalization is wrong: see WebGpu.ts
   const canFuse: typeof hasKernel = (composite, inputs) =>
-    !(isWebGpu && composite.name === "rmsNorm") && hasKernel(composite, inputs)
-  const arenas = new WeakMap<Elements, Buffer>()
-  const memory: HostState.Memory = (storage, length) => {
-    const buffer = Effect.runSync(engine.allocate(elementTypes[storage], [length]))
-    const arena = elementsOf(buffer)
-    arenas.set(arena, buffer)
-    return arena
-  }
-  const precisions: ReadonlyArray<Precision> = isWebGpu ? ["f32"] : ["f32", "f64"]
-  const state = HostState.make({ backend: name, precisions, precision: "f32", memory })
-  const { copy, read, view, write } = state
+    !(isWebGpu && notOnWebGpu.has(composite.name)) && hasKernel(composite, inputs)
+  const { allocate, copy, read, view, write } = state
   let programs = 0 // that are loaded
-
-  const allocate: HostState.HostState["allocate"] = (specification, options) =>
-    Effect.catchDefect(state.allocate(specification, options), (defect) =>
-      defect instanceof EngineError ? Effect.fail(fromEngine("allocate")(defect)) : Effect.die(defect))
 
   const load = Effect.fnUntraced(function*<I, S, O>(
     program: Program<I, S, O>, precision: Precision, watch: ReadonlyArray<string>, frozen: ReadonlyMap<string, Elements>
@@ -189,17 +170,26 @@ const make = (engine: Interface): typeof Backend.Service => {
     const bind: Executable<I, S, O>["bind"] = Effect.fnUntraced(function*(cells) {
       const held = yield* bindCells(state, program, precision, frozen, cells)
       yield* state.exclusively(`bind ${program.name}`, [...held.values()])(Effect.void) // fails where one was freed
-      const standIns = yield* Effect.mapError(makeStandIns(program, held), fromEngine(`bind ${program.name}`))
-      const locate = (path: string): Located => {
-        const standIn = standIns.get(path)
-        if (standIn !== undefined) return { arena: standIn.buffer, offset: 0, length: standIn.cell.elements.length }
-        const found = held.get(path)
-        const arena = found?.allocation.arenas.get(found.storage)
-        const buffer = arena === undefined ? undefined : arenas.get(arena)
-        if (found === undefined || buffer === undefined) throw new TypeError(`no memory behind cell ${path}`)
-        return { arena: buffer, offset: found.start, length: found.elements.length }
+      const written = new Set(program.writes.map(([path]) => path))
+      const lent = new Map(yield* Effect.mapError(
+        Effect.forEach(held, ([path, cell]) =>
+          Effect.map(lend(cell, written.has(path)), (each) => [path, each] as const)),
+        fromEngine(`bind ${program.name}`)
+      ))
+      const locate = (path: string): Lent["located"] => {
+        const found = lent.get(path)
+        if (found === undefined) throw new TypeError(`no cell ${path} was bound`)
+        return found.located
       }
       const execution = yield* Effect.mapError(compiled.bind(locate), fromEngine(`bind ${program.name}`))
+      const befores = [...lent.values()].flatMap(({ before }) => before ?? [])
+      const afters = [...lent.values()].flatMap(({ after }) => after ?? [])
+      const withStandIns = Effect.andThen(
+        Effect.all(befores, { discard: true }), Effect.andThen(execution.run, Effect.all(afters, { discard: true }))
+      )
+      const runAll = Effect.mapError(
+        befores.length === 0 ? execution.run : withStandIns, fromEngine(operation, compiled.places)
+      )
       const buffers = yield* Semaphore.make(1) // a binding has one set of input and output buffers
       const once = (inputs: ReadonlyArray<Input>): Effect.Effect<Outcome<O>, BackendError> =>
         Effect.suspend(() => {
@@ -207,14 +197,8 @@ const make = (engine: Interface): typeof Backend.Service => {
             const buffer = execution.inputs.get(path)
             if (buffer !== undefined) HostState.place(elementsOf(buffer), value)
           }
-          for (const { buffer, cell } of standIns.values()) elementsOf(buffer).set(cell.elements)
-          return Effect.mapError(execution.run, fromEngine(operation, compiled.places))
-        }).pipe(Effect.map(() => {
-          for (const { buffer, cell, isWritten } of standIns.values()) {
-            if (isWritten) cell.elements.set(elementsOf(buffer))
-          }
-          return collect(program, lowered, execution)
-        }))
+          return runAll
+        }).pipe(Effect.map(() => collect(program, lowered, execution)))
       const watch = (given: unknown): Effect.Effect<Outcome<O>, BackendError> =>
         Effect.flatMap(checkInputs(state, program, given), (inputs) =>
           buffers.withPermit(state.exclusively(operation, [...held.values()])(once(inputs))))
@@ -223,19 +207,6 @@ const make = (engine: Interface): typeof Backend.Service => {
     return { name: program.name, placement: { inPlace: compiled.inPlace, copied: compiled.copied }, bind }
   }
 
-  const makeStandIns = Effect.fnUntraced(function*<I, S, O>(
-    program: Program<I, S, O>, held: ReadonlyMap<string, HostState.Held>
-  ) {
-    const written = new Set(program.writes.map(([path]) => path))
-    const standIns = new Map<string, StandIn>()
-    for (const [path, cell] of held) {
-      if (cell.start * cell.elements.BYTES_PER_ELEMENT % HostState.alignment === 0) continue
-      const buffer = yield* engine.allocate(elementTypes[cell.storage], [cell.elements.length])
-      standIns.set(path, { cell, buffer, isWritten: written.has(path) })
-    }
-    return standIns
-  })
-
   return Backend.of({
     name,
     version: `onnxruntime ${engine.version} (${engine.name}${engine.provider === "cpu" ? "" : `, ${engine.provider}`})`,
@@ -243,7 +214,7 @@ const make = (engine: Interface): typeof Backend.Service => {
       precisions: state.precisions, kernels: Object.keys(kernels), threads: engine.threads, primitives: composed,
       ...engine.provider === "cpu" ? {} : { device: engine.provider }
     },
-    live: Effect.map(state.live, (allocations) => allocations + programs),
+    live: Effect.zipWith(state.live, heldOnDevice, (allocations, pieces) => allocations + pieces + programs),
     allocate, read, write, copy, view, compile
   })
 }
@@ -262,8 +233,8 @@ const collect = <I, S, O>(program: Program<I, S, O>, lowered: Lowered, execution
  * The backend over whichever engine is provided; never shared, or a program that is given another engine inside would
  * get the backend of the outer one.
  */
-export const layerNoDeps: Layer.Layer<Backend, never, Engine> =
-  Layer.fresh(Layer.effect(Backend, Effect.map(Engine, make)))
+export const layerNoDeps: Layer.Layer<Backend, EngineError, Engine> =
+  Layer.fresh(Layer.effect(Backend, Effect.flatMap(Engine, make)))
 
 /** The default: ONNX Runtime's C library, or its JavaScript API where that cannot load. */
 export const layer = (options: Parameters<typeof engineLayer>[0] = {}): Layer.Layer<Backend, EngineError> =>

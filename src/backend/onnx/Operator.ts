@@ -181,8 +181,8 @@ const writeReduction = (writer: Writer, primitive: Of<"reduce">, x: number, outp
   // ReduceMax overlooks a NaN, a sum does not; where ∞ is the largest, ∞ − ∞ could be all that the sum shows
   const largest = one("ReduceMax", operands, attributes)
   const sum = one("ReduceSum", operands, attributes)
-  const isRight = one("Or", [one("Equal", [sum, sum]), one("Equal", [largest, scalar(Infinity)])])
-  node("Where", [isRight, largest, sum], result)
+  const finite = one("Where", [one("Equal", [largest, scalar(Infinity)]), largest, sum])
+  node("Where", [one("Equal", [sum, sum]), largest, finite], result)
 }
 
 const rowSize = 65_536
@@ -196,9 +196,9 @@ const rowCount = (total: number): number | undefined => {
 
 /** Σ x²: of big arrays as many dot products of rows, which run on all threads and sum in parts. */
 const writeSumOfSquares = (writer: Writer, x: number, output: string): void => {
-  const { longs, lying, node, one, precision, reshape, value } = writer
+  const { fusesProducts, longs, lying, node, one, reshape, value } = writer
   const total = elementCount(value(x).shape)
-  const count = precision === "f32" && total > rowSize ? rowCount(total) : undefined
+  const count = fusesProducts && total > rowSize ? rowCount(total) : undefined
   if (count === undefined) {
     return node("ReduceSumSquare", [reshape(lying(x), [total])], [output], { keepdims: { int: 0 } })
   }
@@ -207,12 +207,12 @@ const writeSumOfSquares = (writer: Writer, x: number, output: string): void => {
   node("ReduceSum", [dots, longs([0, 1, 2])], [output], { keepdims: { int: 0 } })
 }
 
-/** In float32 transposed operands and the scale are part of the operator, which float64 does not have. */
+/** Transposed operands and the scale are part of the operator, where there is one that takes them. */
 const writeProduct = (writer: Writer, primitive: Of<"matmul">, x: number, y: number, output: number): void => {
-  const { name, node, nodes, one, precision, scalar, value } = writer
+  const { fusesProducts, name, node, nodes, one, scalar, value } = writer
   const result = writer.target(output).name
   const { scale, transposeLeft, transposeRight } = primitive
-  if (precision === "f32") {
+  if (fusesProducts) {
     const [rows, columns] = value(output).shape.slice(-2)
     const vector = scale === 1 ? -1 : rows === 1 ? 0 : columns === 1 ? 1 : -1
     const operands = [x, y].map((id, i) => i === vector ? scaled(writer, id, scale) : name(id))

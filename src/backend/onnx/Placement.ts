@@ -9,6 +9,9 @@
  * operand again after it began to write. So of the old value at most one reader may stand near the writer, and from
  * there to the writer all must be elementwise.
  *
+ * On a device only what nothing reads is replaced, and what a scatter is put into: no other operator is known to bear
+ * that an operand and its result are one piece of memory (WebGPU forbids it).
+ *
  * From     Cria's own; both hazards were seen (an aliased parameter that another operator still read gave wrong
  *          gradients; a matrix product written over its operand is silently wrong).
  * Checked  test/backend/onnx/Placement (what is decided, and against the reference).
@@ -40,7 +43,7 @@ const reachOf = ({ op }: Node): number =>
   elementwise.has(op) || op.startsWith("Reduce") ? reach.other : reach.product
 
 /** Decides for every written cell. */
-export const placement = (graph: Graph, writes: ReadonlyArray<Port>): Placement => {
+export const placement = (graph: Graph, writes: ReadonlyArray<Port>, isOnDevice = false): Placement => {
   const links = linksOf(graph)
   const isSafe = (port: Port): boolean => {
     const writer = links.producers.get(writeName(port))
@@ -48,6 +51,7 @@ export const placement = (graph: Graph, writes: ReadonlyArray<Port>): Placement 
     const names = namesOf(links, cellName(port), writer)
     const readers = new Set([...names].flatMap((name) => links.readers.get(name) ?? []))
     if (readers.size === 0) return true
+    if (isOnDevice && !(writer.op.startsWith("Scatter") && addsTo(writer, names))) return false
     if ([...readers].every((reader) => reader === writer || isRenamedFor(links, reader, writer))) {
       return addsTo(writer, names) || elementwise.has(writer.op) || renaming.has(writer.op)
     }

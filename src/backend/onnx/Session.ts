@@ -13,14 +13,22 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import type * as Semaphore from "effect/Semaphore"
 import { hrtime } from "node:process"
-import { type Buffer, describe } from "./Buffer.ts"
+import { type Buffer, describe, isRemote, type Remote } from "./Buffer.ts"
 import { type EngineError, failure } from "./EngineError.ts"
 import { elementCount, elements, type ElementType } from "./ModelProto.ts"
 
 /** The buffers of a binding, by the model's names. */
 export interface Buffers {
-  readonly inputs: Readonly<Record<string, Buffer>>
-  readonly outputs: Readonly<Record<string, Buffer>>
+  readonly inputs: Readonly<Record<string, Buffer | Remote>>
+  readonly outputs: Readonly<Record<string, Buffer | Remote>>
+}
+
+/** Memory of a device, by address. */
+export interface Device {
+  /** Memory that holds anything. */
+  readonly allocate: (bytes: number) => Effect.Effect<number, EngineError>
+  /** Gives it back, unless the session has closed and taken it with it. */
+  readonly free: (address: number) => Effect.Effect<void>
 }
 
 /** A program with its buffers. Runs of one binding must not overlap; runs of different sessions may. */
@@ -52,6 +60,8 @@ export interface Session {
    * other reader of the input must run before the writer) is for the caller to prove.
    */
   readonly bind: (buffers: Buffers) => Effect.Effect<Run, EngineError>
+  /** Memory of the device that the model runs on, until the session closes; the processor has none but the host's. */
+  readonly device: Device | undefined
   /** Waits for runs in flight, then frees the model; its Scope does this, and doing it twice is harmless. */
   readonly close: Effect.Effect<void>
 }
@@ -94,8 +104,9 @@ export interface Native {
   /** How many runs may be in native code at once. */
   readonly permits: Semaphore.Semaphore
   /** Why this buffer cannot be passed, if it cannot. */
-  readonly refuses: (buffer: Buffer) => string | undefined
-  readonly bind: (inputs: ReadonlyArray<Buffer>, outputs: ReadonlyArray<Buffer>) => NativeRun
+  readonly refuses: (buffer: Buffer | Remote) => string | undefined
+  readonly bind: (inputs: ReadonlyArray<Buffer | Remote>, outputs: ReadonlyArray<Buffer | Remote>) => NativeRun
+  readonly device: Device | undefined
   readonly release: () => void
 }
 
@@ -107,7 +118,7 @@ export interface NativeRun {
 
 /** Every way in which the buffers differ from the declared inputs (or outputs), one line each. */
 const mismatches = (
-  side: string, declared: ReadonlyArray<Declared>, given: Readonly<Record<string, Buffer>>, native: Native
+  side: string, declared: ReadonlyArray<Declared>, given: Readonly<Record<string, Buffer | Remote>>, native: Native
 ): Array<string> => {
   const lines = declared.flatMap(({ name, sizes, type }) => {
     const buffer = given[name]
@@ -116,7 +127,7 @@ const mismatches = (
     const fits = buffer.type === type && buffer.sizes.length === sizes.length
       && sizes.every((size, axis) => size < 0 || size === buffer.sizes[axis])
     if (!fits) return [`${wanted}, the buffer ${describe(buffer.type, buffer.sizes)}`]
-    if (buffer.bytes.length !== elementCount(buffer.sizes) * elements[buffer.type].bytes) {
+    if (!isRemote(buffer) && buffer.bytes.length !== elementCount(buffer.sizes) * elements[buffer.type].bytes) {
       return [`${wanted}, the buffer has ${buffer.bytes.length} bytes`]
     }
     const refusal = native.refuses(buffer)
@@ -132,7 +143,8 @@ export const make = (acquire: Effect.Effect<Native, EngineError>): Effect.Effect
   Effect.acquireRelease(Effect.map(acquire, fromNative), (session) => session.close)
 
 const fromNative = (native: Native): Session => {
-  const inFlight = new Set<ReadonlyArray<Buffer>>() // also what keeps memory alive until native code is done with it
+  // also what keeps memory alive until native code is done with it
+  const inFlight = new Set<ReadonlyArray<Buffer | Remote>>()
   let closed = false
   let whenIdle = () => {}
   const close = Effect.callback<void>((resume) => {
@@ -144,13 +156,13 @@ const fromNative = (native: Native): Session => {
     }
     if (inFlight.size === 0) whenIdle()
   })
-  const refusal = (operation: string, held: ReadonlyArray<Buffer>): EngineError | undefined =>
+  const refusal = (operation: string, held: ReadonlyArray<Buffer | Remote>): EngineError | undefined =>
     closed
       ? failure("Closed", operation)
       : inFlight.has(held)
         ? failure("RunFailed", operation, "this binding is running: wait for one run before the next")
         : undefined
-  const makeRun = (bound: NativeRun, held: ReadonlyArray<Buffer>): Run => {
+  const makeRun = (bound: NativeRun, held: ReadonlyArray<Buffer | Remote>): Run => {
     let took = Infinity // the last run, in milliseconds
     let blocked = 0 // since the event loop had its turn
     const ended = (failed: string | undefined): Effect.Effect<void, EngineError> =>
@@ -207,6 +219,7 @@ const fromNative = (native: Native): Session => {
     inputs: native.inputs.map(({ name }) => name),
     outputs: native.outputs.map(({ name }) => name),
     bind,
+    device: native.device,
     close
   }
 }

@@ -2,9 +2,8 @@
  * The backend over ONNX Runtime's WebGPU provider, which comes with onnxruntime-node: any graphics card with a Vulkan,
  * Metal or Direct3D 12 driver, or SwiftShader, which is one in software.
  *
- * Inputs, results and cells lie in the memory of the host and are copied at every run: only what a run computes inside
- * stays on the card. So it pays for large programs (a training step), not for small ones (a decode step). What the
- * provider has no kernel for the processor computes, inside the same run.
+ * Cells lie on the card; inputs and results are copied at every run. What the provider has no kernel for the processor
+ * computes, inside the same run: of a training step nothing, of a decoding step the sines and cosines.
  *
  * From     ONNX Runtime 1.30, its WebGPU provider, through the C library.
  * Checked  test/backend/onnx/Provider.test.ts (the laws, where a device or SwiftShader is found). Seen working on linux

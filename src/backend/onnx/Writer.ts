@@ -28,6 +28,8 @@ export interface Lying {
  */
 export interface Writer {
   readonly precision: Precision
+  /** Whether transposed operands and a scale can be part of a product: neither in float64 nor on WebGPU. */
+  readonly fusesProducts: boolean
   readonly nodes: Array<Node>
   readonly initializers: Array<Initializer>
   readonly value: (id: number) => Value
@@ -93,7 +95,9 @@ export const productNode = (
 }
 
 /** A writer of an empty graph. */
-export const makeWriter = (lowered: Lowered, precision: Precision): Writer => {
+export const makeWriter = (
+  lowered: Lowered, precision: Precision, fusesProducts = precision === "f32"
+): Writer => {
   const nodes: Array<Node> = []
   const initializers: Array<Initializer> = []
   const places = new Map<number, Lying>()
@@ -163,7 +167,8 @@ export const makeWriter = (lowered: Lowered, precision: Precision): Writer => {
     node(isSame ? "Identity" : "Reshape", isSame ? [given.name] : [given.name, longs(shape)], [name])
   }
   return {
-    precision, nodes, initializers, fresh, node, one, literal, longs, filled, value, lying, reshape, target, give,
+    precision, fusesProducts, nodes, initializers, fresh, node, one, literal, longs, filled, value, lying, reshape,
+    target, give,
     producer: (id) => producers.get(id),
     uses: (id) => uses.get(id) ?? 0,
     name: (id) => reshape(lying(id), value(id).shape),

@@ -17,6 +17,7 @@
  */
 import * as Key from "../random/Key.ts"
 import * as Agenda from "./Agenda.ts"
+import { MERGES } from "./Vocabulary.ts"
 import type { UserDefined, Vocabulary } from "./Vocabulary.ts"
 import * as WordMemory from "./WordMemory.ts"
 
@@ -46,7 +47,8 @@ const frozen = (id: number): number => -2 - id
 
 /** An encoder for one vocabulary. */
 export const make = (vocabulary: Vocabulary): Encoder => {
-  const { areNeighbours, byteIds, looseCharacters, merge, rank, size, unitSymbol, unkId, unused } = vocabulary
+  const { areNeighbours, asciiNeighbours, asciiPair, byteIds, loners, looseCharacters, merge, rank } = vocabulary
+  const { size, unitSymbol, unkId, unused } = vocabulary
   const hasUserDefined = vocabulary.userDefined.size > 0
   const wordByWord = !hasUserDefined && unused === undefined
 
@@ -57,27 +59,15 @@ export const make = (vocabulary: Vocabulary): Encoder => {
   let idCount = 0
   let source = ""
   // For long stretches: neighbours that are left, and what the pair that begins at each place merges into.
-  const agenda = Agenda.make(size)
+  const agenda = Agenda.make(vocabulary.rankCount)
   let next = new Int32Array(0)
   let previous = new Int32Array(0)
   let pairAt = new Int32Array(0)
   // For `unused` pieces: the two symbols that the piece was last seen to be made of.
   const parts = unused === undefined ? undefined : new Int32Array(size * 2).fill(-1)
   const remembered = WordMemory.make()
-  const loners = lonerTable(vocabulary)
   const astralLeads = new Uint8Array(0x400)
   for (const character of vocabulary.astralSymbol.keys()) astralLeads[(character - 0x10000) >> 10] = 1
-  // The same two questions, answered beforehand for ASCII, of which most text is made.
-  const asciiNeighbours = new Uint8Array(128 * 128)
-  const asciiPair = new Int32Array(128 * 128).fill(-1)
-  for (let left = 0; left < 128; left++) {
-    for (let right = 0; right < 128; right++) {
-      if (!areNeighbours(unitSymbol[left]!, unitSymbol[right]!)) continue
-      asciiNeighbours[(left << 7) | right] = 1
-      asciiPair[(left << 7) | right] = merge(unitSymbol[left]!, unitSymbol[right]!)
-    }
-  }
-
   /** With user-defined pieces, which may hold U+2581, spaces are written as pieces write them. */
   const written = (text: string): string =>
     hasUserDefined && vocabulary.escapesSpaces ? text.replaceAll(" ", "\u2581") : text
@@ -363,23 +353,6 @@ export const make = (vocabulary: Vocabulary): Encoder => {
   }
 
   return { encode, encodeWithDropout }
-}
-
-/** In the table of loners: a character that merges, or half of one. */
-const MERGES = -2
-
-/**
- * By code unit, for characters that stand beside no other in any piece: the id, or −1 for one that is no piece itself;
- * {@link MERGES} for all others.
- */
-const lonerTable = ({ sides, unitSymbol }: Vocabulary): Int32Array => {
-  const loners = unitSymbol.slice()
-  for (let unit = 0; unit < loners.length; unit++) {
-    const symbol = loners[unit]!
-    if (symbol >= 0 && sides[symbol] !== 0) loners[unit] = MERGES
-  }
-  loners[0x20] = MERGES
-  return loners.fill(MERGES, 0xd800, 0xe000)
 }
 
 const NEVER = 0x7fffffff

@@ -10,6 +10,7 @@
  * @module
  */
 import * as Schema from "effect/Schema"
+import * as PieceTable from "./PieceTable.ts"
 import type * as SentencePiece from "./SentencePiece.ts"
 import * as Utf8 from "./Utf8.ts"
 
@@ -50,24 +51,27 @@ const TEXT = 0
 const CONTROL = 1
 const UNKNOWN = 2
 const BYTE = 3
+const kindOf: Readonly<Record<PieceTable.PieceType, number>> = {
+  normal: TEXT, unused: TEXT, "user-defined": TEXT, control: CONTROL, unknown: UNKNOWN, byte: BYTE
+}
 
 /** The decoding functions of a model. */
 export const make = (model: SentencePiece.Model): Detokenizer => {
-  const { pieces } = model
+  const { offsets: starts, size, types, units } = model.table
   const { addDummyPrefix, removeExtraWhitespaces } = model.normalizer
   const stripsSpace = addDummyPrefix || removeExtraWhitespaces
-  const kinds = new Uint8Array(pieces.length)
-  const byteValues = new Uint8Array(pieces.length)
-  const startsWithSpace = new Uint8Array(pieces.length)
-  const offsets = new Int32Array(pieces.length + 1)
-  const byteLengths = new Int32Array(pieces.length)
-  const surface = surfaceBytes(model, offsets)
-  for (let id = 0; id < pieces.length; id++) {
-    const { text, type } = pieces[id]!
-    kinds[id] = type === "control" ? CONTROL : type === "unknown" ? UNKNOWN : type === "byte" ? BYTE : TEXT
-    if (type === "byte") byteValues[id] = Number(text.slice(1, 5))
-    if (kinds[id] === TEXT && text.charCodeAt(0) === 0x2581) startsWithSpace[id] = 1
-    byteLengths[id] = type === "byte" ? 1 : offsets[id + 1]! - offsets[id]!
+  const kinds = Uint8Array.from(types, (type) => kindOf[PieceTable.pieceTypes[type]!])
+  const byteValues = new Uint8Array(size)
+  for (const id of PieceTable.idsOfType(model.table, "byte")) {
+    byteValues[id] = Number(PieceTable.text(model.table, id).slice(1, 5))
+  }
+  const startsWithSpace = new Uint8Array(size)
+  const offsets = new Int32Array(size + 1)
+  const byteLengths = new Int32Array(size)
+  const surface = surfaceBytes(model, kinds, offsets)
+  for (let id = 0; id < size; id++) {
+    if (kinds[id] === TEXT && units[starts[id]!] === 0x2581) startsWithSpace[id] = 1
+    byteLengths[id] = kinds[id] === BYTE ? 1 : offsets[id + 1]! - offsets[id]!
   }
   const textOf = (id: number, skipped: number): string =>
     Utf8.validText(surface.subarray(offsets[id]! + skipped, offsets[id + 1]!))
@@ -82,7 +86,7 @@ export const make = (model: SentencePiece.Model): Detokenizer => {
     for (let i = 0; i < ids.length; i++) {
       const id = ids[i]!
       const kind = kinds[id]
-      if (kind === undefined) throw new IdRangeError({ id, position: i, vocabSize: pieces.length })
+      if (kind === undefined) throw new IdRangeError({ id, position: i, vocabSize: size })
       const from = offsets[id]!
       const end = offsets[id + 1]!
       // Room for this piece, and for every byte of the open run to become a U+FFFD of three bytes.
@@ -133,7 +137,7 @@ export const make = (model: SentencePiece.Model): Detokenizer => {
     }
     const push = (id: number): string => {
       const kind = kinds[id]
-      if (kind === undefined) throw new IdRangeError({ id, position, vocabSize: pieces.length })
+      if (kind === undefined) throw new IdRangeError({ id, position, vocabSize: size })
       position++
       if (kind === BYTE) {
         held[heldCount++] = byteValues[id]!
@@ -166,24 +170,22 @@ export const make = (model: SentencePiece.Model): Detokenizer => {
  * The UTF-8 that each piece stands for, laid end to end; fills `offsets`. Bytes and control pieces stand for none by
  * themselves.
  */
-const surfaceBytes = (model: SentencePiece.Model, offsets: Int32Array): Uint8Array => {
-  const { pieces } = model
-  let room = 0
-  for (let id = 0; id < pieces.length; id++) room += pieces[id]!.text.length * 3
-  const unkSurface = new TextEncoder().encode(model.trainer.unkSurface)
-  const surface = new Uint8Array(room + unkSurface.length)
+const surfaceBytes = ({ table, trainer }: SentencePiece.Model, kinds: Uint8Array, offsets: Int32Array): Uint8Array => {
+  const { size, units } = table
+  const unkSurface = new TextEncoder().encode(trainer.unkSurface)
+  const surface = new Uint8Array(units.length * 3 + unkSurface.length)
   let length = 0
-  for (let id = 0; id < pieces.length; id++) {
-    const { text, type } = pieces[id]!
-    if (type === "unknown") {
+  for (let id = 0; id < size; id++) {
+    if (kinds[id] === UNKNOWN) {
       surface.set(unkSurface, length)
       length += unkSurface.length
-    } else if (type !== "byte" && type !== "control") {
-      for (let i = 0; i < text.length; i++) {
-        let codePoint = text.charCodeAt(i)
-        if (codePoint === 0x2581) codePoint = 0x20
-        if ((codePoint & 0xf800) === 0xd800) codePoint = text.codePointAt(i++)!
+    } else if (kinds[id] === TEXT) {
+      const end = table.offsets[id + 1]!
+      for (let at = table.offsets[id]!; at < end; at++) {
+        const codePoint = PieceTable.characterAt(units, at)
+        if (codePoint > 0xffff) at++
         if (codePoint < 0x80) surface[length++] = codePoint
+        else if (codePoint === 0x2581) surface[length++] = 0x20
         else for (let k = 0; k < Utf8.byteCount(codePoint); k++) surface[length++] = Utf8.byteOf(codePoint, k)
       }
     }

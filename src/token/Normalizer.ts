@@ -11,7 +11,7 @@
  * @module
  */
 import * as Result from "effect/Result"
-import type { NormalizerSpecification, Piece } from "./SentencePiece.ts"
+import type { NormalizerSpecification } from "./SentencePiece.ts"
 import * as Utf8 from "./Utf8.ts"
 
 /** From text, or from bytes that may not be valid UTF-8, to the text that `BytePair` encodes. */
@@ -24,7 +24,7 @@ export interface Normalize {
 export const make = (
   specification: NormalizerSpecification,
   treatWhitespaceAsSuffix: boolean,
-  pieces: ReadonlyArray<Piece>
+  symbols: ReadonlyArray<string>
 ): Result.Result<Normalize, string> => {
   const { addDummyPrefix, charsmap, removeExtraWhitespaces } = specification
   if (charsmap.length === 0 && !removeExtraWhitespaces && !treatWhitespaceAsSuffix) {
@@ -32,9 +32,7 @@ export const make = (
     return Result.succeed({ text, bytes: (bytes) => text(Utf8.lenientText(bytes)) })
   }
   return Result.map(rules(charsmap), (rule) => {
-    const userDefined = pieces.filter((piece) => piece.type === "user-defined")
-      .map((piece) => encoder.encode(piece.text))
-      .sort((a, b) => b.length - a.length)
+    const userDefined = symbols.map((text) => encoder.encode(text)).sort((a, b) => b.length - a.length)
     const bytes = (input: Uint8Array) => normalized(input, specification, treatWhitespaceAsSuffix, userDefined, rule)
     return { text: (text) => bytes(encoder.encode(text)), bytes }
   })

@@ -15,23 +15,11 @@
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Protobuf from "../format/Protobuf.ts"
+import * as PieceTable from "./PieceTable.ts"
 import * as Utf8 from "./Utf8.ts"
 
-/**
- * What a piece is for. Text can produce `normal`, `user-defined` (matched first, never merged) and, through byte
- * fallback, `byte` pieces; `unused` ones are formed and taken apart again; `control` ids (`<s>`, `</s>`) never come
- * from text.
- */
-export type PieceType = "normal" | "unknown" | "control" | "user-defined" | "unused" | "byte"
-
-/**
- * One entry of the vocabulary; its id is its index. In `text`, U+2581 stands for a space. Higher scores merge first.
- */
-export interface Piece {
-  readonly text: string
-  readonly score: number
-  readonly type: PieceType
-}
+export type { Piece, PieceType } from "./PieceTable.ts"
+type Piece = PieceTable.Piece
 
 /** How the vocabulary was made; of the many options of the format, those that Cria reads or writes. */
 export interface TrainerSpecification {
@@ -73,7 +61,10 @@ export interface NormalizerSpecification {
 /** A `.model` file as a value: `bytes` is the whole file, unknown fields included, and the rest is what it says. */
 export interface Model {
   readonly bytes: Uint8Array
+  /** Made when first asked for; encoding and decoding need only `table`. */
   readonly pieces: ReadonlyArray<Piece>
+  /** The same pieces in flat arrays, for loops over all of them. */
+  readonly table: PieceTable.PieceTable
   readonly trainer: TrainerSpecification
   readonly normalizer: NormalizerSpecification
   /** Whether decoded text is to be rewritten by rules of its own (Cria refuses to encode with such a model). */
@@ -100,13 +91,12 @@ interface Problem {
   readonly problem: string
 }
 
-const pieceTypes: ReadonlyArray<PieceType> = ["normal", "unknown", "control", "user-defined", "unused", "byte"]
 const modelTypes: ReadonlyArray<TrainerSpecification["modelType"]> = ["unigram", "bpe", "word", "char"]
 
 /** Reads a `.model` file and checks that it is a consistent vocabulary; reports every problem, not only the first. */
 export const parse = (bytes: Uint8Array): Result.Result<Model, SentencePieceError> => {
   const problems: Array<Problem> = []
-  const { others, pieceStarts, pieces } = readPieces(bytes, problems)
+  const { made, odd, others } = readPieces(bytes, problems)
   const nested = (field: Protobuf.Field, name: string): ReadonlyArray<Protobuf.Field> => {
     if (field.wire !== 2) {
       problems.push({
@@ -131,161 +121,142 @@ export const parse = (bytes: Uint8Array): Result.Result<Model, SentencePieceErro
       hasDenormalizer = denormalizer.charsmap.length > 0
     }
   }
-  if (problems.length === 0) checkPieces(pieces, trainer.byteFallback, (id) => pieceStarts[id]!, problems)
-  const [first, ...rest] = problems.map(({ offset, problem }) => ({ offset, problem }))
-  return first === undefined
-    ? Result.succeed({ bytes, pieces, trainer, normalizer, hasDenormalizer })
-    : Result.fail(new SentencePieceError({ problems: [first, ...rest] }))
+  const found = problems.length === 0 ? checkPieces(bytes, made, odd, trainer.byteFallback) : problems
+  const [first, ...rest] = found.map(({ offset, problem }) => ({ offset, problem }))
+  if (first !== undefined) return Result.fail(new SentencePieceError({ problems: [first, ...rest] }))
+  const { table } = made
+  let pieces: ReadonlyArray<Piece> | undefined
+  return Result.succeed({
+    bytes,
+    get pieces() {
+      return pieces ??= PieceTable.pieces(table)
+    },
+    table,
+    trainer,
+    normalizer,
+    hasDenormalizer
+  })
 }
 
 /**
- * The pieces, where each begins, and the other fields of the file. A vocabulary has tens of thousands of pieces, and
- * this decides how long loading takes: no object for a field, and one call to decode all texts.
+ * The pieces and the other fields of the file. A vocabulary has tens of thousands of pieces, and this decides how long
+ * loading takes: no object is made for a field, nor for a piece.
  */
 const readPieces = (bytes: Uint8Array, problems: Array<Problem>) => {
-  const others: Array<Protobuf.Field> = []
-  const pieceStarts: Array<number> = []
-  const scores: Array<number> = []
-  const types: Array<number> = []
-  const textStarts: Array<number> = []
-  const textEnds: Array<number> = []
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-  let id = -1
+  const others: Array<Protobuf.Field> = []
+  // Room for as many usual pieces, of ten bytes or more, as the file can hold.
+  let records = new Int32Array(Math.ceil(bytes.length / 10) * PieceTable.RECORD)
+  let count = 0
+  // Pieces with something unusual about them, to be looked at one by one.
+  const odd: Array<number> = []
 
   const readField: Protobuf.Visit = (number, wire, start, from, end) => {
     const expected = number === 1 ? 2 : number === 2 ? 5 : number === 3 ? 0 : wire
+    const record = count * PieceTable.RECORD
     if (wire !== expected) {
-      problems.push({ offset: start, problem: `piece ${id}: field ${number} has wire type ${wire}, not ${expected}` })
+      problems.push({
+        offset: start, problem: `piece ${count}: field ${number} has wire type ${wire}, not ${expected}`
+      })
     } else if (number === 1) {
       // Should a piece have two texts, the last counts, as in any protocol buffer.
-      textStarts[id] = from
-      textEnds[id] = end
-    } else if (number === 2) scores[id] = view.getFloat32(from, true)
+      records[record] = from
+      records[record + 1] = end
+    } else if (number === 2) records[record + 2] = view.getInt32(from, true)
     else if (number === 3) {
       const type = Protobuf.int32(bytes, { from, end })
       if (type < 1 || type > 6) {
-        problems.push({ offset: start, problem: `piece ${id}: type ${type} is not one of 1 to 6` })
+        problems.push({ offset: start, problem: `piece ${count}: type ${type} is not one of 1 to 6` })
       }
-      types[id] = type - 1
+      records[record + 3] = type - 1
     }
   }
-  const error = Protobuf.visit(bytes, 0, bytes.length, (number, wire, start, from, end) => {
-    if (number !== 1 || wire !== 2) {
-      others.push({ number, wire, start, from, end })
-      if (number === 1) problems.push({ offset: start, problem: `a piece (field 1) has wire type ${wire}, not 2` })
-      return
+  const readPiece = (from: number, end: number): void => {
+    if ((count + 1) * PieceTable.RECORD > records.length) {
+      const larger = new Int32Array(records.length * 2)
+      larger.set(records)
+      records = larger
     }
-    id++
-    pieceStarts.push(start)
-    types.push(0)
-    // Nearly all pieces are a short text and a score, in this order; this spares them the general walk.
-    const textEnd = from + 2 + bytes[from + 1]!
-    if (textEnd + 5 === end && textEnd - from < 130 && bytes[from] === 0x0a && bytes[textEnd] === 0x15) {
-      scores.push(view.getFloat32(textEnd + 1, true))
-      textStarts.push(from + 2)
-      textEnds.push(textEnd)
-      return
-    }
-    scores.push(0)
-    textStarts.push(from)
-    textEnds.push(from)
-    const pieceError = Protobuf.visit(bytes, from, end, readField)
-    if (pieceError !== undefined) problems.push(pieceError)
+    const error = Protobuf.visit(bytes, from, end, readField)
+    if (error !== undefined) problems.push(error)
+    odd.push(count++)
+  }
+  let at = 0
+  // Nearly all pieces are a short text and a score, in this order, one after another, and spared the general walk.
+  while (bytes[at] === 0x0a) {
+    const end = at + 2 + bytes[at + 1]!
+    const textEnd = at + 4 + bytes[at + 3]!
+    if (!(end <= bytes.length && end - at < 130)) break
+    if (textEnd + 5 === end && textEnd > at + 4 && bytes[at + 2] === 0x0a && bytes[textEnd] === 0x15) {
+      const score = view.getInt32(textEnd + 1, true)
+      // An exponent of ones: infinite, or not a number.
+      if ((score & 0x7f800000) === 0x7f800000) odd.push(count)
+      const record = count++ * PieceTable.RECORD
+      records[record] = at + 4
+      records[record + 1] = textEnd
+      records[record + 2] = score
+    } else readPiece(at + 2, end)
+    at = end
+  }
+  const error = Protobuf.visit(bytes, at, bytes.length, (number, wire, start, from, end) => {
+    if (number === 1 && wire === 2) return readPiece(from, end)
+    others.push({ number, wire, start, from, end })
+    if (number === 1) problems.push({ offset: start, problem: `a piece (field 1) has wire type ${wire}, not 2` })
   })
   if (error !== undefined) problems.push(error)
-  const texts = readTexts(bytes, textStarts, textEnds, problems)
+  const made = PieceTable.make(bytes, records.subarray(0, count * PieceTable.RECORD))
+  for (const [id, offset] of made.invalid) {
+    problems.push({ offset, problem: `piece ${id}: byte 0x${bytes[offset]!.toString(16)} is not valid UTF-8` })
+  }
   problems.sort((a, b) => a.offset - b.offset)
-  const pieces = texts.map((text, i): Piece => ({ text, score: scores[i]!, type: pieceTypes[types[i]!]! }))
-  return { others, pieceStarts, pieces }
+  return { others, odd, made }
 }
 
-const strictDecoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
-
-/** The texts `bytes[starts[i], ends[i])`, all decoded at once; none if one of them is not UTF-8. */
-const readTexts = (
-  bytes: Uint8Array, starts: ReadonlyArray<number>, ends: ReadonlyArray<number>, problems: Array<Problem>
-): ReadonlyArray<string> => {
-  // Moved together, each with a newline after it; before a text there is at least its key and its length, so no text
-  // is overwritten before it was moved.
-  const together = new Uint8Array(bytes) // a copy; `slice` of Node's Buffer, which files are read into, is a view
-  let length = 0
-  for (let i = 0; i < starts.length; i++) {
-    together.copyWithin(length, starts[i]!, ends[i]!)
-    length += ends[i]! - starts[i]!
-    together[length++] = NEWLINE
-  }
-  const decoded = Result.try(() => strictDecoder.decode(together.subarray(0, length)))
-  if (Result.isFailure(decoded)) {
-    starts.forEach((start, id) => findInvalid(bytes, start, ends[id]!, id, problems))
-    return []
-  }
-  const texts = decoded.success.split("\n")
-  texts.pop()
-  return texts.length === starts.length
-    ? texts
-    // Some text holds a newline itself: each alone, then.
-    : starts.map((start, i) => Utf8.validText(bytes.subarray(start, ends[i])))
-}
-const NEWLINE = 0x0a
-
-/** Reports the first byte of a text that belongs to no character. */
-const findInvalid = (bytes: Uint8Array, start: number, end: number, id: number, problems: Array<Problem>): void => {
-  for (let at = start; at < end;) {
-    const count = Utf8.characterLength(bytes, at, end)
-    if (count === 0) {
-      problems.push({ offset: at, problem: `piece ${id}: byte 0x${bytes[at]!.toString(16)} is not valid UTF-8` })
-      return
-    }
-    at += count
-  }
-}
-
+/** What is wrong with pieces that were read; `odd` are the ids of those that need looking at. */
 const checkPieces = (
-  pieces: ReadonlyArray<Piece>,
-  byteFallback: boolean,
-  offset: (id: number) => number,
-  problems: Array<Problem>
-): void => {
-  // Only names that occur twice are asked for one by one.
-  const distinct = new Set(pieces.map((piece) => piece.text))
-  const idOf = distinct.size === pieces.length ? undefined : new Map<string, number>()
-  const unknown: Array<number> = []
-  let bytePieces = 0
-  const say = (id: number, problem: string) => problems.push({ offset: offset(id), problem: `piece ${id}: ${problem}` })
-  for (let id = 0; id < pieces.length; id++) {
-    const { score, text, type } = pieces[id]!
-    if (text === "") say(id, "its text is empty")
-    if (!Number.isFinite(score)) {
-      say(id, `score ${score} of ${JSON.stringify(text)} is not finite, so merges have no order`)
-    }
-    const first = idOf?.get(text)
-    if (first !== undefined) say(id, `${JSON.stringify(text)} is already piece ${first}`)
-    else idOf?.set(text, id)
-    if (type === "unknown") unknown.push(id)
-    if (type === "byte") {
-      bytePieces++
-      if (!byteFallback) say(id, `byte piece ${JSON.stringify(text)}, but byte_fallback is off in the trainer field`)
-      if (!/^<0x[0-9A-F]{2}>$/.test(text)) {
-        say(id, `${JSON.stringify(text)} is no byte; bytes are named <0x00> to <0xFF>`)
-      }
+  bytes: Uint8Array,
+  { repeated, table }: PieceTable.Made,
+  odd: ReadonlyArray<number>,
+  byteFallback: boolean
+): ReadonlyArray<Problem> => {
+  const { offsets, scores, size, types } = table
+  const found: Array<readonly [id: number, problem: string]> = []
+  const byteType = PieceTable.pieceTypes.indexOf("byte")
+  for (const id of [...new Set([...odd, ...repeated.keys()])].sort((a, b) => a - b)) {
+    const text = PieceTable.text(table, id)
+    const name = JSON.stringify(text)
+    const say = (problem: string) => found.push([id, `piece ${id}: ${problem}`])
+    if (offsets[id] === offsets[id + 1]) say("its text is empty")
+    if (!Number.isFinite(scores[id])) say(`score ${scores[id]} of ${name} is not finite, so merges have no order`)
+    if (repeated.has(id)) say(`${name} is already piece ${repeated.get(id)}`)
+    if (types[id] === byteType) {
+      if (!byteFallback) say(`byte piece ${name}, but byte_fallback is off in the trainer field`)
+      if (!/^<0x[0-9A-F]{2}>$/.test(text)) say(`${name} is no byte; bytes are named <0x00> to <0xFF>`)
     }
   }
+  const starts = found.length === 0 ? [] : Result.getOrElse(Protobuf.fields(bytes), () => [])
+    .flatMap((field) => field.number === 1 ? [field.start] : [])
+  const problems = found.map(([id, problem]): Problem => ({ offset: starts[id]!, problem }))
+  const unknown = PieceTable.idsOfType(table, "unknown")
   if (unknown.length !== 1) {
     problems.push({
       offset: 0,
-      problem: `exactly one piece must have type unknown, ${unknown.length} of ${pieces.length} have` +
+      problem: `exactly one piece must have type unknown, ${unknown.length} of ${size} have` +
         (unknown.length > 0 ? `: ids ${unknown.slice(0, 8).join(", ")}` : "")
     })
   }
-  if (byteFallback && bytePieces !== 256) {
-    const missing = Array.from({ length: 256 }, (_, byte) => byteText(byte)).filter((text) => !distinct.has(text))
+  const byteCount = PieceTable.idsOfType(table, "byte").length
+  if (byteFallback && byteCount !== 256) {
+    const missing = Array.from({ length: 256 }, (_, byte) => byteText(byte))
+      .filter((text) => PieceTable.idOf(table, text) < 0)
     problems.push({
       offset: 0,
-      problem: `byte_fallback needs all 256 byte pieces, ${bytePieces} are there; ` +
+      problem: `byte_fallback needs all 256 byte pieces, ${byteCount} are there; ` +
         `missing ${missing.slice(0, 8).join(" ")}` +
         (missing.length > 8 ? " …" : "")
     })
   }
+  return problems
 }
 
 /** The name of a byte piece: `<0x00>` to `<0xFF>`. */
@@ -448,7 +419,7 @@ const writePieces = (w: Protobuf.Writer, pieces: ReadonlyArray<Piece>): void => 
     Protobuf.writeMessage(w, 1, () => {
       Protobuf.writeText(w, 1, piece.text)
       Protobuf.writeFloat(w, 2, piece.score)
-      if (piece.type !== "normal") Protobuf.writeInt(w, 3, pieceTypes.indexOf(piece.type) + 1)
+      if (piece.type !== "normal") Protobuf.writeInt(w, 3, PieceTable.pieceTypes.indexOf(piece.type) + 1)
     })
   }
 }

@@ -23,6 +23,7 @@ import type * as Key from "../random/Key.ts"
 import * as BytePair from "./BytePair.ts"
 import * as Detokenizer from "./Detokenizer.ts"
 import * as Normalizer from "./Normalizer.ts"
+import * as PieceTable from "./PieceTable.ts"
 import * as SentencePiece from "./SentencePiece.ts"
 import * as TokenizerBin from "./TokenizerBin.ts"
 import * as TokenizerConfig from "./TokenizerConfig.ts"
@@ -135,7 +136,11 @@ export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, Unsu
   codecOf(
     model,
     Result.map(
-      Normalizer.make(model.normalizer, model.trainer.treatWhitespaceAsSuffix, model.pieces),
+      Normalizer.make(
+        model.normalizer,
+        model.trainer.treatWhitespaceAsSuffix,
+        PieceTable.idsOfType(model.table, "user-defined").map((id) => PieceTable.text(model.table, id))
+      ),
       (normalize) => ({ first: normalize, later: normalize })
     )
   )
@@ -166,9 +171,8 @@ interface Reading {
 const codecOf = (
   model: SentencePiece.Model, reading: Result.Result<Reading, string>
 ): Result.Result<Codec, UnsupportedModelError> => {
-  const { normalizer, pieces, trainer } = model
-  const control = new Map<string, number>()
-  for (let id = 0; id < pieces.length; id++) if (pieces[id]!.type === "control") control.set(pieces[id]!.text, id)
+  const { normalizer, table, trainer } = model
+  const control = new Map(PieceTable.idsOfType(table, "control").map((id) => [PieceTable.text(table, id), id]))
   const bosId = control.get(trainer.bosPiece) ?? -1
   const eosId = control.get(trainer.eosPiece) ?? -1
   const padId = control.get(trainer.padPiece)
@@ -183,18 +187,18 @@ const codecOf = (
   ]
   if (Result.isFailure(reading) || reasons.length > 0) return Result.fail(new UnsupportedModelError({ reasons }))
   const { first: { bytes, text }, later } = reading.success
-  const vocabulary = Vocabulary.make(pieces, normalizer.escapeWhitespaces)
+  const vocabulary = Vocabulary.make(table, normalizer.escapeWhitespaces)
   const pairs = BytePair.make(vocabulary)
   // Made at first use: a program that only encodes does without.
   let detokenizer: Detokenizer.Detokenizer | undefined
   const decoding = (): Detokenizer.Detokenizer => detokenizer ??= Detokenizer.make(model)
   const encode = (input: string) => pairs.encode(text(input))
   const checked = (id: number): number => {
-    if (pieces[id] === undefined) throw new Detokenizer.IdRangeError({ id, position: 0, vocabSize: pieces.length })
+    if (table.types[id] === undefined) throw new Detokenizer.IdRangeError({ id, position: 0, vocabSize: table.size })
     return id
   }
   return Result.succeed({
-    vocabSize: pieces.length,
+    vocabSize: table.size,
     unkId: vocabulary.unkId,
     bosId,
     eosId,
@@ -217,7 +221,7 @@ const codecOf = (
     },
     decode: (ids) => decoding().decode(ids),
     streamDecoder: () => decoding().streamDecoder(),
-    piece: (id) => pieces[checked(id)]!.text,
+    piece: (id) => PieceTable.text(table, checked(id)),
     byteLength: (id) => decoding().byteLengths[checked(id)]!
   })
 }

@@ -14,6 +14,7 @@
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as PieceTable from "./PieceTable.ts"
 import * as SentencePiece from "./SentencePiece.ts"
 import type * as TokenizerJson from "./TokenizerJson.ts"
 
@@ -129,7 +130,9 @@ export const print = (config: TokenizerConfig): string => {
  */
 export const ofModel = (model: SentencePiece.Model, legacy: boolean): TokenizerConfig => {
   const { bosPiece, eosPiece, padPiece, unkPiece } = model.trainer
-  const controls = new Set(model.pieces.flatMap(({ text, type }) => type === "control" ? [text] : []))
+  const controls = new Set(
+    PieceTable.idsOfType(model.table, "control").map((id) => PieceTable.text(model.table, id))
+  )
   return {
     addBos: true,
     addEos: false,
@@ -151,21 +154,20 @@ export const ofModel = (model: SentencePiece.Model, legacy: boolean): TokenizerC
 export const named = (
   model: SentencePiece.Model, config: TokenizerConfig
 ): Result.Result<SentencePiece.Model, TokenizerConfigError | SentencePiece.SentencePieceError> => {
-  const idOf = new Map(model.pieces.map((piece, id) => [piece.text, id]))
   const { bosToken, eosToken, padToken, unkToken } = config
   const wanted = [["unk_token", unkToken], ["bos_token", bosToken], ["eos_token", eosToken], ["pad_token", padToken]]
   for (const [field, token] of wanted) {
     if (token === undefined) continue
-    const id = idOf.get(token)
-    if (id === undefined) return fail(`$.${field}`, `${JSON.stringify(token)} is not in the vocabulary`)
-    const { type } = model.pieces[id]!
+    const id = PieceTable.idOf(model.table, token)
+    if (id < 0) return fail(`$.${field}`, `${JSON.stringify(token)} is not in the vocabulary`)
+    const type = PieceTable.typeOf(model.table, id)
     const expected = field === "unk_token" ? "unknown" : "control"
     // Some checkpoints pad with <unk>; `Codec.padId` is then undefined, as with none.
     if (type !== expected && !(field === "pad_token" && type === "unknown")) {
       return fail(`$.${field}`, `${JSON.stringify(token)} is piece ${id}, of type ${type}, not ${expected}`)
     }
   }
-  const id = (token: string | undefined) => token === undefined ? -1 : idOf.get(token)!
+  const id = (token: string | undefined) => token === undefined ? -1 : PieceTable.idOf(model.table, token)
   return SentencePiece.make(
     model.pieces,
     {

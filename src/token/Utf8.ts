@@ -41,6 +41,15 @@ const prefixLength = (bytes: Uint8Array, at: number, end: number): number => {
   return count
 }
 
+/** The character of `length` bytes at `at`, which {@link characterLength} found there. */
+export const codePointOf = (bytes: Uint8Array, at: number, length: number): number => {
+  const lead = bytes[at]!
+  if (length === 1) return lead
+  let codePoint = lead & (0x7f >> length)
+  for (let i = 1; i < length; i++) codePoint = (codePoint << 6) | (bytes[at + i]! & 0x3f)
+  return codePoint
+}
+
 /**
  * Whether `bytes[at, end)` could be completed to one character by more bytes: a streaming decoder must wait for them.
  */

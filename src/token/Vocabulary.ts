@@ -13,11 +13,10 @@
  * @module
  */
 import * as PairTable from "./PairTable.ts"
-import type * as SentencePiece from "./SentencePiece.ts"
+import * as PieceTable from "./PieceTable.ts"
 
 /** See the module header. But for what {@link Vocabulary.merge} remembers, nothing changes after {@link make}. */
 export interface Vocabulary {
-  readonly pieces: ReadonlyArray<SentencePiece.Piece>
   readonly size: number
   /** Whether U+0020 in text means U+2581. */
   readonly escapesSpaces: boolean
@@ -29,12 +28,21 @@ export interface Vocabulary {
   readonly looseCharacters: ReadonlyArray<number>
   /** The piece that two symbols merge into, or −1. */
   readonly merge: (left: number, right: number) => number
-  /** Order of merging, by piece: 0 is the best score; equal scores have equal ranks. */
+  /** Order of merging, by piece: the better the score, the lower the rank; equal scores have equal ranks. */
   readonly rank: Int32Array
-  /** By character's symbol: 1 if it stands to the left of another inside some piece, plus 2 if to the right of one. */
-  readonly sides: Uint8Array
+  /** Ranks are from 0 to this, exclusive. */
+  readonly rankCount: number
   /** Whether two characters stand side by side inside some piece. Between any other two, nothing ever merges. */
   readonly areNeighbours: (left: number, right: number) => boolean
+  /** The same of ASCII characters, at `128 · left + right`: 1 or 0. A space is what it means in text. */
+  readonly asciiNeighbours: Uint8Array
+  /** What two ASCII characters merge into, at the same places, or −1. */
+  readonly asciiPair: Int32Array
+  /**
+   * By code unit, for characters that stand beside no other in any piece: the id, or −1 for one that is no piece
+   * itself; {@link MERGES} for all others, for halves of characters and for spaces.
+   */
+  readonly loners: Int32Array
   /** 1 for each piece of type `unused`; undefined when there is none. */
   readonly unused: Uint8Array | undefined
   /** Pieces of type `user-defined` by first code unit, longest first. */
@@ -50,254 +58,242 @@ export interface UserDefined {
   readonly text: string
 }
 
+/** In {@link Vocabulary.loners}: a character that merges, or half of one. */
+export const MERGES = -2
+
 const SPACE = 0x2581
 /** In the memory of merges, for two symbols that do not merge; −1 there means not yet asked. */
 const NONE = -2
 /** Pairs remembered at most, about 4 MB; then all are forgotten. */
 const MOST_REMEMBERED = 1 << 17
+const FIRST_ROOM = 1 << 12
 
 /** Compiles the pieces of a checked model; `escapeWhitespaces` says that U+0020 in text means U+2581. */
-export const make = (pieces: ReadonlyArray<SentencePiece.Piece>, escapeWhitespaces: boolean): Vocabulary => {
-  const size = pieces.length
-  const kinds = specialPieces(pieces)
-  const characters = characterSymbols(pieces)
-  const { astralSymbol, looseCharacters, symbolOf, unitSymbol } = characters
-  const neighbours = neighbourTable(pieces, symbolOf)
+export const make = (table: PieceTable.PieceTable, escapeWhitespaces: boolean): Vocabulary => {
+  const { size } = table
+  const { asciiPair, astralSymbol, looseCharacters, symbolOf, unitSymbol } = characterSymbols(table, escapeWhitespaces)
+  const { asciiNeighbours, loners, neighbours } = neighbourTables(table, escapeWhitespaces, unitSymbol, symbolOf)
   if (escapeWhitespaces) unitSymbol[0x20] = unitSymbol[SPACE]!
 
-  // Most characters have no neighbours, and need no look into the table.
-  const sides = new Uint8Array(size + looseCharacters.length)
-  for (let slot = 0; slot < neighbours.slots.length; slot += 4) {
-    if (neighbours.slots[slot]! < 0) continue
-    sides[neighbours.slots[slot]!]! |= 1
-    sides[neighbours.slots[slot + 1]!]! |= 2
-  }
-  const areNeighbours = (left: number, right: number): boolean =>
-    left >= 0 && right >= 0 && (sides[left]! & 1) !== 0 && (sides[right]! & 2) !== 0 &&
-    PairTable.get(neighbours.slots, left, right) >= 0
-
-  const index = symbolIndex(pieces, looseCharacters)
-  let remembered = PairTable.make(1 << 14)
+  const find = pairFinder(table, looseCharacters)
+  let remembered = PairTable.make(FIRST_ROOM)
   const merge = (left: number, right: number): number => {
     if (left < 0 || right < 0) return -1
     const known = PairTable.get(remembered.slots, left, right)
     if (known >= 0) return known
     if (known === NONE) return -1
-    if (remembered.count >= MOST_REMEMBERED) remembered = PairTable.make(1 << 14)
-    const found = index.find(left, right)
+    if (remembered.count >= MOST_REMEMBERED) remembered = PairTable.make(FIRST_ROOM)
+    const found = find(left, right)
     PairTable.set(remembered, left, right, found < 0 ? NONE : found)
     return found
   }
   return {
-    ...kinds,
-    pieces,
+    ...specialPieces(table),
+    ...ranks(table.scores),
     size,
     escapesSpaces: escapeWhitespaces,
     unitSymbol,
     astralSymbol,
     looseCharacters,
     merge,
-    rank: ranks(pieces),
-    sides,
-    areNeighbours
+    areNeighbours: (left, right) => PairTable.get(neighbours.slots, left, right) >= 0,
+    asciiNeighbours,
+    asciiPair,
+    loners
   }
 }
 
-/** Whether text may become the piece by merging. */
-const isMergeable = (piece: SentencePiece.Piece): boolean => piece.type === "normal" || piece.type === "unused"
+/** Whether text may become a piece of this type by merging. */
+const isMergeable = (type: number): boolean => type === PieceTable.NORMAL || type === PieceTable.UNUSED
 
-const specialPieces = (pieces: ReadonlyArray<SentencePiece.Piece>) => {
-  const byteIds = new Int32Array(256).fill(-1)
-  const unused = new Uint8Array(pieces.length)
+const specialPieces = (table: PieceTable.PieceTable) => {
+  const bytes = PieceTable.idsOfType(table, "byte")
+  const byteIds = new Int32Array(256)
+  for (const id of bytes) byteIds[Number(PieceTable.text(table, id).slice(1, 5))] = id
+  const unusedIds = PieceTable.idsOfType(table, "unused")
+  const unused = new Uint8Array(unusedIds.length === 0 ? 0 : table.size)
+  for (const id of unusedIds) unused[id] = 1
   const userDefined = new Map<number, Array<UserDefined>>()
-  let unkId = 0
-  let hasUnused = false
-  for (let id = 0; id < pieces.length; id++) {
-    const { text, type } = pieces[id]!
-    if (type === "normal") continue
-    if (type === "unknown") unkId = id
-    else if (type === "byte") byteIds[Number(text.slice(1, 5))] = id
-    else if (type === "unused") {
-      unused[id] = 1
-      hasUnused = true
-    } else if (type === "user-defined") {
-      const first = text.charCodeAt(0)
-      userDefined.set(first, userDefined.get(first) ?? [])
-      userDefined.get(first)!.push({ id, text })
-    }
+  for (const id of PieceTable.idsOfType(table, "user-defined")) {
+    const text = PieceTable.text(table, id)
+    const first = text.charCodeAt(0)
+    userDefined.set(first, userDefined.get(first) ?? [])
+    userDefined.get(first)!.push({ id, text })
   }
   for (const entries of userDefined.values()) entries.sort((a, b) => b.text.length - a.text.length)
-  return { unkId, userDefined, unused: hasUnused ? unused : undefined, byteIds: byteIds[0]! >= 0 ? byteIds : undefined }
+  return {
+    unkId: PieceTable.idsOfType(table, "unknown")[0]!,
+    userDefined,
+    unused: unusedIds.length === 0 ? undefined : unused,
+    byteIds: bytes.length === 0 ? undefined : byteIds
+  }
 }
 
+const isHigh = (unit: number): boolean => (unit & 0xfc00) === 0xd800
+const isLow = (unit: number): boolean => (unit & 0xfc00) === 0xdc00
+
+/** The ASCII character that a unit of a piece is in text, where a space may stand for U+2581; −1 if it is none. */
+const asciiOf = (unit: number, escapesSpaces: boolean): number =>
+  unit > 0x7f ? escapesSpaces && unit === SPACE ? 0x20 : -1 : escapesSpaces && unit === 0x20 ? -1 : unit
+
 /** Characters that are pieces, and a function that gives each other character of a piece a symbol of its own. */
-const characterSymbols = (pieces: ReadonlyArray<SentencePiece.Piece>) => {
+const characterSymbols = ({ offsets, size, types, units }: PieceTable.PieceTable, escapesSpaces: boolean) => {
   const unitSymbol = new Int32Array(0x10000).fill(-1)
   const astralSymbol = new Map<number, number>()
   const looseCharacters: Array<number> = []
-  const set = (codePoint: number, symbol: number): void => {
-    if (codePoint > 0xffff) astralSymbol.set(codePoint, symbol)
-    else unitSymbol[codePoint] = symbol
-  }
-  for (let id = 0; id < pieces.length; id++) {
-    const { text } = pieces[id]!
-    if (text.length > 2 || !isMergeable(pieces[id]!)) continue
-    const codePoint = text.codePointAt(0)!
-    if (text.length === (codePoint > 0xffff ? 2 : 1)) set(codePoint, id)
+  const asciiPair = new Int32Array(128 * 128).fill(-1)
+  for (let id = 0; id < size; id++) {
+    const from = offsets[id]!
+    const length = offsets[id + 1]! - from
+    if (length > 2 || !isMergeable(types[id]!)) continue
+    if (length === 1) {
+      unitSymbol[units[from]!] = id
+      continue
+    }
+    const codePoint = PieceTable.characterAt(units, from)
+    if (codePoint > 0xffff) astralSymbol.set(codePoint, id)
+    const left = asciiOf(units[from]!, escapesSpaces)
+    const right = asciiOf(units[from + 1]!, escapesSpaces)
+    if (left >= 0 && right >= 0) asciiPair[(left << 7) | right] = id
   }
   const symbolOf = (codePoint: number): number => {
     const known = codePoint > 0xffff ? astralSymbol.get(codePoint) ?? -1 : unitSymbol[codePoint]!
     if (known >= 0) return known
-    const symbol = pieces.length + looseCharacters.length
+    const symbol = size + looseCharacters.length
     looseCharacters.push(codePoint)
-    set(codePoint, symbol)
+    if (codePoint > 0xffff) astralSymbol.set(codePoint, symbol)
+    else unitSymbol[codePoint] = symbol
     return symbol
   }
-  return { unitSymbol, astralSymbol, looseCharacters, symbolOf }
+  return { unitSymbol, astralSymbol, looseCharacters, asciiPair, symbolOf }
 }
 
-/** Every pair of characters that stand side by side in a piece that may be merged. */
-const neighbourTable = (
-  pieces: ReadonlyArray<SentencePiece.Piece>,
+/** Pairs of code units seen lately are known by a table of this many, so that few ask the table of all pairs. */
+const LATELY = 1 << 12
+/** Two code units that never stand side by side, as a pair. */
+const NO_PAIR = 0xd800d800 | 0
+
+/** Every pair of characters that stand side by side in a piece that may be merged; see {@link Vocabulary}. */
+const neighbourTables = (
+  { offsets, size, types, units }: PieceTable.PieceTable,
+  escapesSpaces: boolean,
+  unitSymbol: Int32Array,
   symbolOf: (codePoint: number) => number
-): PairTable.PairTable => {
+) => {
+  const loners = unitSymbol.slice().fill(MERGES, 0xd800, 0xe000)
+  loners[0x20] = MERGES
+  const asciiNeighbours = new Uint8Array(128 * 128)
   const neighbours = PairTable.make(4096)
-  // Most pairs are of ASCII letters, and few are new: this spares them the table.
-  const known = new Uint8Array(128 * 128)
-  const addPiece = (text: string): void => {
-    let previous = -1
-    for (let i = 0; i < text.length; i++) {
-      let codePoint = text.charCodeAt(i)
-      if ((codePoint & 0xf800) === 0xd800) codePoint = text.codePointAt(i++)!
-      const isAscii = previous >= 0 && (previous | codePoint) < 128
-      if (isAscii && known[(previous << 7) | codePoint] === 1) {
-        previous = codePoint
-        continue
+  const add = (left: number, right: number): void => {
+    PairTable.set(neighbours, symbolOf(left), symbolOf(right), 1)
+    if (left < 0x10000) loners[left] = MERGES
+    if (right < 0x10000) loners[right] = MERGES
+    const before = asciiOf(left, escapesSpaces)
+    const after = asciiOf(right, escapesSpaces)
+    if (before >= 0 && after >= 0) asciiNeighbours[(before << 7) | after] = 1
+  }
+  const lately = new Int32Array(LATELY).fill(NO_PAIR)
+  for (let id = 0; id < size; id++) {
+    if (!isMergeable(types[id]!)) continue
+    const end = offsets[id + 1]!
+    let right = units[offsets[id]!]!
+    for (let at = offsets[id]! + 1; at < end; at++) {
+      const left = right
+      right = units[at]!
+      const pair = (left << 16) | right
+      const slot = ((left << 6) ^ right) & (LATELY - 1)
+      if (lately[slot] === pair || isLow(right)) continue
+      if (isLow(left)) add(PieceTable.characterAt(units, at - 2), PieceTable.characterAt(units, at))
+      else if (isHigh(right)) add(left, PieceTable.characterAt(units, at))
+      else {
+        lately[slot] = pair
+        add(left, right)
       }
-      const symbol = symbolOf(codePoint)
-      if (previous >= 0) PairTable.set(neighbours, symbolOf(previous), symbol, 1)
-      if (isAscii) known[(previous << 7) | codePoint] = 1
-      previous = codePoint
     }
   }
-  for (let id = 0; id < pieces.length; id++) if (isMergeable(pieces[id]!)) addPiece(pieces[id]!.text)
-  return neighbours
+  return { neighbours, loners, asciiNeighbours }
 }
 
-/**
- * Finds the piece that two symbols spell together. The hash of a text is a polynomial in its code units, so that of a
- * concatenation follows from the hashes of its parts.
- */
-const symbolIndex = (pieces: ReadonlyArray<SentencePiece.Piece>, looseCharacters: ReadonlyArray<number>) => {
-  const count = pieces.length + looseCharacters.length
+/** Finds the piece that two symbols spell together. */
+const pairFinder = (table: PieceTable.PieceTable, looseCharacters: ReadonlyArray<number>) => {
+  const { size, slots, types } = table
+  const count = size + looseCharacters.length
+  // The texts of all symbols: pieces first, then the characters that are none.
   const offsets = new Int32Array(count + 1)
-  let longest = 2
-  for (let symbol = 0; symbol < count; symbol++) {
-    const length = symbol < pieces.length
-      ? pieces[symbol]!.text.length
-      : looseCharacters[symbol - pieces.length]! > 0xffff ? 2 : 1
-    if (length > longest) longest = length
-    offsets[symbol + 1] = offsets[symbol]! + length
-  }
-  const units = new Uint16Array(offsets[count]!)
+  offsets.set(table.offsets)
+  const units = new Uint16Array(offsets[size]! + 2 * looseCharacters.length)
+  units.set(table.units)
   const hashes = new Int32Array(count)
-  const powers = new Int32Array(longest + 1).fill(1)
-  for (let i = 1; i <= longest; i++) powers[i] = Math.imul(powers[i - 1]!, BASE)
-  let slotCount = 16
-  while (slotCount < pieces.length * 2) slotCount *= 2
-  const ids = new Int32Array(slotCount).fill(-1)
-  const slotOf = (hash: number): number => (Math.imul(hash ^ (hash >>> 16), 0x85ebca6b) >>> 7) & (slotCount - 1)
-  const add = (symbol: number, text: string): void => {
-    const from = offsets[symbol]!
-    let hash = 0
-    for (let i = 0; i < text.length; i++) {
-      const unit = text.charCodeAt(i)
-      units[from + i] = unit
-      hash = (Math.imul(hash, BASE) + unit + 1) | 0
-    }
-    hashes[symbol] = hash
+  hashes.set(table.hashes)
+  /** The hash of a text and the text of a symbol after it. */
+  const hashOf = (hash: number, symbol: number): number => {
+    const end = offsets[symbol + 1]!
+    let all = hash
+    for (let i = offsets[symbol]!; i < end; i++) all = PieceTable.extended(all, units[i]!)
+    return all
   }
-  for (let id = 0; id < pieces.length; id++) {
-    add(id, pieces[id]!.text)
-    if (!isMergeable(pieces[id]!)) continue
-    let slot = slotOf(hashes[id]!)
-    while (ids[slot]! >= 0) slot = (slot + 1) & (slotCount - 1)
-    ids[slot] = id
-  }
-  looseCharacters.forEach((codePoint, i) => add(pieces.length + i, String.fromCodePoint(codePoint)))
-
+  looseCharacters.forEach((codePoint, i) => {
+    let end = offsets[size + i]!
+    if (codePoint > 0xffff) units[end++] = 0xd7c0 + (codePoint >> 10)
+    units[end++] = codePoint > 0xffff ? 0xdc00 | (codePoint & 0x3ff) : codePoint
+    offsets[size + i + 1] = end
+    hashes[size + i] = hashOf(0, size + i)
+  })
   const matches = (at: number, symbol: number): boolean => {
     const from = offsets[symbol]!
     for (let i = offsets[symbol + 1]! - 1 - from; i >= 0; i--) if (units[at + i] !== units[from + i]) return false
     return true
   }
-  const find = (left: number, right: number): number => {
+  const mask = slots.length - 1
+  return (left: number, right: number): number => {
     const leftLength = offsets[left + 1]! - offsets[left]!
-    const rightLength = offsets[right + 1]! - offsets[right]!
-    const hash = (Math.imul(hashes[left]!, powers[rightLength]!) + hashes[right]!) | 0
-    for (let slot = slotOf(hash); ids[slot]! >= 0; slot = (slot + 1) & (slotCount - 1)) {
-      const id = ids[slot]!
+    const length = leftLength + offsets[right + 1]! - offsets[right]!
+    const hash = hashOf(hashes[left]!, right)
+    for (let slot = PieceTable.firstSlot(hash, slots.length); slots[slot]! >= 0; slot = (slot + 1) & mask) {
+      const id = slots[slot]!
       const from = offsets[id]!
-      if (hashes[id] !== hash || offsets[id + 1]! - from !== leftLength + rightLength) continue
-      if (matches(from, left) && matches(from + leftLength, right)) return id
+      if (table.hashes[id] !== hash || offsets[id + 1]! - from !== length) continue
+      if (matches(from, left) && matches(from + leftLength, right)) return isMergeable(types[id]!) ? id : -1
     }
     return -1
   }
-  return { find }
 }
-const BASE = 0x01000193
 
-/**
- * The same by counting, which is twice as fast: of scores 0, −1, −2, … as trainers write them, and any number of
- * lower ones. Undefined of others.
- */
-const countedRanks = (pieces: ReadonlyArray<SentencePiece.Piece>): Int32Array | undefined => {
-  const rankOf = new Int32Array(2 * pieces.length)
-  const lower = new Set<number>()
-  for (let id = 0; id < pieces.length; id++) {
-    const depth = 0 - pieces[id]!.score
-    if (depth >= rankOf.length) lower.add(Math.fround(depth))
-    else if (depth >= 0 && (depth | 0) === depth) rankOf[depth] = 1
+type Ranks = Pick<Vocabulary, "rank" | "rankCount">
+
+/** Scores 0, −1, −2, … as trainers write them, and any number of lower ones, are ranks already. Undefined of others. */
+const writtenRanks = (scores: Float32Array): Ranks | undefined => {
+  const size = scores.length
+  const rank = new Int32Array(size)
+  const lower: Array<number> = []
+  for (let id = 0; id < size; id++) {
+    const depth = 0 - scores[id]!
+    if (depth >= size) lower.push(id)
+    else if (depth >= 0 && (depth | 0) === depth) rank[id] = depth
     else return undefined
   }
-  let rank = 0
-  for (let depth = 0; depth < rankOf.length; depth++) if (rankOf[depth] === 1) rankOf[depth] = rank++
-  const last = new Map([...lower].sort((a, b) => a - b).map((depth, i) => [depth, rank + i]))
-  const found = new Int32Array(pieces.length)
-  for (let id = 0; id < pieces.length; id++) {
-    const depth = 0 - pieces[id]!.score
-    found[id] = depth < rankOf.length ? rankOf[depth]! : last.get(Math.fround(depth))!
-  }
-  return found
+  const depths = [...new Set(lower.map((id) => 0 - scores[id]!))].sort((a, b) => a - b)
+  const rankOf = new Map(depths.map((depth, i) => [depth, size + i]))
+  for (const id of lower) rank[id] = rankOf.get(0 - scores[id]!)!
+  return { rank, rankCount: size + depths.length }
 }
 
-/** Dense ranks of the scores, best first. */
-const ranks = (pieces: ReadonlyArray<SentencePiece.Piece>): Int32Array => {
-  const counted = countedRanks(pieces)
-  if (counted !== undefined) return counted
-  const sorted = new Float32Array(pieces.length)
-  for (let id = 0; id < pieces.length; id++) sorted[id] = -pieces[id]!.score
-  sorted.sort()
-  let distinct = 0
-  for (let i = 0; i < sorted.length; i++) {
-    if (i === 0 || sorted[i] !== sorted[distinct - 1]) sorted[distinct++] = sorted[i]!
+/** Ranks of the scores, best first. */
+const ranks = (scores: Float32Array): Ranks => {
+  const written = writtenRanks(scores)
+  if (written !== undefined) return written
+  const sorted = scores.map((score) => 0 - score).sort()
+  const rank = scores.length === 0 ? new Int32Array(0) : Int32Array.from(scores, (score) => placeOf(sorted, 0 - score))
+  return { rank, rankCount: scores.length }
+}
+
+/** The first place of a number in a sorted array that has it. */
+const placeOf = (sorted: Float32Array, wanted: number): number => {
+  let low = 0
+  for (let high = sorted.length - 1; low < high;) {
+    const middle = (low + high) >> 1
+    if (sorted[middle]! < wanted) low = middle + 1
+    else high = middle
   }
-  const found = new Int32Array(pieces.length)
-  for (let id = 0; id < pieces.length; id++) {
-    const target = -pieces[id]!.score
-    // Scores usually fall by one place from piece to piece.
-    let low = id > 0 ? found[id - 1]! + 1 : 0
-    if (sorted[low] === target && low < distinct) {
-      found[id] = low
-      continue
-    }
-    low = 0
-    for (let high = distinct - 1; low < high;) {
-      const middle = (low + high) >> 1
-      if (sorted[middle]! < target) low = middle + 1
-      else high = middle
-    }
-    found[id] = low
-  }
-  return found
+  return low
 }

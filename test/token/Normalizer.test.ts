@@ -9,10 +9,8 @@ const normalize = (
   changes: Partial<SentencePiece.NormalizerSpecification> = {},
   treatWhitespaceAsSuffix = false,
   userDefined: ReadonlyArray<string> = []
-): string => {
-  const pieces = userDefined.map((text): SentencePiece.Piece => ({ text, score: 0, type: "user-defined" }))
-  return Result.getOrThrow(Normalizer.make({ ...llama, ...changes }, treatWhitespaceAsSuffix, pieces)).text(text)
-}
+): string =>
+  Result.getOrThrow(Normalizer.make({ ...llama, ...changes }, treatWhitespaceAsSuffix, userDefined)).text(text)
 
 /** Rules compiled by hand: a trie of 32-bit units for "a" alone, which becomes "XY". */
 const rules = (() => {

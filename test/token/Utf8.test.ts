@@ -33,6 +33,9 @@ describe("Utf8", () => {
           [...strict.decode(input.subarray(at, at + count))].length === 1
         )
         assert.strictEqual(length, expected ?? 0)
+        if (length === 0) continue
+        const [character] = strict.decode(input.subarray(at, at + length))
+        assert.strictEqual(Utf8.codePointOf(input, at, length), character!.codePointAt(0))
       }
     }), { numRuns: 500 })
   })

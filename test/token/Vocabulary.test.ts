@@ -1,16 +1,17 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
 import * as Vocabulary from "../../src/token/Vocabulary.ts"
-import { pieces } from "./vocabularies.ts"
+import { modelOf, pieces, reserved } from "./vocabularies.ts"
 
 describe("Vocabulary", () => {
   it("merges two symbols exactly when their texts make a piece that may be merged", () => {
-    fc.assert(fc.property(pieces(["normal", "normal", "unused", "user-defined"]), (pieces) => {
-      const { areNeighbours, looseCharacters, merge, unitSymbol } = Vocabulary.make(pieces, true)
+    fc.assert(fc.property(pieces(["normal", "normal", "unused", "user-defined"]), (drawn) => {
+      const { pieces, table } = modelOf(drawn, false)
+      const { areNeighbours, looseCharacters, merge, unitSymbol } = Vocabulary.make(table, true)
       const loose = looseCharacters.map((codePoint) => String.fromCodePoint(codePoint))
       const texts = [...pieces.map((piece) => piece.text), ...loose]
       const mergeable = new Map(
-        pieces.flatMap(({ text, type }, id) => type === "user-defined" ? [] : [[text, id] as const])
+        pieces.flatMap(({ text, type }, id) => type === "normal" || type === "unused" ? [[text, id] as const] : [])
       )
       texts.forEach((left, l) =>
         texts.forEach((right, r) => {
@@ -29,15 +30,44 @@ describe("Vocabulary", () => {
     }), { numRuns: 100 })
   })
 
-  it("ranks by score, best first, equal scores equally, whether they can be counted or must be sorted", () => {
+  it("answers the same of ASCII characters in text beforehand, and knows who stands alone", () => {
+    const unit = fc.constantFrom("a", "b", " ", "\u2581", "\u0000", "é", "\uffff", "🙂", "🦙")
+    const text = fc.string({ unit, minLength: 1, maxLength: 4 })
+    const type = fc.constantFrom("normal", "normal", "unused", "user-defined")
+    const drawn = fc.uniqueArray(fc.record({ text, score: fc.constant(0), type }), { selector: ({ text }) => text })
+    fc.assert(fc.property(drawn, fc.boolean(), (drawn, escapesSpaces) => {
+      const { pieces, table } = modelOf(drawn, false)
+      const vocabulary = Vocabulary.make(table, escapesSpaces)
+      const { areNeighbours, asciiNeighbours, asciiPair, loners, merge, unitSymbol } = vocabulary
+      for (const left of [0, 0x20, 0x61, 0x62, 0x63]) {
+        for (const right of [0, 0x20, 0x61, 0x62, 0x63]) {
+          const [l, r] = [unitSymbol[left]!, unitSymbol[right]!]
+          assert.strictEqual(asciiNeighbours[(left << 7) | right] === 1, areNeighbours(l, r))
+          assert.strictEqual(asciiPair[(left << 7) | right], merge(l, r))
+        }
+      }
+      const mergeable = pieces.filter((piece) => piece.type === "normal" || piece.type === "unused")
+      for (const unit of [0, 0x61, 0x62, 0x63, 0xe9, 0x2581, 0xffff]) {
+        const character = String.fromCharCode(unit)
+        const meets = mergeable.some(({ text }) => text !== character && text.includes(character))
+        assert.strictEqual(loners[unit], meets ? Vocabulary.MERGES : unitSymbol[unit])
+      }
+      for (const unit of [0x20, 0xd83d, 0xde42]) assert.strictEqual(loners[unit], Vocabulary.MERGES)
+    }), { numRuns: 300 })
+  })
+
+  it("ranks by score, best first, equal scores equally, whether they are ranks already or must be sorted", () => {
     const counted = fc.constantFrom(0, -0, -1, -2, -3, -7, -40, -1e9, -2e9)
     for (const score of [counted, fc.oneof(counted, fc.constantFrom(-0.5, 3, -1e9 - 64))]) {
-      const scored = pieces(["normal", "byte"]).chain((drawn) =>
+      const scored = pieces(["normal", "unused"]).chain((drawn) =>
         fc.tuple(...drawn.map((piece) => score.map((score) => ({ ...piece, score })))))
       fc.assert(fc.property(scored, (scored) => {
-        const { rank } = Vocabulary.make(scored, true)
-        const scores = [...new Set(scored.map(({ score }) => score + 0))].sort((a, b) => b - a)
-        scored.forEach(({ score }, id) => assert.strictEqual(rank[id], scores.indexOf(score + 0)))
+        const { pieces, table } = modelOf(scored, false)
+        const { rank, rankCount } = Vocabulary.make(table, true)
+        pieces.forEach((a, i) => {
+          assert.isTrue(rank[i]! >= 0 && rank[i]! < rankCount)
+          pieces.forEach((b, k) => assert.strictEqual(Math.sign(rank[i]! - rank[k]!), Math.sign(b.score - a.score)))
+        })
       }))
     }
   })
@@ -47,13 +77,15 @@ describe("Vocabulary", () => {
       { length: 500 },
       (_, i) => ({ text: String.fromCodePoint(0x4e00 + i), score: 0, type: "normal" as const })
     )
-    const { merge } = Vocabulary.make([...pieces, { text: "一丁", score: 0, type: "normal" }], true)
-    for (let left = 0; left < 500; left++) {
-      for (let right = 0; right < 500; right++) assert.strictEqual(
+    const { table } = modelOf([...pieces, { text: "一丁", score: 0, type: "normal" }], false)
+    const { merge } = Vocabulary.make(table, true)
+    const first = reserved.length
+    for (let left = first; left < first + 500; left++) {
+      for (let right = first; right < first + 500; right++) assert.strictEqual(
         merge(left, right),
-        left === 0 && right === 1 ? 500 : -1
+        left === first && right === first + 1 ? first + 500 : -1
       )
     }
-    assert.strictEqual(merge(0, 1), 500)
+    assert.strictEqual(merge(first, first + 1), first + 500)
   })
 })

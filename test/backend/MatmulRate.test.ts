@@ -1,28 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { TestClock } from "effect/testing"
 import { Backend } from "../../src/backend/Backend.ts"
 import { bandwidth, matmulRate } from "../../src/backend/MatmulRate.ts"
-import * as Reference from "../../src/backend/Reference.ts"
-
-/** The reference, each of whose runs takes a quarter of a second of the test's clock. */
-const slow = Effect.gen(function*() {
-  const backend = Reference.make()
-  const clock = yield* TestClock.testClockWith(Effect.succeed)
-  let runs = 0
-  const compile: typeof backend.compile = (program, options) =>
-    Effect.map(backend.compile(program, options), (executable) => ({
-      ...executable,
-      bind: (cells) => Effect.map(executable.bind(cells), (bound) => ({
-        ...bound,
-        run: (inputs) => Effect.suspend(() => {
-          runs++
-          return Effect.andThen(clock.adjust("250 millis"), bound.run(inputs))
-        })
-      }))
-    }))
-  return { backend: Backend.of({ ...backend, compile }), runs: () => runs }
-})
+import { slow } from "./Slow.ts"
 
 describe("MatmulRate", () => {
   it.effect("counts operations over time, runs until the time is over, and does not count the first run", () =>

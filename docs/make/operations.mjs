@@ -9,9 +9,8 @@
 import { Effect, Layer } from "effect"
 import { spawnSync } from "node:child_process"
 import { existsSync, readFileSync, writeFileSync } from "node:fs"
-import { createRequire } from "node:module"
 import { dirname, join } from "node:path"
-import { fileURLToPath, pathToFileURL } from "node:url"
+import { fileURLToPath } from "node:url"
 
 const target = join(dirname(fileURLToPath(import.meta.url)), "../operations.md")
 
@@ -37,24 +36,14 @@ export const cellsOf = (text) => {
 }
 
 /**
- * The layer of a backend. Packages of TensorFlow.js that this repository has not are taken from the folder that
- * CRIA_TEST_MODULES names.
+ * The layer of a backend.
  *
  * @param {string} name
  * @returns {Promise<Layer.Layer<import("cria").Backend.Backend>>}
  */
 const layerOf = async (name) => {
   const { choices } = await import("../../dist/cli/BackendChoice.js")
-  const TensorFlow = await import("cria/backend/tensorflow")
-  const folder = process.env.CRIA_TEST_MODULES
-  const elsewhere = { "tensorflow-node": TensorFlow.layerNode, "tensorflow-webgpu": TensorFlow.layerWebGpu }
-  if (folder === undefined || !(name in elsewhere)) {
-    return Layer.orDie(choices[/** @type {keyof typeof choices} */ (name)].start(undefined))
-  }
-  const { resolve } = createRequire(join(folder, "package.json"))
-  const load = (/** @type {string} */ wanted) =>
-    import(/^webgpu$|tfjs-node/.test(wanted) ? pathToFileURL(resolve(wanted)).href : wanted)
-  return Layer.orDie(elsewhere[/** @type {keyof typeof elsewhere} */ (name)]({ load }))
+  return Layer.orDie(choices[/** @type {keyof typeof choices} */ (name)].start(undefined))
 }
 
 /** What one backend does with every primitive, in this process. @param {string} name */

@@ -7,13 +7,17 @@
  * unmeasured. WebGPU is never taken unasked: a device in software is slower than the processor, and which it is the
  * engine does not say.
  *
+ * Packages of TensorFlow.js that are not installed beside Cria are taken from the folder that CRIA_MODULES names.
+ *
  * From     Cria's own; docs/log.md has the measurements.
  * Checked  test/cli/BackendChoice.test.ts.
  *
  * @module
  */
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import type { Backend } from "../backend/Backend.ts"
@@ -41,6 +45,13 @@ export interface Choice {
 
 const onnx = (threads: number | undefined) => threads === undefined ? {} : { threads }
 
+/** A layer that finds its packages beside Cria or in the folder that CRIA_MODULES names. */
+const tensorFlow = (layer: typeof TensorFlow.layerNode) => (): Layer.Layer<Backend, Absence> =>
+  Layer.unwrap(Effect.map(
+    Effect.orDie(Config.option(Config.String("CRIA_MODULES"))),
+    Option.match({ onNone: () => layer(), onSome: (folder) => layer({ load: TensorFlow.loadFrom(folder) }) })
+  ))
+
 /** The backends by name. */
 export const choices: Record<Name, Choice> = {
   onnx: {
@@ -60,22 +71,22 @@ export const choices: Record<Name, Choice> = {
   },
   "onnx-cuda": { start: () => OnnxRuntime.layerCuda(), what: "ONNX Runtime on an NVIDIA card", ran: "nowhere yet" },
   "tensorflow-node-gpu": {
-    start: () => TensorFlow.layerNodeGpu(), what: "TensorFlow's library on an NVIDIA card", ran: "nowhere yet"
+    start: tensorFlow(TensorFlow.layerNodeGpu), what: "TensorFlow's library on an NVIDIA card", ran: "nowhere yet"
   },
   "tensorflow-node": {
-    start: () => TensorFlow.layerNode(), what: "TensorFlow's library on the processor",
+    start: tensorFlow(TensorFlow.layerNode), what: "TensorFlow's library on the processor",
     ran: "on linux x64; not elsewhere"
   },
   "tensorflow-webgpu": {
-    start: () => TensorFlow.layerWebGpu(), what: "TensorFlow.js on a graphics card, through WebGPU",
+    start: tensorFlow(TensorFlow.layerWebGpu), what: "TensorFlow.js on a graphics card, through WebGPU",
     ran: "on linux x64 with SwiftShader, which is no card; not on one, nor elsewhere"
   },
   "tensorflow-wasm": {
-    start: () => TensorFlow.layerWasm(), what: "TensorFlow.js in WebAssembly, one thread",
+    start: tensorFlow(TensorFlow.layerWasm), what: "TensorFlow.js in WebAssembly, one thread",
     ran: "on linux x64; it has nothing native in it"
   },
   "tensorflow-cpu": {
-    start: () => TensorFlow.layerCpu(), what: "TensorFlow.js in plain JavaScript, slow",
+    start: tensorFlow(TensorFlow.layerCpu), what: "TensorFlow.js in plain JavaScript, slow",
     ran: "on linux x64; it has nothing native in it"
   },
   reference: {

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { ConfigProvider, Effect, Layer } from "effect"
 import { Backend } from "../../src/backend/Backend.ts"
 import * as Reference from "../../src/backend/Reference.ts"
 import { EngineError } from "../../src/backend/onnx/index.ts"
@@ -23,6 +23,12 @@ describe("the backend that is taken unasked", () => {
       ...BackendChoice.order.map((name) => `${name}: ${absent.message}`)
     ].join("\n"))
   }))
+  it.effect("finds packages in the folder that CRIA_MODULES names", () => Effect.gen(function*() {
+    const { message } = yield* Effect.flip(Layer.build(BackendChoice.layer("tensorflow-node-gpu", undefined)))
+    assert.include(message, "Cannot find package '@tensorflow/tfjs-node-gpu', neither beside Cria nor in /nowhere\n")
+  }).pipe(
+    Effect.scoped, Effect.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({ CRIA_MODULES: "/nowhere" })))
+  ))
   it.live("is one that computes here", () => Effect.gen(function*() {
     const name = yield* BackendChoice.fastest(2)
     assert.include(["onnx", "onnx-cuda"], name)

@@ -7,7 +7,6 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, FileSystem, Layer, Stream } from "effect"
 import { existsSync } from "node:fs"
 import type { Backend } from "../../src/backend/Backend.ts"
-import * as TensorFlow from "../../src/backend/tensorflow/index.ts"
 import * as BackendChoice from "../../src/cli/BackendChoice.ts"
 import * as Stories from "../../src/data/Stories.ts"
 import * as TokenStore from "../../src/data/TokenStore.ts"
@@ -17,7 +16,6 @@ import * as Pretrain from "../../src/recipe/Pretrain.ts"
 import * as Journal from "../../src/store/Journal.ts"
 import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
 import { distance } from "../../src/testing/Computation.ts"
-import { load } from "../backend/tensorflow/layers.ts"
 import { composed } from "../law/Tolerance.ts"
 
 const swiftShader = "/usr/lib/chromium/vk_swiftshader_icd.json" // where Debian's chromium-common puts it
@@ -64,11 +62,7 @@ const curves = Effect.fnUntraced(function*(backend: Layer.Layer<Backend, Backend
   return curve
 })
 
-/** A backend; packages that this repository has not come from the folder that CRIA_TEST_MODULES names. */
-const layerOf = (name: BackendChoice.Name): Layer.Layer<Backend, BackendChoice.Absence> =>
-  name === "tensorflow-node"
-    ? TensorFlow.layerNode({ load })
-    : name === "tensorflow-webgpu" ? TensorFlow.layerWebGpu({ load }) : BackendChoice.layer(name, 2)
+const layerOf = (name: BackendChoice.Name) => BackendChoice.layer(name, 2)
 
 const run = (name: BackendChoice.Name) =>
   curves(layerOf(name)).pipe(Effect.scoped, Effect.provide(NodeServices.layer))

@@ -12,6 +12,10 @@
  * @module
  */
 import * as Effect from "effect/Effect"
+import * as Result from "effect/Result"
+import { createRequire } from "node:module"
+import { join } from "node:path"
+import { pathToFileURL } from "node:url"
 import type { Elements } from "../Backend.ts"
 import { type Reason, TensorFlowError } from "./TensorFlowError.ts"
 
@@ -185,6 +189,19 @@ const startOnce = (registry: Registry, name: string): Promise<void> => {
 const importPackage: Load = (name) => import(name)
 
 const messageOf = (error: unknown): string => error instanceof Error ? error.message : String(error)
+
+/**
+ * Imports packages as Cria itself does, and those that are not there from the `node_modules` of a folder or of one that
+ * it lies in: `layerNode({ load: loadFrom("/srv/models") })`.
+ */
+export const loadFrom = (folder: string): Load => (name) => {
+  const found = (from: string) => Result.try(() => createRequire(from).resolve(name))
+  if (Result.isSuccess(found(import.meta.url))) return importPackage(name)
+  const there = found(join(folder, "package.json"))
+  return Result.isSuccess(there)
+    ? importPackage(pathToFileURL(there.success).href)
+    : Promise.reject(new Error(`Cannot find package '${name}', neither beside Cria nor in ${folder}`))
+}
 
 /** Why a package did not load: it is not there, or what it loads is not. */
 const reasonOf = (message: string): Reason =>

@@ -5,5 +5,5 @@
  * @module
  */
 export { layerCpu, layerNode, layerNodeGpu, layerWasm, layerWebGpu } from "./TensorFlow.ts"
-export type { Load, Options } from "./Engine.ts"
+export { type Load, loadFrom, type Options } from "./Engine.ts"
 export { TensorFlowError } from "./TensorFlowError.ts"

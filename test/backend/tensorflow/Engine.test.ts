@@ -3,6 +3,9 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { Backend } from "../../../src/backend/Backend.ts"
 import * as Engine from "../../../src/backend/tensorflow/Engine.ts"
 import { primitives } from "../../../src/backend/tensorflow/Composition.ts"
@@ -26,6 +29,14 @@ describe("an engine that does not start", () => {
       "They are optional peers of Cria: install them beside it, all of one version.",
       "npm install @tensorflow/tfjs-core@4.22.0 @tensorflow/tfjs-backend-wasm@4.22.0"
     ].join("\n  "))
+  }))
+
+  it.effect("lacks a package here and in another folder", () => Effect.gen(function*() {
+    const error = yield* Effect.flip(Engine.start("node-gpu", { load: Engine.loadFrom("/nowhere") }))
+    assert.strictEqual(error.reason, "MissingPackage")
+    assert.deepStrictEqual(error.values, [
+      "Cannot find package '@tensorflow/tfjs-node-gpu', neither beside Cria nor in /nowhere"
+    ])
   }))
 
   it.effect("lacks the package that gives Node a GPU", () => Effect.gen(function*() {
@@ -76,6 +87,23 @@ describe("an engine that does not start", () => {
   it("knows all reasons", () => {
     const { reason } = TensorFlowError.fields
     assert.deepStrictEqual(reason.literals, ["MissingPackage", "MissingLibrary", "NoDevice", "NotStarted"])
+  })
+})
+
+describe("packages", () => {
+  it("are those of Cria, and where it has none those of a folder", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "cria-modules-"))
+    const write = (name: string, text: string) => {
+      mkdirSync(join(folder, "node_modules", name), { recursive: true })
+      writeFileSync(join(folder, "node_modules", name, "package.json"), JSON.stringify({ name, main: "index.cjs" }))
+      writeFileSync(join(folder, "node_modules", name, "index.cjs"), text)
+    }
+    write("@tensorflow/tfjs-node-gpu", "exports.here = true")
+    write("@tensorflow/tfjs-core", "exports.here = true")
+    const load = Engine.loadFrom(folder)
+    assert.propertyVal(await load("@tensorflow/tfjs-node-gpu"), "here", true)
+    assert.notProperty(await load("@tensorflow/tfjs-core"), "here")
+    rmSync(folder, { recursive: true })
   })
 })
 

@@ -1,19 +1,12 @@
-import { createRequire } from "node:module"
-import { pathToFileURL } from "node:url"
 import * as Layer from "effect/Layer"
-import type { Load, Name } from "../../../src/backend/tensorflow/Engine.ts"
+import { type Load, loadFrom, type Name } from "../../../src/backend/tensorflow/Engine.ts"
 import * as TensorFlow from "../../../src/backend/tensorflow/TensorFlow.ts"
 
 /** A folder whose `node_modules` has what this repository has not: `webgpu`, `@tensorflow/tfjs-node`. */
-const folder = process.env["CRIA_TEST_MODULES"]
+const folder = process.env["CRIA_MODULES"]
 
-const isElsewhere = (name: string): boolean => name === "webgpu" || name.startsWith("@tensorflow/tfjs-node")
-
-/** Imports those from that folder, the rest as Cria does. */
-export const load: Load = (name) =>
-  folder === undefined || !isElsewhere(name)
-    ? import(name)
-    : import(pathToFileURL(createRequire(`${folder}/package.json`).resolve(name)).href)
+/** Imports packages of this repository, or else those of that folder. */
+export const load: Load = folder === undefined ? (name) => import(name) : loadFrom(folder)
 
 const wanted = (process.env["CRIA_TEST_ENGINES"] ?? "").split(",")
 

@@ -304,17 +304,21 @@ const prepare = Effect.fnUntraced(
       yield* journal.truncate({ journal: 0, timing: 0 })
     }
 
+    /** What a snapshot of the step says of itself. */
+    const description = Effect.map(journal.offsets, (offsets) => ({
+      step: progress.step,
+      configuration,
+      ...placeAt(progress.step),
+      journal: offsets,
+      environment: origin.environment,
+      dataHash,
+      tokenizerHash: origin.tokenizerHash,
+      metrics: { ...progress.metrics, num_tokens: progress.tokenCount },
+      ...progress.unfinished === undefined ? {} : { unfinished: progress.unfinished }
+    }))
     const save = Effect.gen(function*() {
       const saved: Saved = yield* store.save({
-        step: progress.step,
-        configuration,
-        ...placeAt(progress.step),
-        journal: yield* journal.offsets,
-        environment: origin.environment,
-        dataHash,
-        tokenizerHash: origin.tokenizerHash,
-        metrics: { ...progress.metrics, num_tokens: progress.tokenCount },
-        ...progress.unfinished === undefined ? {} : { unfinished: progress.unfinished },
+        ...yield* description,
         tensors: { model: yield* toTensors(train.parameters), optimizer: yield* toTensors(train.memory) }
       })
       progress.saved = progress.step
@@ -340,7 +344,9 @@ const prepare = Effect.fnUntraced(
         yield* journal.append({ step, values: { ...unfinished, ...progress.metrics } })
         progress.unfinished = undefined
         const isDue = isLast || step % config.snapshotEvery === 0
-        if (isDue && progress.saved < step) events.push(yield* save)
+        // the snapshot of a step that was interrupted learns what was measured after all
+        if (progress.saved === step) yield* store.amend(yield* description)
+        else if (isDue) events.push(yield* save)
         return events
       })
 

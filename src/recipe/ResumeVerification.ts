@@ -130,6 +130,7 @@ export const verify = Effect.fnUntraced(function*(
     latestIntact: Effect.succeed({ snapshot: newest, passedOver: [] }),
     best: Effect.succeed(Option.none()),
     discardAfter: () => Effect.succeed([]),
+    amend: () => Effect.void,
     load: (step, names) => Effect.provide(Snapshot.load(path.join(folder, Snapshot.nameOf(step)), names), context),
     save: Effect.fnUntraced(function*(request) {
       for (const [file, sources] of request.step === to ? Object.entries(request.tensors) : []) {

@@ -4,7 +4,9 @@
  *     write .partial-snapshot-N · wait for the disk · rename to snapshot-N · wait · remove those no longer kept
  *
  * A snapshot that can be seen is whole, for it is renamed only once all its files, and their names, are on the disk.
- * One that is removed is renamed first, so it is never seen half removed, and only after the newer one is safe.
+ * One that is removed is renamed first, so it is never seen half removed, and only after the newer one is safe. What a
+ * snapshot says of itself is replaced in three steps, between which it is whole: the checksums of the old and the new
+ * manifest, the manifest, the checksum of the new one.
  *
  * From     the durable replacement of files on POSIX: write, sync, rename, sync the folder.
  * Checked  test/store/SnapshotStore.test.ts (killed, cut off from power or out of space at any point: the last
@@ -89,6 +91,13 @@ export class SnapshotStore extends Context.Service<SnapshotStore, {
    * tensors must not change before it ends; the journal's offsets are to be taken before it begins.
    */
   readonly save: <E>(request: Request<E>) => Effect.Effect<Saved, SaveError | E>
+  /**
+   * Replaces what the newest snapshot says of itself, once more is known of its step; its tensors stay. Fails where the
+   * step is not that of the newest.
+   */
+  readonly amend: (
+    fields: Omit<Request, "tensors">
+  ) => Effect.Effect<void, SnapshotWriteError | SnapshotOrderError | Manifest.ManifestError | Snapshot.LoadError>
   /** Removes the snapshots after a step, newest first, for a run that resumes from that one; gives what was removed. */
   readonly discardAfter: (step: number) => Effect.Effect<ReadonlyArray<string>, SnapshotWriteError | PlatformError>
   readonly list: Effect.Effect<ReadonlyArray<Snapshot.Listed>, PlatformError>
@@ -239,6 +248,28 @@ const make = Effect.fnUntraced(function*({ folder, keepLast }: { readonly folder
       return { step, path: target, bytes, seconds, removed }
     }).pipe(Effect.uninterruptible, single.withPermits(1), provided)
 
+  const amend = (fields: Omit<Request, "tensors">) =>
+    Effect.gen(function*() {
+      const { step } = fields
+      const target = path.join(folder, Snapshot.nameOf(step))
+      const newest = (yield* Snapshot.list(folder)).at(-1)
+      if (newest?.step !== step) return yield* new SnapshotOrderError({ step, newest: newest?.path ?? "nothing" })
+      const { files } = yield* Snapshot.verify(target, [])
+      const before = yield* fileSystem.readFileString(path.join(target, Manifest.checksumName))
+      const { checksum, json } = yield* Effect.fromResult(
+        Manifest.encode({ formatVersion: Manifest.formatVersion, ...fields, files }))
+      const sum = path.join(target, Manifest.checksumName)
+      yield* Durable.replaceFile(sum, new TextEncoder().encode(before + new TextDecoder().decode(checksum)))
+      yield* Durable.replaceFile(path.join(target, Manifest.fileName), json)
+      yield* Durable.replaceFile(sum, checksum)
+    }).pipe(
+      Effect.catchTag("PlatformError", (error) => {
+        const target = path.join(folder, Snapshot.nameOf(fields.step))
+        return writeFailure("write", target, error, path.join(target, Durable.partialPrefix))
+      }),
+      Effect.uninterruptible, single.withPermits(1), provided
+    )
+
   const discardAfter = (step: number) =>
     Snapshot.list(folder).pipe(
       Effect.map((all) => all.filter((snapshot) => snapshot.step > step).reverse()),
@@ -252,6 +283,7 @@ const make = Effect.fnUntraced(function*({ folder, keepLast }: { readonly folder
     folder,
     cleared,
     save,
+    amend,
     discardAfter,
     list: provided(Snapshot.list(folder)),
     latest: provided(Snapshot.latest(folder)),

@@ -1,6 +1,6 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, FileSystem, Path } from "effect"
+import { Deferred, Effect, Exit, Fiber, FileSystem, Option, Path } from "effect"
 import * as fc from "fast-check"
 import * as Snapshot from "../../src/store/Snapshot.ts"
 import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
@@ -114,6 +114,49 @@ describe("SnapshotStore laws", () => {
         }), keepLast)))
       }
     ), { numRuns: 40 }))
+})
+
+describe("an amended snapshot", () => {
+  const { tensors: _, ...fields } = request(1)
+  const amended = { ...fields, metrics: { "val/loss": 3 } }
+  const metricsOf = (disk: MemoryDisk.MemoryDisk) =>
+    MemoryDisk.live(disk, 2, Effect.map(Snapshot.load(`${folder}/${Snapshot.nameOf(1)}`), ({ manifest }) =>
+      manifest.metrics))
+
+  it("is whole, and says the old or the new, whenever it is killed or cut off from power", async () => {
+    const seen = new Set<string>()
+    let isKilled = true
+    for (let n = 0; isKilled; n++) {
+      for (const survives of [true, false]) {
+        const disk = MemoryDisk.make()
+        succeed(await MemoryDisk.live(disk, 1, use((store) => store.save(request(1)))))
+        disk.killAfter(n)
+        isKilled = Exit.isFailure(await MemoryDisk.live(disk, 1, use((store) => store.amend(amended))))
+        disk.cutPower(() => survives)
+        const metrics = JSON.stringify(succeed(await metricsOf(disk)))
+        if (!isKilled) assert.strictEqual(metrics, `{"val/loss":3}`)
+        seen.add(metrics)
+        succeed(await MemoryDisk.live(disk, 3, use((store) => store.amend(amended))))
+        assert.deepStrictEqual(succeed(await metricsOf(disk)), { "val/loss": 3 })
+      }
+    }
+    assert.deepStrictEqual([...seen].sort(), ["{}", `{"val/loss":3}`].sort())
+  })
+
+  it("can be the best from then on, and keeps its tensors", async () => {
+    const disk = MemoryDisk.make()
+    succeed(await MemoryDisk.live(disk, 1, use((store) => Effect.gen(function*() {
+      yield* store.save(request(1))
+      assert.isTrue(Option.isNone(yield* store.best))
+      yield* store.amend(amended)
+      assert.strictEqual(Option.getOrThrow(yield* store.best).step, 1)
+      yield* store.save(request(2, 4))
+      assert.strictEqual(Option.getOrThrow(yield* store.best).step, 1)
+      assert.match((yield* Effect.flip(store.amend(amended))).message,
+        /^snapshot of step 1: the run already has \/runs\/a\/snapshot-00000002\n/)
+    }))))
+    assert.deepStrictEqual(succeed(await MemoryDisk.live(disk, 2, intactSteps)), [1, 2])
+  })
 })
 
 describe("SnapshotStore cases", () => {

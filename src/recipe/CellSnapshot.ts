@@ -9,7 +9,7 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { type AnyCell, Backend, type BackendError, type Elements } from "../backend/Backend.ts"
-import { isCell } from "../backend/HostState.ts"
+import { isCell, storageOf } from "../backend/HostState.ts"
 import type * as Safetensors from "../format/Safetensors.ts"
 import { describe } from "../tensor/Node.ts"
 import { entries } from "../tensor/Tree.ts"
@@ -28,10 +28,11 @@ export class TensorMismatchError extends Schema.TaggedError<TensorMismatchError>
   }
 }
 
-const dtypeOf = ({ kind, precision }: AnyCell): Safetensors.Specification["dtype"] =>
-  kind === "real" ? (precision === "f32" ? "F32" : "F64") : kind === "id" ? "I32" : "BOOL"
+const dtypes = { f32: "F32", f64: "F64", id: "I32", truth: "BOOL", code: "U8" } as const
 
-const elementsOf = (dtype: Safetensors.Specification["dtype"], bytes: Uint8Array): Elements => {
+const dtypeOf = ({ kind, precision }: AnyCell): Safetensors.Dtype => dtypes[storageOf(kind, precision)]
+
+const elementsOf = (dtype: Safetensors.Dtype, bytes: Uint8Array): Elements => {
   const memory = bytes.slice().buffer
   return dtype === "F32" ? new Float32Array(memory) : dtype === "F64" ? new Float64Array(memory)
     : dtype === "I32" ? new Int32Array(memory) : new Uint8Array(memory)

@@ -8,6 +8,7 @@ import * as Specification from "../../src/tensor/Specification.ts"
 
 const specification = {
   block: [{ weight: Specification.real({ embed: 2, hidden: 3 }) }],
+  codes: Specification.codes({ byte: 2 }),
   ids: Specification.ids({ position: 2 }),
   seen: Specification.truths({ position: 2 })
 }
@@ -28,11 +29,12 @@ layer(Reference.layer)("CellSnapshot", (it) => {
       new BigUint64Array(odd.buffer).set(
         [0x7ff8_0000_0000_1234n, 0x8000_0000_0000_0000n, 1n, 0n, 0x7ff0_0000_0000_0000n, 42n])
       yield* backend.write(from.block[0]!.weight, odd)
+      yield* backend.write(from.codes, Uint8Array.of(0, 255))
       yield* backend.write(from.ids, Int32Array.of(-1, 2147483647))
       yield* backend.write(from.seen, Uint8Array.of(1, 0))
       const tensors = yield* materialize(from)
       assert.deepStrictEqual(tensors.map(({ dtype, name, shape }) => [name, dtype, shape]), [
-        ["block.0.weight", "F64", [2, 3]], ["ids", "I32", [2]], ["seen", "BOOL", [2]]
+        ["block.0.weight", "F64", [2, 3]], ["codes", "U8", [2]], ["ids", "I32", [2]], ["seen", "BOOL", [2]]
       ])
       yield* fromTensors("snapshot", tensors, to)
       assert.deepStrictEqual(
@@ -43,17 +45,22 @@ layer(Reference.layer)("CellSnapshot", (it) => {
     Effect.gen(function*() {
       const backend = yield* Backend
       const cells = yield* backend.allocate(specification)
-      const [weight, ids] = yield* materialize(cells)
+      const [weight, codes, ids, seen] = yield* materialize(cells)
       const wrong = [{ ...ids!, bytes: new Uint8Array(Int32Array.of(7, 7).buffer) }, { ...weight!, shape: [3, 2] },
         { ...weight!, name: "gate" }]
       const error = yield* Effect.flip(fromTensors("run/snapshot-00000003", wrong, cells))
       assert.strictEqual(error.message, [
         "run/snapshot-00000003: its tensors must be those of the model",
         "  block.0.weight is F64 [3, 2]; the model has F64 [embed: 2, hidden: 3]",
+        "  codes is missing; the model has U8 [byte: 2]",
         "  seen is missing; the model has BOOL [position: 2]",
         "  gate is not in the model",
         "It was saved with another configuration, or by another version: resume with the configuration in its manifest."
       ].join("\n"))
       assert.deepStrictEqual([...(yield* backend.read(cells.ids)).elements], [0, 0])
+      for (const one of [[weight!, codes!, ids!], [weight!, codes!, ids!, { ...seen!, dtype: "U8" as const }]]) {
+        const error = yield* Effect.flip(fromTensors("run", one, cells))
+        assert.isTrue(error._tag === "TensorMismatchError" && error.faults.length === 1, error.message)
+      }
     }))
 })

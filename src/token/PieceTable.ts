@@ -115,7 +115,10 @@ export const make = (bytes: Uint8Array, records: Int32Array): Made => {
     types[id] = records[record + 3]!
     let slot = firstSlot(hash, slotCount)
     let other = slots[slot]!
-    while (other >= 0 && (hashes[other] !== hash || !isSame(units, offsets, id, other))) {
+    while (
+      other >= 0 &&
+      (hashes[other] !== hash || !isSame(units, offsets[other]!, offsets[other + 1]!, offsets[id]!, count))
+    ) {
       slot = (slot + 1) & (slotCount - 1)
       other = slots[slot]!
     }
@@ -133,12 +136,10 @@ export const extended = (hash: number, unit: number): number => (Math.imul(hash,
 export const firstSlot = (hash: number, slotCount: number): number =>
   (Math.imul(hash ^ (hash >>> 16), 0x85ebca6b) >>> 7) & (slotCount - 1)
 
-const isSame = (units: Uint16Array, offsets: Int32Array, a: number, b: number): boolean => {
-  const from = offsets[a]!
-  const other = offsets[b]!
-  const length = offsets[a + 1]! - from
-  if (offsets[b + 1]! - other !== length) return false
-  for (let i = 0; i < length; i++) if (units[from + i] !== units[other + i]) return false
+/** Whether two stretches of `units` are the same text. */
+const isSame = (units: Uint16Array, a: number, aEnd: number, b: number, bEnd: number): boolean => {
+  if (aEnd - a !== bEnd - b) return false
+  for (let i = a, k = b; i < aEnd; i++, k++) if (units[i] !== units[k]) return false
   return true
 }
 
@@ -167,6 +168,17 @@ export const idOf = (table: PieceTable, text: string): number => {
     let i = 0
     while (i < text.length && units[from + i] === text.charCodeAt(i)) i++
     if (i === text.length) return id
+  }
+  return -1
+}
+
+/** The id of the piece whose text is `units[from, end)`, or −1. */
+export const idWithin = ({ hashes, offsets, slots, units }: PieceTable, from: number, end: number): number => {
+  let hash = 0
+  for (let i = from; i < end; i++) hash = extended(hash, units[i]!)
+  for (let slot = firstSlot(hash, slots.length); slots[slot]! >= 0; slot = (slot + 1) & (slots.length - 1)) {
+    const id = slots[slot]!
+    if (hashes[id] === hash && isSame(units, offsets[id]!, offsets[id + 1]!, from, end)) return id
   }
   return -1
 }

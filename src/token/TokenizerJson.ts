@@ -17,6 +17,7 @@
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as PieceTable from "./PieceTable.ts"
 import * as SentencePiece from "./SentencePiece.ts"
 
 /** A `tokenizer.json` that cannot be read as a Llama tokenizer; `path` says where in the document. */
@@ -133,7 +134,8 @@ const modelOf = ({ added_tokens, decoder, model }: Document, addDummyPrefix: boo
   const ids = idsOf(model.vocab, added_tokens)
   if (Result.isFailure(ids)) return Result.fail(ids.failure)
   const texts = ids.success
-  const merges: Array<readonly [string, string]> = []
+  const idOf = new Map(texts.map((text, id) => [text, id]))
+  const merges: Array<Merge> = []
   for (let i = 0; i < model.merges.length; i++) {
     const merge = model.merges[i]!
     const pair = typeof merge === "string" ? merge.split(" ") : merge
@@ -141,13 +143,14 @@ const modelOf = ({ added_tokens, decoder, model }: Document, addDummyPrefix: boo
     if (pair.length !== 2 || left === undefined || right === undefined) {
       return fail(`$.model.merges[${i}]`, `${JSON.stringify(merge)} is not two pieces with a space between`)
     }
-    if (!Object.hasOwn(model.vocab, left + right)) {
+    const piece = idOf.get(left + right)
+    if (piece === undefined) {
       return fail(
         `$.model.merges[${i}]`,
         `${JSON.stringify(left)} and ${JSON.stringify(right)} make no piece of the vocabulary`
       )
     }
-    merges.push([left, right])
+    merges.push({ left: idOf.get(left) ?? -1, right: idOf.get(right) ?? -1, piece })
   }
   const byteFallback = model.byte_fallback ?? false
   const special = new Map(added_tokens.map((token) => [token.content, token.special]))
@@ -159,24 +162,12 @@ const modelOf = ({ added_tokens, decoder, model }: Document, addDummyPrefix: boo
         : byteFallback && /^<0x[0-9A-F]{2}>$/.test(text)
           ? "byte"
           : "normal"
-  const scores = scoresOf(texts, merges)
-  const pieces = texts.map((text): SentencePiece.Piece => {
+  const scores = scoresOf(texts.length, merges)
+  const pieces = texts.map((text, id): SentencePiece.Piece => {
     const type = typeOf(text)
-    return { text, type, score: type === "normal" ? scores.get(text)! : 0 }
+    return { text, type, score: type === "normal" ? scores[id]! : 0 }
   })
-  const again = mergesOf(pieces)
-  const differs = merges.findIndex(([left, right], i) => again[i]?.[0] !== left || again[i]?.[1] !== right)
-  if (differs >= 0 || again.length !== merges.length) {
-    const at = differs >= 0 ? differs : merges.length
-    return fail(
-      `$.model.merges[${at}]`,
-      `${JSON.stringify(merges[at] ?? null)} where the pieces' scores would put ` +
-        `${JSON.stringify(again[at] ?? null)}: ` +
-        "the list is not that of a vocabulary ordered by scores; transformers 5 makes such a list of a " +
-        "tokenizer.model, ordered by ids: read the tokenizer.model itself"
-    )
-  }
-  return SentencePiece.make(
+  const made = SentencePiece.make(
     pieces,
     {
       ...SentencePiece.defaultTrainer,
@@ -186,6 +177,18 @@ const modelOf = ({ added_tokens, decoder, model }: Document, addDummyPrefix: boo
       ...specialNames(pieces, model.unk_token)
     },
     { ...SentencePiece.identityNormalizer, addDummyPrefix }
+  )
+  if (Result.isFailure(made) || areAllMerges(merges, made.success.table)) return made
+  const again = mergesOf(pieces)
+  const given = model.merges.map((merge) => typeof merge === "string" ? merge.split(" ") : merge)
+  const differs = given.findIndex(([left, right], i) => again[i]?.[0] !== left || again[i]?.[1] !== right)
+  const at = differs >= 0 ? differs : given.length
+  return fail(
+    `$.model.merges[${at}]`,
+    `${JSON.stringify(given[at] ?? null)} where the pieces' scores would put ` +
+      `${JSON.stringify(again[at] ?? null)}: ` +
+      "the list is not that of a vocabulary ordered by scores; transformers 5 makes such a list of a " +
+      "tokenizer.model, ordered by ids: read the tokenizer.model itself"
   )
 }
 
@@ -223,28 +226,51 @@ const idsOf = (
   return missing === undefined ? Result.succeed(texts) : fail("$.model.vocab", `no piece has id ${missing}`)
 }
 
+/** Two pieces and what they make, as ids; −1 for a half that is no piece. */
+interface Merge {
+  readonly left: number
+  readonly right: number
+  readonly piece: number
+}
+
 /**
  * Scores that put merges in the order of the list. Pieces of equal score have their merges interleaved, by length, so
  * pieces whose stretches of the list overlap get one score. Pieces that no merge makes come last, in the order of ids.
  */
-const scoresOf = (
-  texts: ReadonlyArray<string>,
-  merges: ReadonlyArray<readonly [string, string]>
-): ReadonlyMap<string, number> => {
-  const last = new Map<string, number>()
-  merges.forEach(([left, right], i) => last.set(left + right, i))
-  const scores = new Map<string, number>()
+const scoresOf = (size: number, merges: ReadonlyArray<Merge>): Float64Array => {
+  const last = new Int32Array(size)
+  merges.forEach(({ piece }, i) => { last[piece] = i })
+  const scores = new Float64Array(size)
   let score = 0
   let end = -1
-  merges.forEach(([left, right], i) => {
-    const piece = left + right
-    if (scores.has(piece)) return
+  merges.forEach(({ piece }, i) => {
+    if (scores[piece] !== 0) return
     if (i > end) score--
-    end = Math.max(end, last.get(piece)!)
-    scores.set(piece, score)
+    end = Math.max(end, last[piece]!)
+    scores[piece] = score
   })
-  for (const text of texts) if (!scores.has(text)) scores.set(text, --score)
-  return scores
+  return scores.map((found) => found === 0 ? --score : found)
+}
+
+/** Whether a list is {@link mergesOf} of the pieces: in its order, and as long. */
+const areAllMerges = (merges: ReadonlyArray<Merge>, table: PieceTable.PieceTable): boolean => {
+  const { offsets, scores, size, types, units } = table
+  const lengths = new Int32Array(size)
+  let count = 0
+  for (let id = 0; id < size; id++) {
+    const [from, end] = [offsets[id]!, offsets[id + 1]!]
+    for (let at = from; at < end; lengths[id]!++) {
+      at += PieceTable.characterAt(units, at) > 0xffff ? 2 : 1
+      if (at === end || types[id] !== PieceTable.NORMAL) continue
+      if (PieceTable.idWithin(table, from, at) >= 0 && PieceTable.idWithin(table, at, end) >= 0) count++
+    }
+  }
+  const follows = (a: Merge, b: Merge): boolean =>
+    (scores[a.piece]! - scores[b.piece]! || lengths[a.left]! - lengths[b.left]! ||
+      lengths[a.right]! - lengths[b.right]! || b.piece - a.piece) > 0
+  return count === merges.length && merges.every((merge, i) =>
+    merge.left >= 0 && merge.right >= 0 && types[merge.piece] === PieceTable.NORMAL &&
+    (i === 0 || follows(merges[i - 1]!, merge)))
 }
 
 /** A piece in two; lengths in characters. */

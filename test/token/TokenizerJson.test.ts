@@ -9,7 +9,7 @@ import * as TokenizerJson from "../../src/token/TokenizerJson.ts"
 import * as Trainer from "../../src/token/Trainer.ts"
 import { hasData, llama, llamaModel } from "./realModel.ts"
 import * as TextArbitrary from "../../src/testing/TextArbitrary.ts"
-import { codecOf, modelOf } from "./vocabularies.ts"
+import { codecOf, modelOf, pieces } from "./vocabularies.ts"
 
 const printed = (model: SentencePiece.Model): string => Result.getOrThrow(TokenizerJson.print(model))
 const parsed = (text: string): SentencePiece.Model => Result.getOrThrow(TokenizerJson.parse(text))
@@ -64,6 +64,51 @@ describe("TokenizerJson", () => {
     assert.strictEqual(scores[1], scores[2])
     assert.isBelow(scores[0]!, scores[1]!)
     same(model)
+  })
+
+  it("refuses other orders: by length within a piece, by id where scores and lengths are equal", () => {
+    const refused = (pieces: ReadonlyArray<SentencePiece.Piece>, merges: ReadonlyArray<string>) => {
+      const document = JSON.parse(printed(modelOf(pieces, false)))
+      assert.isTrue(Result.isSuccess(TokenizerJson.parse(JSON.stringify(document))))
+      assert.notDeepEqual(document.model.merges, merges)
+      assert.deepStrictEqual(document.model.merges.toSorted(), merges.toSorted())
+      return problem(JSON.stringify({ ...document, model: { ...document.model, merges } }))
+    }
+    const letters = ["a", "b", "c"].map((text) => normal(text, -9))
+    assert.include(
+      refused([...letters, normal("aab", 0), normal("aa", -1), normal("ab", -2)], ["a ab", "aa b", "a a", "a b"]),
+      "at $.model.merges[0]: [\"a\",\"ab\"] where the pieces' scores would put [\"aa\",\"b\"]: "
+    )
+    const pieces = ["aaab", "aaac", "aaa", "aab", "aac"].map((text, i) => normal(text, Math.min(-1, -i)))
+    assert.include(
+      refused([...pieces, ...letters], ["aaa c", "aaa b", "a aac", "a aab"]),
+      "at $.model.merges[0]: [\"aaa\",\"c\"] where the pieces' scores would put [\"aaa\",\"b\"]: "
+    )
+  })
+
+  it("a list of merges is taken exactly if the model that it makes writes the same list", () => {
+    const alphabet = ["a", "b", "\u2581", "🙂"].map((text) => normal(text, -9))
+    const drawn = pieces(["normal", "normal", "normal", "user-defined"]).map((drawn) =>
+      [...alphabet, ...drawn.filter(({ text }) => !alphabet.some((piece) => piece.text === text))])
+    const kind = fc.constantFrom("none", "swap", "drop", "repeat")
+    const change = fc.record({ kind, at: fc.nat(99), to: fc.nat(99) })
+    const refused = new Set<string>()
+    fc.assert(fc.property(drawn, change, (drawn, { at, kind, to }) => {
+      const document = JSON.parse(printed(modelOf(drawn, false)))
+      const merges: Array<string> = document.model.merges
+      const [from, other] = [at % (merges.length || 1), to % (merges.length || 1)]
+      if (kind === "swap" && merges.length > 0) {
+        [merges[from], merges[other]] = [merges[other]!, merges[from]!]
+      } else if (kind === "drop") merges.splice(from, 1)
+      else if (kind === "repeat" && merges.length > 0) merges.splice(other, 0, merges[from]!)
+      const result = TokenizerJson.parse(JSON.stringify(document))
+      if (Result.isFailure(result)) {
+        refused.add(kind)
+        assert.match(result.failure.message, /at \$\.model\.merges\[\d+\]: .* where the pieces' scores would put/)
+      } else assert.deepStrictEqual(JSON.parse(printed(result.success)).model.merges, merges)
+    }), { numRuns: 200 })
+    assert.isFalse(refused.has("none"))
+    assert.isTrue(refused.has("drop") && refused.has("repeat"))
   })
 
   it("reads merges as pairs, as newer files have them", () => {

@@ -32,7 +32,8 @@ const dtypes = { f32: "F32", f64: "F64", id: "I32", truth: "BOOL", code: "U8" } 
 
 const dtypeOf = ({ kind, precision }: AnyCell): Safetensors.Dtype => dtypes[storageOf(kind, precision)]
 
-const elementsOf = (dtype: Safetensors.Dtype, bytes: Uint8Array): Elements => {
+/** The elements of a tensor of one of the types in which cells are saved, as a copy. */
+export const elementsOf = (dtype: Safetensors.Dtype, bytes: Uint8Array): Elements => {
   const memory = bytes.slice().buffer
   return dtype === "F32" ? new Float32Array(memory) : dtype === "F64" ? new Float64Array(memory)
     : dtype === "I32" ? new Int32Array(memory) : new Uint8Array(memory)

@@ -15,11 +15,12 @@ import * as Path from "effect/Path"
 import type { PlatformError } from "effect/PlatformError"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import type * as Safetensors from "../format/Safetensors.ts"
+import * as Safetensors from "../format/Safetensors.ts"
 import * as Journal from "../store/Journal.ts"
 import * as Metric from "../store/Metric.ts"
 import * as Snapshot from "../store/Snapshot.ts"
 import * as SnapshotStore from "../store/SnapshotStore.ts"
+import { elementsOf } from "./CellSnapshot.ts"
 import * as Pretrain from "./Pretrain.ts"
 
 /** The first thing in which a replay differs from the run. */
@@ -74,14 +75,6 @@ const different = (
   return Option.none()
 }
 
-const elementOf = ({ bytes, dtype }: Safetensors.Tensor, index: number): string => {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
-  return String(dtype === "F32" ? view.getFloat32(4 * index, true) : dtype === "F64" ? view.getFloat64(8 * index, true)
-    : dtype === "I32" ? view.getInt32(4 * index, true) : view.getUint8(index))
-}
-
-const bytesPerElement = (dtype: Safetensors.Dtype): number => dtype === "F64" ? 8 : dtype === "BOOL" ? 1 : 4
-
 const compare = (
   file: string, saved: Safetensors.Tensor | undefined, replayed: Safetensors.Tensor
 ): Option.Option<Divergence> => {
@@ -89,10 +82,11 @@ const compare = (
   if (saved === undefined) return Option.some({ place, saved: "nothing", replayed: "a tensor" })
   const at = replayed.bytes.findIndex((byte, i) => byte !== saved.bytes[i])
   if (at < 0 && saved.bytes.length === replayed.bytes.length) return Option.none()
-  const index = Math.floor(at / bytesPerElement(replayed.dtype))
+  const index = Math.floor(at / Safetensors.bytesPerElement[replayed.dtype])
+  const element = ({ bytes, dtype }: Safetensors.Tensor): string => String(elementsOf(dtype, bytes)[index])
   return Option.some(at < 0
     ? { place, saved: `${saved.bytes.length} bytes`, replayed: `${replayed.bytes.length} bytes` }
-    : { place: `${place}, element ${index}`, saved: elementOf(saved, index), replayed: elementOf(replayed, index) })
+    : { place: `${place}, element ${index}`, saved: element(saved), replayed: element(replayed) })
 }
 
 /**

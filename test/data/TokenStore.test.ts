@@ -121,5 +121,14 @@ describe("TokenStore", () => {
       assert.include(yield* failure(["one", "two"], 1), "the train part has no tokens to predict: 2 documents")
       assert.include(yield* failure(["one", "two"], 1), "or lower validationShare")
     }))
+
+    it.effect("needs one token in each part, and no more", () => Effect.gen(function*() {
+      const stores = (validation: string) => TokenStore.tokenize(Stream.make(
+        Document.make("\x01", { file: "list", line: 1 }, "train"),
+        Document.make(validation, { file: "list", line: 2 }, "validation")
+      ), { ...encoder, validationShare: 0.5 })
+      assert.deepStrictEqual(Object.values(yield* stores("\x02")).map(({ tokens }) => [...tokens]), [[30, 1], [30, 2]])
+      assert.strictEqual((yield* Effect.flip(stores("")))._tag, "EmptyPartError")
+    }))
   })
 })

@@ -4,7 +4,7 @@
  *
  * Parameters are read one by one, brought into the order of the form, narrowed to its numbers, and written as a
  * stream. Everything is written under a temporary name beside its place, and renamed once it is on the disk: what can
- * be seen is whole. What is there already is never touched.
+ * be seen is whole. What is there already is never touched, nor what another writer of the same name writes.
  *
  * A head that equals the embedding bit for bit is stored once, as tied models are.
  *
@@ -145,13 +145,19 @@ export const whole = Effect.fnUntraced(function*<A, E, R>(
   if (yield* fileSystem.exists(target)) return yield* new CheckpointExistsError({ path: target })
   const above = path.dirname(target)
   yield* Durable.makeFolder(above)
-  const partial = path.join(above, `.partial-${path.basename(target)}`)
-  const clear = fileSystem.remove(partial, { recursive: true, force: true })
-  yield* clear
-  return yield* write(partial).pipe(
-    Effect.tap(() => fileSystem.rename(partial, target)),
-    Effect.tap(() => Durable.syncFolder(above)),
-    Effect.onError(() => Effect.ignore(clear))
+  // a folder of its own, so that two writers of one name do not mix; what a killed one leaves is rubbish
+  const prefix = `${Durable.partialPrefix}${path.basename(target)}-`
+  return yield* Effect.acquireUseRelease(
+    fileSystem.makeTempDirectory({ directory: above, prefix }),
+    (room) => Effect.gen(function*() {
+      const partial = path.join(room, path.basename(target))
+      const written = yield* write(partial)
+      if (yield* fileSystem.exists(target)) return yield* new CheckpointExistsError({ path: target }) // by now
+      yield* fileSystem.rename(partial, target)
+      yield* Durable.syncFolder(above)
+      return written
+    }),
+    (room) => Effect.ignore(fileSystem.remove(room, { recursive: true, force: true }))
   )
 })
 
@@ -285,8 +291,8 @@ const quantized = (name: string, quantize: () => Uint8Array): Effect.Effect<Uint
   })
 
 /**
- * The largest group of at most 64 numbers that divides the rows of all matrices, halved as llama2.c's export does, which
- * looks at embedSize alone: `runq` codes what it multiplies rows with in the same groups, and passes over a rest.
+ * The largest group of at most 64 numbers that divides the rows of all matrices: `runq` codes what it multiplies rows
+ * with in the same groups, and passes over a rest. llama2.c's own export looks at embedSize alone.
  */
 const groupSizeOf = ({ embedSize, hiddenSize }: Config): number => {
   let group = 64

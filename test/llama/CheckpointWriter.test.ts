@@ -1,6 +1,7 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, FileSystem, Option, Path, Result } from "effect"
+import { Deferred, Effect, Exit, Fiber, FileSystem, Option, Path, Result } from "effect"
+import * as Llama2c from "../../src/format/Llama2c.ts"
 import * as Checkpoint from "../../src/llama/Checkpoint.ts"
 import * as CheckpointWriter from "../../src/llama/CheckpointWriter.ts"
 import * as Config from "../../src/llama/Config.ts"
@@ -144,6 +145,17 @@ describe("Hugging Face's folder", () => {
 })
 
 describe("8 bit", () => {
+  live("groups of llama2.c divide the rows of all matrices, or runq would pass over their ends", () =>
+    Effect.gen(function*() {
+      const { at } = yield* scratch
+      const sizes = [[64, 172, 4], [64, 128, 64], [288, 768, 32], [48, 64, 16]] as const
+      for (const [embedSize, hiddenSize, group] of sizes) {
+        const path = at(`${embedSize}-${hiddenSize}.bin`)
+        yield* CheckpointWriter.llama2c(path, drawn({ embedSize, hiddenSize }), { version: 2 })
+        assert.strictEqual((yield* Llama2c.open(path)).metadata.get("group_size"), group)
+      }
+    }))
+
   const near = Effect.fnUntraced(function*(checkpoint: Checkpoint.Checkpoint, { values }: Drawn, group: number) {
     for (const [path, expected] of values) {
       const read = yield* checkpoint.read(path)
@@ -166,6 +178,29 @@ describe("8 bit", () => {
       assert.deepStrictEqual(
         ["block.0.attention.query", "norm.gain", "block.0.feedForward.down"].map(typeOf), ["Q8_0", "F32", "F16"]
       )
+    }))
+})
+
+describe("two writers of one name", () => {
+  live("do not mix: the first to end is there, whole, and the other is told", () =>
+    Effect.gen(function*() {
+      const { at, list } = yield* scratch
+      for (const write of [
+        (model: CheckpointWriter.Source) => Effect.exit(CheckpointWriter.gguf(at("a.gguf"), model)),
+        (model: CheckpointWriter.Source) => Effect.exit(CheckpointWriter.huggingFace(at("a"), model))
+      ]) {
+        const [begun, go] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+        const model = drawn()
+        const late = (path: string) => path !== "norm.gain" ? model.read(path)
+          : Effect.andThen(Deferred.succeed(begun, undefined), Effect.andThen(Deferred.await(go), model.read(path)))
+        const fiber = yield* Effect.forkChild(write({ ...model, read: late }))
+        yield* Deferred.await(begun)
+        assert.isTrue(Exit.isSuccess(yield* write(drawn())))
+        yield* Deferred.succeed(go, undefined)
+        assert.include(String(yield* Fiber.join(fiber)), "CheckpointExistsError")
+      }
+      for (const path of [at("a.gguf"), at("a")]) yield* equals(yield* Checkpoint.open(path), drawn())
+      assert.sameMembers(yield* list, ["a", "a.gguf"])
     }))
 })
 

@@ -40,16 +40,8 @@ export interface Found {
 export const find = Effect.fnUntraced(function*(path: string) {
   const fileSystem = yield* FileSystem.FileSystem
   const isPattern = /[*?[{]/.test(path) && !(yield* fileSystem.exists(path).pipe(Effect.mapError(unreadable(path))))
-  if (isPattern) {
-    const matches = yield* fileSystem.glob(path).pipe(Effect.mapError(unreadable(path)))
-    const found = (yield* Effect.forEach(matches.sort(), (match) =>
-      Effect.map(status(match), ({ type, ...found }) => type === "Directory" ? [] : [found]))).flat()
-    return found.length === 0 ? yield* new EmptyCorpusError({ paths: [path] }) : yield* Effect.forEach(found, notEmpty)
-  }
-  const { type, ...found } = yield* status(path)
-  if (type !== "Directory") return [yield* notEmpty(found)]
-  const below = yield* findBelow(path)
-  return below.length === 0 ? yield* new EmptyCorpusError({ paths: [path] }) : below
+  const found = yield* isPattern ? findMatches(path) : findAt(path)
+  return found.length === 0 ? yield* new EmptyCorpusError({ paths: [path] }) : found
 })
 
 /** The documents of one file, in order. Runs in constant memory: a piece of the file, and one document or row. */
@@ -73,6 +65,20 @@ const status = Effect.fnUntraced(function*(path: string) {
     Effect.tap(() => fileSystem.access(path, { readable: true })),
     Effect.mapError(unreadable(path)))
   return { file: path, bytes: Number(info.size), type: info.type }
+})
+
+const findMatches = Effect.fnUntraced(function*(pattern: string) {
+  const fileSystem = yield* FileSystem.FileSystem
+  const matches = yield* fileSystem.glob(pattern).pipe(Effect.mapError(unreadable(pattern)))
+  return (yield* Effect.forEach(matches.sort(), Effect.fnUntraced(function*(match) {
+    const { type, ...found } = yield* status(match)
+    return type === "Directory" ? [] : [yield* notEmpty(found)]
+  }))).flat()
+})
+
+const findAt = Effect.fnUntraced(function*(path: string) {
+  const { type, ...found } = yield* status(path)
+  return type === "Directory" ? yield* findBelow(path) : [yield* notEmpty(found)]
 })
 
 const notEmpty = (found: Found): Effect.Effect<Found, EmptyFileError> =>

@@ -90,6 +90,7 @@ describe("Corpus", () => {
   it.effect("patterns choose files of any ending", () => Effect.gen(function*() {
     const folder = yield* folderOf({ "a.txt": "a", "sub/b.ts": "b", "sub/c.py": "c", "[odd].txt": "odd" })
     assert.deepStrictEqual(texts(yield* read([`${folder}/**/*.{ts,py}`])), ["b", "c"])
+    assert.deepStrictEqual(texts(yield* read([`${folder}/*/*.py`])), ["c"])
     assert.deepStrictEqual(texts(yield* read([`${folder}/[odd].txt`])), ["odd"], "a file's own name is no pattern")
   }).pipe(Effect.provide(layer)))
 

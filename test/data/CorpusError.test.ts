@@ -70,6 +70,7 @@ describe("CorpusError", () => {
     assert.deepStrictEqual(yield* failure({}, []), message("an empty list of paths"))
     assert.deepStrictEqual(yield* failure({}, ["F"]), message("F"))
     assert.deepStrictEqual(yield* failure({}, ["F/*.txt"]), message("F/*.txt"))
+    assert.deepStrictEqual(yield* failure({ "a.txt": "a" }, ["F/a.txt", "F/*.md"]), message("F/*.md"))
     assert.deepStrictEqual(yield* failure({ "a.jsonl": "\n\n" }, ["F/a.jsonl"]), message("F/a.jsonl"))
     const inMemory = yield* Effect.flip(Effect.provide(Corpus.Corpus, Corpus.layerOf([])))
     assert.strictEqual(inMemory._tag, "EmptyCorpusError")

@@ -50,7 +50,7 @@ export const checkOptions = <X extends Stretch>(
           : `Its labels are ${labels.map((name) => `"${name}"`).join(", ")}.`)
   })
 
-/** The present values of the cells that are frozen into an executable, by path. */
+/** Checks the constants of a program, and gives copies of their present values, by path. */
 export const freeze = <X extends Stretch>(
   state: HostState<X>, program: AnyProgram, precision: Precision, constants: ReadonlyMap<string, AnyCell>
 ): Effect.Effect<ReadonlyMap<string, Elements>, BackendError> => {
@@ -77,7 +77,10 @@ export const freeze = <X extends Stretch>(
   )
 }
 
-/** What the cells of a tree stand for, by path; constants are passed over. */
+/**
+ * Checks the cells that a program is bound to, and gives what each stands for, by path. Those that are constants are
+ * not needed.
+ */
 export const bindCells = <X extends Stretch>(
   state: HostState<X>, program: AnyProgram, precision: Precision, constants: ReadonlyMap<string, unknown>,
   cells: unknown
@@ -130,7 +133,7 @@ const difference = (
     : undefined
 }
 
-/** The inputs of a run in the order of the specification, checked. */
+/** Checks the inputs of a run, and gives them in the order of the specification. */
 export const checkInputs = <X extends Stretch>(
   state: HostState<X>, program: AnyProgram, given: unknown
 ): Effect.Effect<ReadonlyArray<Input>, BackendError> =>
@@ -171,7 +174,10 @@ const unfit = (kind: Kind, sizes: Sizes, value: Elements | number | boolean): st
   return negative < 0 ? undefined : `an id counts from 0, but element ${negative} is ${value[negative]}`
 }
 
-/** What a run hands back, from the elements of each output and watched value by name: the caller's from then on. */
+/**
+ * What a run hands back, made of the elements of each output and watched value by name. The arrays are the caller's
+ * from then on.
+ */
 export const outcome = <I, S, O>(
   program: Program.Program<I, S, O>, lowered: Lowered, outputs: ReadonlyMap<string, Elements>,
   watched: ReadonlyMap<string, Elements>

@@ -37,7 +37,7 @@ export interface Options<P> extends Slots.Options<P> {
   readonly weights?: Quantization.Width
 }
 
-/** A model whose tokens are not those of the tokenizer. */
+/** Fails when the model and the tokenizer have different numbers of tokens. */
 export class VocabularyError extends Schema.TaggedError<VocabularyError>()("VocabularyError", {
   model: Schema.Int,
   tokenizer: Schema.Int

@@ -23,6 +23,7 @@ export interface Settings {
   readonly maximumTokens: number
   /** How a token is chosen. */
   readonly rule: Rule
+  /** From it the key of every draw is derived, by item, candidate and place. */
   readonly key: Key.Key
   /** Ids that end an answer; the end of sequence by default. */
   readonly stopIds?: ReadonlyArray<number>
@@ -46,7 +47,7 @@ export interface Prompt {
   readonly ids: ArrayLike<number>
 }
 
-/** A sequence of a request. */
+/** Which answer to which prompt. */
 export interface Place {
   /** The index of its prompt. */
   readonly item: number
@@ -54,7 +55,7 @@ export interface Place {
   readonly candidate: number
 }
 
-/** A request that cannot be fulfilled, with all its faults. */
+/** Fails when a request cannot be fulfilled; names all its faults. */
 export class RequestError extends Schema.TaggedError<RequestError>()("RequestError", {
   faults: Schema.Array(Schema.String)
 }) {
@@ -63,7 +64,7 @@ export class RequestError extends Schema.TaggedError<RequestError>()("RequestErr
   }
 }
 
-/** Prompts whose answers may not fit into the context. */
+/** Fails when the answers to some prompts may not fit into the context; names all those prompts. */
 export class ContextFullError extends Schema.TaggedError<ContextFullError>()("ContextFullError", {
   contextLength: Schema.Int,
   maximumTokens: Schema.Int,
@@ -125,7 +126,7 @@ const promptFaults = ({ ids, item }: Prompt, { bosId, vocabSize }: Codec) => {
 /** Is this a whole number of at least 1? */
 export const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 1
 
-/** Fails where one of some sizes is no whole number of at least 1. */
+/** Fails where one of the sizes is no whole number of at least 1. */
 export const requireCounts = (
   operation: string, sizes: Readonly<Record<string, number | ReadonlyArray<number>>>
 ): Effect.Effect<void, ShapeError> => {

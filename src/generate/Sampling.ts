@@ -24,7 +24,7 @@ export type Logits = Float32Array | Float64Array
 
 /**
  * What a token is drawn from: `ids[i]` has the probability `weights[i] / total`; every other id has none. The arrays
- * are its rule's own, and hold until that is used again: copy what shall last longer.
+ * belong to the rule that made them and hold until it is used again: copy what must last longer.
  */
 export interface Distribution {
   readonly ids: Int32Array
@@ -63,9 +63,9 @@ const SamplingOptions = Schema.Struct({
   topP: Schema.optionalKey(Schema.Finite)
 }).annotate({ identifier: "SamplingOptions" })
 
-/** What {@link sampling} is told. */
+/** The options of {@link sampling}. */
 export interface Options extends Schema.Schema.Type<typeof SamplingOptions> {}
-/** Schema of what {@link sampling} is told. */
+/** Schema of the options of {@link sampling}, which are checked together. */
 export const Options = SamplingOptions.check(Schema.makeFilter((options: Options) => faults(options)))
 
 const faults = ({ temperature, topK, topP }: Options) => [
@@ -89,8 +89,8 @@ export const greedy: Rule = (logits) => ({
 })
 
 /**
- * Draws by temperature, of the topK likeliest tokens, of the topP of the probability. Throws a SchemaError that names
- * every option out of range.
+ * The rule that draws by temperature, among the `topK` likeliest tokens, and among the likeliest that share `topP` of
+ * the probability. Throws a SchemaError that names every option out of range.
  */
 export const sampling = (options: Options): Rule => {
   const { temperature, topK, topP = 1 } = check(options)

@@ -58,7 +58,7 @@ export interface Score {
   readonly modelLogProbs: ReadonlyArray<number>
 }
 
-/** Answers that cannot be scored, with all their faults. */
+/** Fails when answers cannot be scored; names all their faults. */
 export class ScoreError extends Schema.TaggedError<ScoreError>()("ScoreError", {
   faults: Schema.Array(Schema.String)
 }) {

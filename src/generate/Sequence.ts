@@ -14,7 +14,7 @@ import type { Bounds, Place, Prompt } from "./Request.ts"
 import { type Draw, draw, type Logits, LogitsError } from "./Sampling.ts"
 import { pass } from "./StopText.ts"
 
-/** A token that could not be drawn. */
+/** Fails when a token cannot be drawn: of which answer, and at which place. */
 export class DrawError extends Schema.TaggedError<DrawError>()("DrawError", {
   item: Schema.Int,
   candidate: Schema.Int,
@@ -38,7 +38,7 @@ export interface Sequence extends Place {
   held: string
 }
 
-/** A sequence that is its prompt. */
+/** A sequence that consists of its prompt, before anything is drawn. */
 export const begin = ({ ids, item }: Prompt, candidate: number, { codec }: Bounds): Sequence => {
   const text = codec.streamDecoder()
   // so that the answer keeps its first space, and ends a character that the prompt began
@@ -46,7 +46,7 @@ export const begin = ({ ids, item }: Prompt, candidate: number, { codec }: Bound
   return { item, candidate, promptLength: ids.length, length: ids.length, lastId: -1, isOver: false, text, held: "" }
 }
 
-/** Draws the next token of a sequence, from the scores of it. */
+/** Draws the next token of a sequence from its scores, and tells what that makes certain. */
 export const advance = (
   sequence: Sequence, logits: Logits, { codec, contextLength, settings }: Bounds
 ): ReadonlyArray<Event> | DrawError => {

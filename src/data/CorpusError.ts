@@ -7,7 +7,7 @@
  */
 import * as Schema from "effect/Schema"
 
-/** A path that cannot be read. */
+/** Fails when a path cannot be read. */
 export class UnreadablePathError extends Schema.TaggedError<UnreadablePathError>()("UnreadablePathError", {
   path: Schema.String,
   problem: Schema.String
@@ -18,7 +18,7 @@ export class UnreadablePathError extends Schema.TaggedError<UnreadablePathError>
   }
 }
 
-/** A folder holds a file of no known kind. */
+/** Fails when a folder holds a file of no known kind. */
 export class UnknownFormatError extends Schema.TaggedError<UnknownFormatError>()("UnknownFormatError", {
   file: Schema.String,
   folder: Schema.String
@@ -30,7 +30,7 @@ export class UnknownFormatError extends Schema.TaggedError<UnknownFormatError>()
   }
 }
 
-/** A file without a single byte of text. */
+/** Fails when a file holds not a single byte of text. */
 export class EmptyFileError extends Schema.TaggedError<EmptyFileError>()("EmptyFileError", { file: Schema.String }) {
   override get message() {
     return `${this.file} is empty: every file of a corpus must hold text\n` +
@@ -38,7 +38,7 @@ export class EmptyFileError extends Schema.TaggedError<EmptyFileError>()("EmptyF
   }
 }
 
-/** Paths that lead to no document at all. */
+/** Fails when paths lead to no document at all. */
 export class EmptyCorpusError extends Schema.TaggedError<EmptyCorpusError>()("EmptyCorpusError", {
   paths: Schema.Array(Schema.String)
 }) {
@@ -49,7 +49,7 @@ export class EmptyCorpusError extends Schema.TaggedError<EmptyCorpusError>()("Em
   }
 }
 
-/** Bytes that are not UTF-8 text. Offsets count from 0; of a compressed file, in what it unpacks to. */
+/** Fails when bytes are not UTF-8 text. Offsets count from 0; those of a compressed file, in what it unpacks to. */
 export class NotTextError extends Schema.TaggedError<NotTextError>()("NotTextError", {
   file: Schema.String,
   offset: Schema.Int,
@@ -70,7 +70,7 @@ export class NotTextError extends Schema.TaggedError<NotTextError>()("NotTextErr
   }
 }
 
-/** A row of a .jsonl file that is not a JSON object with a text. Lines count from 1. */
+/** Fails when a row of a .jsonl file is not a JSON object with a text. Lines count from 1. */
 export class RowError extends Schema.TaggedError<RowError>()("RowError", {
   file: Schema.String,
   line: Schema.Int,
@@ -86,7 +86,7 @@ export class RowError extends Schema.TaggedError<RowError>()("RowError", {
   }
 }
 
-/** A .gz file that does not unpack. */
+/** Fails when a .gz file does not unpack. */
 export class GzipError extends Schema.TaggedError<GzipError>()("GzipError", {
   file: Schema.String,
   problem: Schema.String

@@ -13,7 +13,7 @@
  * @module
  */
 
-/** A cutter in the middle of its text. */
+/** Cuts a text that arrives piece by piece. */
 export interface Cutter {
   /** Takes more text; gives the documents that are complete. */
   readonly push: (text: string) => ReadonlyArray<string>

@@ -12,13 +12,13 @@
  */
 import * as Utf8 from "../token/Utf8.ts"
 
-/** The first offence against UTF-8; without `byte`, the input ended within a character. */
+/** The first place that is not UTF-8. Without `byte`, the input ended within a character. */
 export interface Invalid {
   readonly offset: number
   readonly byte?: number
 }
 
-/** A decoder in the middle of its input. */
+/** Decodes bytes that arrive piece by piece. */
 export interface Decoder {
   /** Takes the next bytes; gives the text of all characters that are complete, or the first offence. */
   readonly push: (bytes: Uint8Array) => string | Invalid

@@ -52,7 +52,7 @@ export interface Progress {
   readonly tokens: number
 }
 
-/** The encoder gave an id that its vocabulary does not hold, or a BOS inside a document. */
+/** Fails when the encoder gives an id that its vocabulary does not hold, or a BOS inside a document. */
 export class TokenRangeError extends Schema.TaggedError<TokenRangeError>()("TokenRangeError", {
   file: Schema.String,
   line: Schema.Int,
@@ -68,7 +68,7 @@ export class TokenRangeError extends Schema.TaggedError<TokenRangeError>()("Toke
   }
 }
 
-/** A part of the corpus has nothing to predict. */
+/** Fails when a part of the corpus has nothing to predict. */
 export class EmptyPartError extends Schema.TaggedError<EmptyPartError>()("EmptyPartError", {
   part: Schema.Literals(["train", "validation"]),
   documents: Schema.Int,

@@ -20,7 +20,7 @@ import type { Scalar } from "../tensor/Node.ts"
 import * as T from "../tensor/Tensor.ts"
 import type { Tensor } from "../tensor/Tensor.ts"
 
-/** A step in which no token counts: there is no mean over nothing. */
+/** Fails when no token of a step counts, for there is no mean over nothing. */
 export class AllMaskedError extends Schema.TaggedError<AllMaskedError>()("AllMaskedError", {
   /** What was masked, e.g. `step 12`. */
   place: Schema.String,

@@ -49,9 +49,9 @@ export interface FileRecord extends Schema.Schema.Type<typeof FileRecord> {}
 
 /**
  * Schema for a manifest. `configuration`, `dataCursor` and `randomKeys` are the recipe's, which alone knows their form;
- * `journal` says how long the journal was; `metrics` holds what was measured at the step, with `val/loss` if it was;
- * `unfinished` is there where the run was interrupted in the step, and holds what the journal's line of it shall begin
- * with, which is written when the run goes on.
+ * `journal` says how long the journal was; `metrics` holds what was measured at the step, with `val/loss` if that was.
+ * `unfinished` is there if the run was interrupted before the step was in the journal: it holds the values with which
+ * the line of the step will begin once the run goes on.
  */
 export const Manifest = Schema.Struct({
   formatVersion: Schema.Literal(formatVersion),

@@ -95,7 +95,7 @@ export const list = (folder: string): Stored<ReadonlyArray<Listed>> =>
     return steps.sort((left, right) => left - right).map((step) => ({ step, path: path.join(folder, nameOf(step)) }))
   })
 
-/** The newest snapshot, none in a new run. Nothing of it is read yet: `load` finds damage. */
+/** The newest snapshot; none in a new run. Nothing of it is read: `load` finds what is damaged. */
 export const latest = (folder: string): Stored<Option.Option<Listed>> =>
   Effect.map(list(folder), (all) => Option.fromNullishOr(all.at(-1)))
 
@@ -145,8 +145,8 @@ const damaged = Effect.fnUntraced(function*(snapshot: string, damages: ReadonlyA
 })
 
 /**
- * The newest snapshot of a run whose every file is intact, with the damage of those that were passed over: for who
- * asks to fall back. `latest` and `load` never do.
+ * The newest snapshot of a run whose every file is intact, and the damage of the newer ones that were passed over. Only
+ * who asks for it falls back so: `latest` and `load` never do.
  */
 export const latestIntact = (folder: string): Stored<Intact> =>
   Effect.map(newestIntact(folder, Infinity), ({ passedOver, snapshot }) => {
@@ -155,7 +155,9 @@ export const latestIntact = (folder: string): Stored<Intact> =>
     return { snapshot, passedOver: errors }
   })
 
-/** The one with the lowest validation loss, the first of equals; undefined if none has one. */
+/**
+ * The snapshot with the lowest validation loss, the first of equals; undefined if it was measured for none of them.
+ */
 export const lowestLoss = (snapshots: ReadonlyArray<Known>): Known | undefined => {
   const lossOf = ({ manifest }: Known): number => manifest.metrics["val/loss"] ?? Infinity
   const lowest = Math.min(...snapshots.map(lossOf))

@@ -25,6 +25,7 @@ import * as Flag from "effect/cli/Flag"
 import { type Answer, answers } from "../generate/Answer.ts"
 import { check, type Prompt, requireCounts } from "../generate/Request.ts"
 import { greedy, Options as SamplingOptions, type Rule, sampling } from "../generate/Sampling.ts"
+import type * as Checkpoint from "../llama/Checkpoint.ts"
 import * as Transformer from "../llama/Transformer.ts"
 import * as Snapshot from "../store/Snapshot.ts"
 import * as Tokenizer from "../token/Tokenizer.ts"
@@ -53,9 +54,11 @@ const flags = {
   snapshot: given(Flag.Int("snapshot"), "STEP", "The step of the run's snapshot; by default the newest"),
   best: switched("best", "The run's snapshot with the lowest validation loss"),
   weights: Weights.flag,
-  temperature: given(Flag.Finite("temperature"), "NUMBER", "Below 1 safer, above 1 wilder; 0.8 by default"),
+  temperature: given(Flag.Finite("temperature"), "NUMBER", "Below 1 safer, above 1 wilder; what the model's folder " +
+    "says, or 0.8, by default"),
   topK: count("top-k", "Choose among so many likeliest tokens only"),
-  topP: given(Flag.Finite("top-p"), "SHARE", "Choose among the likeliest tokens that share this much; 0.95 by default"),
+  topP: given(Flag.Finite("top-p"), "SHARE", "Choose among the likeliest tokens that share this much; what the " +
+    "model's folder says, or 0.95, by default"),
   greedy: switched("greedy", "Always take the likeliest token"),
   maxTokens: Flag.Int("max-tokens").pipe(
     Flag.withMetavar("COUNT"), Flag.withDefault(200), Flag.withDescription("How many tokens at most; 200 by default")
@@ -92,16 +95,20 @@ type Given = Command.Command.Config.Infer<typeof flags>
 
 const checkSampling = Schema.decodeUnknownResult(SamplingOptions, { errors: "all" })
 
-/** How tokens are chosen. */
-const ruleOf = Effect.fnUntraced(function*({ greedy: isGreedy, temperature, topK, topP }: Given) {
+/** How tokens are chosen: as flags say, else as the model's folder does, else as Cria does. */
+const ruleOf = Effect.fnUntraced(function*(
+  { greedy: isGreedy, temperature, topK, topP }: Given, generation: Checkpoint.Checkpoint["generation"]
+) {
   const given = Object.entries({ "--temperature": temperature, "--top-k": topK, "--top-p": topP })
     .flatMap(([flag, value]) => Option.isSome(value) ? [flag] : [])
   if (isGreedy && given.length > 0) return yield* new FlagConflictError({ flags: ["--greedy", ...given] })
   if (isGreedy) return greedy
+  const told = Option.fromNullishOr(generation)
+  const top = Option.orElse(topK, () => Option.flatMap(told, ({ topK }) => Option.fromNullishOr(topK)))
   const options = {
-    temperature: Option.getOrElse(temperature, () => 0.8),
-    topP: Option.getOrElse(topP, () => 0.95),
-    ...Option.isSome(topK) ? { topK: topK.value } : {}
+    temperature: Option.getOrElse(temperature, () => generation?.temperature ?? 0.8),
+    topP: Option.getOrElse(topP, () => generation?.topP ?? 0.95),
+    ...Option.isSome(top) ? { topK: top.value } : {}
   }
   const checked = yield* Effect.fromResult(Settings.described("flags", options, checkSampling(options))).pipe(
     Effect.mapError(({ faults, source }) => new Settings.SettingsError({
@@ -112,6 +119,26 @@ const ruleOf = Effect.fnUntraced(function*({ greedy: isGreedy, temperature, topK
   )
   return sampling(checked) satisfies Rule
 })
+
+/** What the model's folder says of generation, and what of it counts. */
+const told = (
+  { greedy, temperature, topK, topP }: Given, generation: Checkpoint.Checkpoint["generation"],
+  known: ReadonlyArray<number>
+): ReadonlyArray<string> => {
+  if (generation === undefined) return []
+  const rule = Object.entries({
+    "temperature": [temperature, generation.temperature], "top-k": [topK, generation.topK],
+    "top-p": [topP, generation.topP]
+  } as const).flatMap(([name, [flag, value]]) =>
+    greedy || Option.isSome(flag) || value === undefined ? [] : [`${name} ${value}`])
+  const ends = generation.endIds.filter((id) => !known.includes(id)).map((id) => `end at id ${id}`)
+  const counts = [...rule, ...ends]
+  return [
+    ...counts.length === 0 ? [] : [`the model's folder says: ${counts.join(", ")}`],
+    ...generation.unused.length === 0 ? []
+      : [`of its generation_config.json nothing is made of ${generation.unused.join(", ")}`]
+  ]
+}
 
 /** The snapshot that is meant. */
 const snapshotOf = Effect.fnUntraced(function*(folder: string, { best, snapshot }: Given) {
@@ -151,16 +178,17 @@ const paceOf = ({ count, first }: Pace, nanoseconds: bigint): string => {
 /** The command. */
 export const command = Command.make("generate", flags, Effect.fnUntraced(function*(given) {
   if (given.logProbs && !given.json) return yield* new LogProbsError()
-  const rule = yield* ruleOf(given)
   const asked = yield* Input.unlessFile(given.prompt, given.promptFile, "--prompt-file")
   const single = Option.isSome(given.prompt) ? asked : asked?.replace(/\r?\n$/, "") // the shell's, not the prompt's
   const place = yield* placeOf(given)
   const source = yield* CheckpointSource.open({ ...given, path: place })
   const codec = yield* CheckpointSource.codecOf(source)
+  const rule = yield* ruleOf(given, source.generation)
   const slots = Option.getOrElse(given.slots, () => single !== undefined && given.candidates === 1 ? 1 : 8)
   const contextLength = Option.getOrElse(given.contextLength, () => source.config.contextLength)
+  const own = settingsOf(codec, { rule, maximumTokens: given.maxTokens, seed: given.seed })
   const settings = {
-    ...settingsOf(codec, { rule, maximumTokens: given.maxTokens, seed: given.seed }),
+    ...own, stopIds: [...new Set([...own.stopIds, ...source.generation?.endIds ?? []])],
     candidates: given.candidates, stopTexts: given.stop
   }
   // what cannot be answered is refused before the weights are read
@@ -168,6 +196,7 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   yield* check(single === undefined ? [] : [{ item: 0, ids: idsOf(codec, single) }], { codec, contextLength, settings })
   const name = yield* CheckpointSource.backendOf(source, given)
   yield* Console.error([place, ...given.weights === "f32" ? [] : [given.weights], name].join(", "))
+  for (const line of told(given, source.generation, own.stopIds)) yield* Console.error(line)
 
   const terminal = yield* Terminal.Terminal
   const show = (yield* (yield* Stdio.Stdio).stdoutIsTerminal) ? visible : identity // a file gets what was written

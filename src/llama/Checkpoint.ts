@@ -56,6 +56,8 @@ export interface Checkpoint {
   readonly read: (path: string) => Effect.Effect<Reals, TensorFile.Failure | CheckpointTensorError>
   /** The tokenizer, where the checkpoint has one. */
   readonly tokenizer: Folder.Opened["tokenizer"]
+  /** How text is generated, where the checkpoint says it: Hugging Face's folders do. */
+  readonly generation: Folder.Opened["generation"]
 }
 
 /** Why a checkpoint cannot be opened. */
@@ -108,8 +110,8 @@ const readReals = (file: TensorFile.TensorFile, name: string): Effect.Effect<Rea
 export const open = Effect.fnUntraced(function*(
   path: string, options: Folder.Options = {}
 ): Effect.fn.Return<Checkpoint, OpenError, FileSystem.FileSystem | Path.Path | Scope.Scope> {
-  const opened = yield* Folder.open(path, options)
-  const { config, format, isTied, naming, shards, tokenizer } = opened
+  const opened: Folder.Opened = yield* Folder.open(path, options)
+  const { config, format, generation, isTied, naming, shards, tokenizer } = opened
   const held = Math.max(...shards.map(({ entries }) => entries.size))
   const asked = config.layerCount * tensorsOfBlock
   if (asked > 1000 + 4 * held) { // a number that lies must not become a list
@@ -136,7 +138,7 @@ export const open = Effect.fnUntraced(function*(
     ], place.sizes, place.cut ?? 0)
     return reordered(whole, place.theirs, place.ours)
   })
-  return { format, path: opened.path, config, isTied, parameters, read, tokenizer }
+  return { format, path: opened.path, config, isTied, parameters, read, tokenizer, generation }
 })
 
 /** Fails if so many bytes of memory cannot hold the parameters of a checkpoint; nothing is read. */

@@ -198,6 +198,31 @@ describe("cria generate", () => {
         assert.isTrue(output.startsWith("A"))
       }
     }))
+  it.live("draws and ends as the folder of a model says, unless flags do, and says so", () =>
+    Effect.gen(function*() {
+      const disk = MemoryDisk.make()
+      yield* withFiles(disk, Object.fromEntries((yield* trained).files()))
+      yield* cria(disk, ["export", "/runs/a", "--to", "huggingface", "--out", "/hf"])
+      const say = (value: unknown) => withFiles(disk, { "/hf/generation_config.json": JSON.stringify(value) })
+      const write = (...args: ReadonlyArray<string>) =>
+        cria(disk, ["generate", "One day", "--model", "/hf", "--backend", "reference", "--max-tokens", "6", ...args])
+      const plain = yield* write("--greedy", "--json")
+      assert.match(plain.errors, /^\/hf, reference\n6 tokens/)
+      const [line] = lines(plain.output)
+      const ids = line!["tokens"] as ReadonlyArray<number>
+      const end = ids.findLast((id, i) => ids.indexOf(id) === i) ?? 0
+      yield* say({ eos_token_id: [2, end], do_sample: true, temperature: 0.01, top_p: 0.5, repetition_penalty: 1.2 })
+      const ended = yield* write("--greedy", "--json")
+      assert.include(ended.errors, `/hf, reference\nthe model's folder says: end at id ${end}\n` +
+        "of its generation_config.json nothing is made of repetition_penalty\n")
+      assert.deepInclude(lines(ended.output)[0], { reason: "id", tokens: ids.slice(0, ids.indexOf(end) + 1) })
+      const drawn = yield* write("--json")
+      assert.include(drawn.errors, `the model's folder says: temperature 0.01, top-p 0.5, end at id ${end}\n`)
+      assert.deepStrictEqual(lines(drawn.output)[0], lines(ended.output)[0]) // so cold that it is greedy
+      assert.include((yield* write("--temperature", "0.5")).errors, "folder says: top-p 0.5, end at")
+      yield* say({ top_p: 2 })
+      assert.include((yield* write()).errors, "error: /hf/generation_config.json: ")
+    }))
   it.live("needs the tokenizer of a checkpoint of others", () =>
     Effect.gen(function*() {
       const disk = yield* withModel

@@ -45,7 +45,7 @@ describe("Hugging Face's config.json", () => {
   it("holds every configuration", () => {
     fc.assert(fc.property(configuration(false), fc.boolean(), (config, isTied) => {
       const text = HuggingFaceModel.print({ config, isTied }, "BF16", special)
-      assert.deepStrictEqual(Result.getOrThrow(HuggingFaceModel.parse("a", text)), { config, isTied })
+      assert.deepStrictEqual(Result.getOrThrow(HuggingFaceModel.parse("a", text)), { config, isTied, endIds: [2] })
     }))
   })
   it("takes rope_theta from rope_parameters as transformers 5 writes them, and defaults of LlamaConfig", () => {
@@ -58,6 +58,14 @@ describe("Hugging Face's config.json", () => {
     assert.deepStrictEqual(config, { ...example, epsilon: 1e-6, contextLength: 2048, kvHeadCount: 4 })
     assert.include(faultsOf(read({ rope_theta: 78, rope_parameters: parameters })),
       "rope_theta = 78: expected 77, as rope_parameters says")
+  })
+  it("names the ids that end a text: one, several or none", () => {
+    const endIds = (value: unknown) => Result.getOrThrow(read({ eos_token_id: value })).endIds
+    assert.deepStrictEqual([endIds(5), endIds([2, 5]), endIds(null)], [[5], [2, 5], []])
+    for (const value of ["</s>", [2, "5"], -1, 1.5]) {
+      assert.include(faultsOf(read({ eos_token_id: value })),
+        `eos_token_id = ${JSON.stringify(value)}: expected an id, or a list of ids, or no such key`)
+    }
   })
   it("refuses by name every key that it does not know, all at once", () => {
     fc.assert(fc.property(fc.string({ minLength: 1 }).filter((key) => key !== "__proto__"), fc.jsonValue(),
@@ -109,6 +117,35 @@ describe("Hugging Face's config.json", () => {
       const again = HuggingFaceModel.print(parsed.success, "F32", special)
       assert.deepStrictEqual(Result.getOrThrow(HuggingFaceModel.parse("a", again)), parsed.success)
     }))
+  })
+})
+
+describe("Hugging Face's generation_config.json", () => {
+  const read = (value: unknown) =>
+    HuggingFaceModel.parseGeneration("/m/generation_config.json", JSON.stringify(value), [2])
+  const said = (value: unknown) => Result.getOrThrow(read(value))
+  it("says where text ends, before config.json, and how tokens are drawn where they are", () => {
+    assert.deepStrictEqual(said({}), { endIds: [2], unused: [] })
+    assert.deepStrictEqual(said({ eos_token_id: [7, 9] }).endIds, [7, 9])
+    const llama2 = {
+      _from_model_config: true, bos_token_id: 1, eos_token_id: 2, pad_token_id: 0, max_length: 4096, temperature: 0.6,
+      top_p: 0.9, transformers_version: "4.31.0.dev0"
+    }
+    assert.deepStrictEqual(said(llama2), { endIds: [2], unused: [] })
+    assert.deepStrictEqual(said({ ...llama2, do_sample: true, top_k: 40 }),
+      { endIds: [2], temperature: 0.6, topK: 40, topP: 0.9, unused: [] })
+    assert.deepStrictEqual(said({ do_sample: true, top_k: 0, top_p: null }), { endIds: [2], unused: [] })
+  })
+  it("names what nothing is made of, and refuses what it cannot mean", () => {
+    assert.deepStrictEqual(said({ repetition_penalty: 1.1, num_beams: 4, suppress_tokens: null }).unused,
+      ["repetition_penalty", "num_beams"])
+    const message = faultsOf(read({ do_sample: "yes", temperature: 0, top_k: 1.5, top_p: 1.5, eos_token_id: "</s>" }))
+    for (const line of [
+      "/m/generation_config.json: ", "do_sample = \"yes\": expected true or false",
+      "temperature = 0: expected a number above 0",
+      "top_k = 1.5: expected a whole number from 0", "top_p = 1.5: expected a number above 0 and at most 1",
+      "eos_token_id = \"</s>\": expected an id, or a list of ids"
+    ]) assert.include(message, line)
   })
 })
 

@@ -62,6 +62,8 @@ export interface Opened {
   /** Names of tensors that are there and are not read. */
   readonly computed: RegExp
   readonly tokenizer: Effect.Effect<Option.Option<Model>, TokenizerError, FileSystem.FileSystem>
+  /** How text is generated, where the checkpoint says it. */
+  readonly generation?: HuggingFaceModel.Generation
 }
 
 const nothing = /^(?!)/
@@ -79,14 +81,18 @@ export const loadTokenizer = Effect.fnUntraced(function*(
     new Tokenizer.TokenizerFileError({ path, reason })))
 })
 
-/** The first of some tokenizer files that is there. */
-const tokenizerAt = (paths: ReadonlyArray<string>): Opened["tokenizer"] =>
+/**
+ * The first of some tokenizer files that is there; of those of one folder, the first with as many pieces as the model
+ * has tokens, for pieces that were added later stand in `tokenizer.json` alone.
+ */
+const tokenizerAt = (paths: ReadonlyArray<string>, vocabSize?: number): Opened["tokenizer"] =>
   Effect.gen(function*() {
     const fileSystem = yield* FileSystem.FileSystem
-    for (const path of paths) {
-      if (yield* fileSystem.exists(path)) return Option.some(yield* loadTokenizer(path))
-    }
-    return Option.none<Model>()
+    const there = yield* Effect.filter(paths, (path) => fileSystem.exists(path))
+    const first = yield* Effect.forEach(there.slice(0, 1), loadTokenizer)
+    const isUnfit = first.some(({ pieces }) => vocabSize !== undefined && pieces.length !== vocabSize)
+    const others = isUnfit ? yield* Effect.forEach(there.slice(1), loadTokenizer) : []
+    return Option.fromNullishOr(others.find(({ pieces }) => pieces.length === vocabSize) ?? first[0])
   })
 
 const decodeModel = Schema.decodeUnknownResult(Schema.Struct({ model: Llama.Config }), { errors: "all" })
@@ -120,9 +126,17 @@ const openHuggingFace = Effect.fnUntraced(function*(folder: string, names: Reado
   const tensors = names.includes("model.safetensors")
     ? yield* SafetensorsFile.open(path.join(folder, "model.safetensors"))
     : yield* SafetensorsFile.openSharded(path.join(folder, index))
-  const tokenizer = tokenizerAt(["tokenizer.model", "tokenizer.json"].map((name) => path.join(folder, name)))
+  const { config, endIds, isTied } = description
+  const tokenizer = tokenizerAt(
+    ["tokenizer.model", "tokenizer.json"].map((name) => path.join(folder, name)), config.vocabSize)
+  const told = path.join(folder, "generation_config.json")
+  const generation = names.includes("generation_config.json")
+    ? yield* Effect.fromResult(
+      HuggingFaceModel.parseGeneration(told, yield* fileSystem.readFileString(told), endIds))
+    : { endIds, unused: [] }
   return {
-    format: "huggingface", path: folder, ...description, shards: [tensors], naming, computed: naming.computed, tokenizer
+    format: "huggingface", path: folder, config, isTied, shards: [tensors], naming, computed: naming.computed,
+    tokenizer, generation
   } satisfies Opened
 })
 

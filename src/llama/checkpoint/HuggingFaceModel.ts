@@ -1,24 +1,37 @@
 /**
- * Hugging Face's Llama: `config.json` ⇄ configuration, and the names of its tensors.
+ * Hugging Face's Llama: `config.json` ⇄ configuration, what `generation_config.json` says, and the names of tensors.
  *
  * Keys that are absent have the defaults of `LlamaConfig`, not those of Llama 2: 10⁻⁶ for `rms_norm_eps`, 2 048 for
  * `max_position_embeddings`. The base of the rotation is `rope_theta`, or that of `rope_parameters` (transformers 5).
+ * Text ends at the ids that `generation_config.json` names, or else at those of `config.json`; how tokens are drawn
+ * counts where it says `do_sample`, for without that transformers takes the likeliest whatever else stands there.
  *
  * From     huggingface/transformers 5.18, `configuration_llama.py`, `modeling_llama.py`.
  * Checked  test/llama/CheckpointConfig.test.ts (there and back, every refusal); test/parity/Checkpoint.test.ts.
- * Departs  keys that are unknown are refused, where transformers keeps them and goes on.
+ * Departs  keys of `config.json` that are unknown are refused, where transformers keeps them and goes on. Those of
+ *          `generation_config.json` that are not used are named, not refused: the model is the same without them.
  *
  * @module
  */
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import type { Config } from "../Config.ts"
-import type { CheckpointConfigError, Fault } from "./CheckpointError.ts"
+import { CheckpointConfigError, type Fault } from "./CheckpointError.ts"
 import * as Keys from "./Keys.ts"
 import type { Naming } from "./Layout.ts"
 
 /** The two ways in which weights and description can be stored. */
 export type Dtype = "F32" | "F16" | "BF16"
+
+const isId = (value: unknown): value is number => typeof value === "number" && Number.isSafeInteger(value) && value >= 0
+
+const endIds: Keys.Rule = {
+  expected: "an id, or a list of ids",
+  accepts: (value) => isId(value) || Array.isArray(value) && value.every(isId)
+}
+
+const idsOf = (value: unknown): ReadonlyArray<number> =>
+  Array.isArray(value) ? value.filter(isId) : isId(value) ? [value] : []
 
 const none: Keys.Rule = Keys.optional(Keys.oneOf([null], "Llama 2 has none"))
 const off = Keys.optional(Keys.oneOf([false], "Llama 2 has no biases"))
@@ -60,7 +73,7 @@ const rules: Keys.Rules = {
   initializer_range: Keys.inert,
   use_cache: Keys.inert,
   bos_token_id: Keys.inert, // the tokenizer's
-  eos_token_id: Keys.inert,
+  eos_token_id: Keys.optional(endIds),
   pad_token_id: Keys.inert,
   transformers_version: Keys.inert,
   _name_or_path: Keys.inert
@@ -80,15 +93,69 @@ const thetaOf = (record: Keys.Fields): { readonly theta: number; readonly faults
   return { theta, faults: differs ? [fault] : [] }
 }
 
-/** What a `config.json` says. */
+/** A model as a `config.json` describes it. */
 export interface Description {
   readonly config: Config
   /** The head is the embedding, and no tensor of its own. */
   readonly isTied: boolean
 }
 
+/** What a folder says of how text is generated. */
+export interface Generation {
+  /** The ids that end a text. */
+  readonly endIds: ReadonlyArray<number>
+  /** How tokens are drawn, where it says so. */
+  readonly temperature?: number
+  readonly topK?: number
+  readonly topP?: number
+  /** Keys that would change what transformers writes, and that Cria has no counterpart of. */
+  readonly unused: ReadonlyArray<string>
+}
+
+const probability: Keys.Rule = {
+  expected: "a number above 0 and at most 1", accepts: (value) => typeof value === "number" && value > 0 && value <= 1
+}
+
+const generationRules: Keys.Rules = {
+  eos_token_id: Keys.optional(endIds),
+  do_sample: Keys.optional(Keys.truth),
+  temperature: Keys.optional(Keys.positive),
+  top_k: Keys.optional({ expected: "a whole number from 0", accepts: isId }),
+  top_p: Keys.optional(probability)
+}
+
+/** Keys that change nothing: of other keys, of the length (the request says it), of padding. */
+const inert = new Set([
+  "_from_model_config", "transformers_version", "bos_token_id", "pad_token_id", "use_cache", "max_length",
+  "max_new_tokens", ...Object.keys(generationRules)
+])
+
+/** Reads a `generation_config.json`; `endIds` are those of the model's `config.json`. */
+export const parseGeneration = (
+  path: string, text: string, endIds: ReadonlyArray<number>
+): Result.Result<Generation, CheckpointConfigError> =>
+  Result.flatMap(Keys.parse(path, text), (record) => {
+    const known = Object.fromEntries(Object.entries(record).filter(([key]) => Object.hasOwn(generationRules, key)))
+    const faults = Keys.faultsOf(known, generationRules)
+    if (faults.length > 0) return Result.fail(new CheckpointConfigError({ path, faults }))
+    const isDrawn = known["do_sample"] === true
+    const drawn = (key: string, name: string) => {
+      const value = Keys.number(known, key, 0)
+      return isDrawn && value > 0 ? { [name]: value } : {}
+    }
+    const own = idsOf(known["eos_token_id"])
+    const neutral: ReadonlyArray<unknown> = [null, false]
+    return Result.succeed({
+      endIds: own.length > 0 ? own : endIds,
+      ...drawn("temperature", "temperature"), ...drawn("top_k", "topK"), ...drawn("top_p", "topP"),
+      unused: Object.keys(record).filter((key) => !inert.has(key) && !neutral.includes(record[key]))
+    })
+  })
+
 /** Reads a `config.json`. */
-export const parse = (path: string, text: string): Result.Result<Description, CheckpointConfigError> =>
+export const parse = (
+  path: string, text: string
+): Result.Result<Description & Pick<Generation, "endIds">, CheckpointConfigError> =>
   Result.gen(function*() {
     const record = yield* Keys.parse(path, text)
     const { faults, theta } = thetaOf(record)
@@ -104,7 +171,7 @@ export const parse = (path: string, text: string): Result.Result<Description, Ch
         contextLength: number("max_position_embeddings", 2048)
       }, names)
     })
-    return { config, isTied: record["tie_word_embeddings"] === true }
+    return { config, isTied: record["tie_word_embeddings"] === true, endIds: idsOf(record["eos_token_id"]) }
   })
 
 const names = {

@@ -41,6 +41,12 @@ describe("Settings", () => {
     assert.deepInclude(few, { headSize: 16, kvHeadCount: 4, hiddenSize: 172 })
     assert.deepInclude(complete({ embedSize: 256, hiddenSize: 99 }).config.model, { hiddenSize: 99 })
   })
+  it("let the lengths of a run follow the number of steps and the context", () => {
+    assert.deepInclude(complete({ steps: 31 }).settings, { warmup: 2, evaluateEvery: 6, snapshotEvery: 6 })
+    assert.deepInclude(complete({ steps: 1 }).settings, { warmup: 0, evaluateEvery: 1, snapshotEvery: 1 })
+    const lengths = [{ contextLength: 64 }, { preset: "7B" as const }].map((given) => complete(given).settings)
+    assert.deepStrictEqual(lengths.map(({ sequenceLength }) => sequenceLength), [64, 256])
+  })
   it("name every fault at once: key, value, and what was expected", () => {
     assert.strictEqual(faults({ steps: 0, batchSize: 1.5, preset: "2M", text: ["a", ""], learningrate: 1 }),
       `settings: these settings cannot be used

@@ -54,4 +54,13 @@ describe("Print", () => {
       "cumulativeSum(%1; along row from its end)", "pad(%1; row by 1 and 2)"
     ]) assert.include(text, part)
   })
+
+  it("calls the outputs of a composite by its number and theirs", () => {
+    const x = T.values({ row: 2 }, [1, 2])
+    assert.strictEqual(Print.expressions([T.square(T.softmax("row")(x))]), [
+      "  %1 = constant(2 elements)   real [row: 2]",
+      "  %2 = softmax(%1; axis row)  real [row: 2]",
+      "  %3 = square(%2.0)           real [row: 2]"
+    ].join("\n"))
+  })
 })

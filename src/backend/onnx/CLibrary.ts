@@ -118,12 +118,16 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
   native(122, "a", "void")(threading)
   const memory = made(native(69, "iia")(0, 0, outAddress))
   const allocator = made(native(78, "a")(outAddress))
-  const sessionOptions = (level: number, provider?: Provider): number => {
+  const sessionOptions = (level: number, provider?: Provider, onHost: ReadonlySet<string> = new Set()): number => {
     const options = made(native(10, "a")(outAddress))
     check(native(120, "a")(options)) // no thread pool of its own
     check(native(17, "a")(options)) // no memory pattern
     check(native(23, "ai")(options, level))
     if (provider === undefined) return options
+    if (onHost.size > 0) {
+      check(native(130, "ass")(options, `ep.${provider.name.toLowerCase()}executionprovider.forceCpuNodeNames`,
+        [...onHost].join("\n")))
+    }
     if (provider.isAlone === true) check(native(130, "ass")(options, "session.disable_cpu_ep_fallback", "1"))
     if (provider.name === "CUDA") { // the one that is not known by its name
       const cuda = made(native(205, "a")(outAddress))
@@ -424,10 +428,12 @@ const levels: Record<Optimization, number> = { off: 0, basic: 1, extended: 2, al
 const over = (library: Library, provider: Provider | undefined): Interface => {
   // Fails here where it cannot be had. These options are kept, and with them the device, until the process ends.
   if (provider !== undefined) library.optionsWith(levels.all, provider)
-  const load = (model: Uint8Array, level: Optimization): Effect.Effect<number, EngineError> => {
+  const load = (
+    model: Uint8Array, level: Optimization, onHost?: ReadonlySet<string>
+  ): Effect.Effect<number, EngineError> => {
     if (provider === undefined) return loadModel(library, model, library.options[level])
     return Effect.acquireUseRelease(
-      Effect.sync(() => library.optionsWith(levels[level], provider)),
+      Effect.sync(() => library.optionsWith(levels[level], provider, onHost)),
       (options) => loadModel(library, model, options),
       (options) => Effect.sync(() => library.releaseOptions(options))
     )
@@ -440,9 +446,9 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
     threads: library.threads,
     providers: library.providers,
     allocate: allocate(library.addressOf),
-    createSession: (model, { optimization = "all" } = {}) =>
+    createSession: (model, { onHost, optimization = "all" } = {}) =>
       makeSession(
-        load(model, optimization).pipe(Effect.flatMap((session) => Effect.try({
+        load(model, optimization, onHost).pipe(Effect.flatMap((session) => Effect.try({
           try: () => nativeSession(library, session, runs, provider),
           catch: (cause) => {
             library.releaseSession(session)

@@ -2,7 +2,7 @@
  * Where the cells of a backend lie, in memory of the host or of a device, and how a program gets at one of them.
  *
  * From     Cria's own.
- * Checked  test/backend/onnx/OnnxRuntime, test/backend/onnx/Provider (the contract), test/backend/onnx/DeviceMemory.
+ * Checked  test/backend/onnx/OnnxRuntime.test.ts, test/backend/onnx/DeviceMemory.test.ts (the contract).
  *
  * @module
  */

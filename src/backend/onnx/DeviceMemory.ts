@@ -7,7 +7,7 @@
  * made of whole words goes through the host.
  *
  * From     Cria's own.
- * Checked  test/backend/onnx/DeviceMemory; test/backend/onnx/Provider (the contract, where a provider starts).
+ * Checked  test/backend/onnx/DeviceMemory.test.ts; test/backend/onnx/Provider.test.ts (where a provider starts).
  *
  * @module
  */

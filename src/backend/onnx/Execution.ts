@@ -11,6 +11,7 @@ import * as Scope from "effect/Scope"
 import type { Lowered, Port } from "../../tensor/Instruction.ts"
 import type { Precision } from "../Backend.ts"
 import { type Buffer, isRemote, type Remote, view } from "./Buffer.ts"
+import { onHost } from "./Detour.ts"
 import { type DeviceMemory, exchange, type Slot } from "./DeviceMemory.ts"
 import { cellName, emit, inputName, outputName, watchName, writeName } from "./Emit.ts"
 import { EngineError, failure } from "./EngineError.ts"
@@ -72,7 +73,10 @@ const load = Effect.fnUntraced(function*(
     catch: (cause) => failure("BadModel", "createSession", cause)
   })
   // In float64 not all rewrites: one makes x σ(x) an operator that has no such kernel, and loading would fail.
-  const session = yield* engine.createSession(model, { optimization: precision === "f32" ? "all" : "basic" })
+  const session = yield* engine.createSession(model, {
+    optimization: precision === "f32" ? "all" : "basic",
+    ...engine.provider === "webgpu" ? { onHost: onHost(emitted.graph) } : {}
+  })
   return { ...emitted, session }
 })
 

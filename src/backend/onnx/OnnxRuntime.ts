@@ -27,7 +27,7 @@ import { bindCells, checkInputs, checkOptions, freeze, type Input, outcome } fro
 import * as HostState from "../HostState.ts"
 import type { Buffer } from "./Buffer.ts"
 import { type CellMemory, elementsOf, elementTypes, type Lent, onDevice, onHost } from "./CellMemory.ts"
-import { spreadPowers } from "./Detour.ts"
+import { composeTruths, spreadPowers } from "./Detour.ts"
 import { Engine, layer as engineLayer } from "./Engine.ts"
 import type { EngineError, Reason } from "./EngineError.ts"
 import { type Compiled, compile as compileLowered, type Execution } from "./Execution.ts"
@@ -105,7 +105,7 @@ const makeOver = <X extends HostState.Stretch>(
   ): Effect.fn.Return<Loaded, BackendError, Scope.Scope> {
     yield* Effect.acquireRelease(Effect.sync(() => { programs++ }), () => Effect.sync(() => { programs-- }))
     const plain = lower(program, { hasKernel: precision === "f32" ? canFuse : () => false, watch })
-    const lowered = isWebGpu ? spreadPowers(plain) : plain
+    const lowered = isWebGpu ? composeTruths(spreadPowers(plain)) : plain
     const constants = new Map([...frozen].map(([path, { buffer, byteLength, byteOffset }]) =>
       [path, new Uint8Array(buffer, byteOffset, byteLength)] as const))
     const compiled = yield* Effect.mapError(
@@ -211,7 +211,8 @@ const makeOver = <X extends HostState.Stretch>(
     name,
     version: `onnxruntime ${engine.version} (${engine.name}${engine.provider === "cpu" ? "" : `, ${engine.provider}`})`,
     capabilities: {
-      precisions: state.precisions, kernels: Object.keys(kernels), threads: engine.threads, primitives: composed,
+      precisions: state.precisions, kernels: Object.keys(kernels), threads: engine.threads,
+      primitives: isWebGpu ? { ...composed, "unary sign": "composed", "logic or": "composed" } : composed,
       ...engine.provider === "cpu" ? {} : { device: engine.provider }
     },
     live: Effect.zipWith(state.live, heldOnDevice, (allocations, pieces) => allocations + pieces + programs),

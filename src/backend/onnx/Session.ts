@@ -86,7 +86,11 @@ export interface Interface {
   ) => Effect.Effect<Buffer<T>, EngineError>
   /** Loads a model (see `ModelProto.encodeModel`); `all` unless told otherwise. */
   readonly createSession: (
-    model: Uint8Array, options?: { readonly optimization?: Optimization }
+    model: Uint8Array, options?: {
+      readonly optimization?: Optimization
+      /** Names of nodes that a device is to leave to the processor. */
+      readonly onHost?: ReadonlySet<string>
+    }
   ) => Effect.Effect<Session, EngineError, Scope.Scope>
 }
 

@@ -9,6 +9,10 @@ import { Backend } from "../../../src/backend/Backend.ts"
 import { layerCuda } from "../../../src/backend/onnx/Cuda.ts"
 import type { EngineError } from "../../../src/backend/onnx/EngineError.ts"
 import { layerWebGpu } from "../../../src/backend/onnx/WebGpu.ts"
+import * as Config from "../../../src/llama/Config.ts"
+import * as Transformer from "../../../src/llama/Transformer.ts"
+import * as Visibility from "../../../src/llama/Visibility.ts"
+import { tokenCrossEntropy } from "../../../src/loss/CrossEntropy.ts"
 import * as Program from "../../../src/tensor/Program.ts"
 import * as Specification from "../../../src/tensor/Specification.ts"
 import * as T from "../../../src/tensor/Tensor.ts"
@@ -23,6 +27,10 @@ const providers: Readonly<Record<string, string>> = { layerWebGpu: "WebGPU", lay
 /** Why a layer does not start, if it does not. */
 const absence = (layer: Layer.Layer<Backend, EngineError>): Promise<EngineError | undefined> =>
   Effect.runPromise(Effect.scoped(Layer.build(layer)).pipe(Effect.as(undefined), Effect.catch(Effect.succeed)))
+
+const config = Config.make({
+  vocabSize: 40, embedSize: 16, layerCount: 1, headCount: 2, hiddenSize: 24, contextLength: 8
+})
 
 const layers = { layerWebGpu, layerCuda }
 
@@ -58,8 +66,22 @@ for (const [name, make] of Object.entries(layers)) {
       ))
       yield* compile((x) => T.exp(T.multiply(x, 2)))
       if (name !== "layerWebGpu") return
-      const error = yield* Effect.flip(compile((x) => T.sign(x)))
+      const error = yield* Effect.flip(compile((x) => T.sin(x)))
       assert.include(error.message, "onnxruntime, compile alone: ")
+    }).pipe(Effect.provide(make({ isAlone: true }))))
+    it.effect("alone it takes the gradients of a model", () => Effect.gen(function*() {
+      const backend = yield* Backend
+      const model = Transformer.llama(config)
+      const ids = Specification.ids({ batch: 2, position: 8 })
+      const program = yield* Program.make("gradients", {
+        inputs: { ids, targets: ids },
+        state: { parameters: model.specification, gradients: model.specification }
+      }, ({ ids, targets }, { parameters }) => {
+        const logits = model.logits(parameters, model.hidden(parameters, { ids, visibility: Visibility.causal }))
+        const loss = T.mean(tokenCrossEntropy(logits, targets), ["batch", "position"])
+        return { outputs: { loss }, state: { gradients: T.gradient(loss, parameters) } }
+      })
+      yield* Effect.scoped(backend.compile(program))
     }).pipe(Effect.provide(make({ isAlone: true }))))
   })
 }

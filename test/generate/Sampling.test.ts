@@ -9,9 +9,13 @@ import {
 } from "../../src/generate/Sampling.ts"
 import * as Key from "../../src/random/Key.ts"
 
-/** Rows with ties, excluded tokens and wide ranges. */
+/**
+ * Rows with ties, excluded tokens and wide ranges. What differs does so by 2⁻¹⁰ at least: whether nearer logits have
+ * equal weights is for rounding to say, and with it which of them is kept.
+ */
 const rows = fc.array(
-  fc.oneof(fc.integer({ min: -4, max: 4 }), fc.double({ min: -30, max: 30, noNaN: true }), fc.constant(-Infinity)),
+  fc.oneof(fc.integer({ min: -4, max: 4 }), fc.integer({ min: -30_000, max: 30_000 }).map((x) => x / 1024),
+    fc.constant(-0), fc.constant(-Infinity)),
   { minLength: 1, maxLength: 200 }
 ).filter((row) => row.some(Number.isFinite)).map((row) => Float32Array.from(row))
 

@@ -106,16 +106,19 @@ for (const [name, backend] of backends) {
       const program = yield* count(30)
       const cells = yield* backend.allocate(program.state)
       const { run } = yield* (yield* backend.compile(program)).bind(cells)
-      const some = Effect.forEach(Array.from({ length: 2000 }), () => run({ x: 0.1 }), { discard: true })
+      const some = Effect.forEach(Array.from({ length: 1000 }), () => run({ x: 0.1 }), { discard: true })
       const resident = Effect.sync(() => {
         collectGarbage()
         return process.memoryUsage.rss()
       })
       yield* some
-      const before = yield* resident
-      yield* some
-      assert.isBelow((yield* resident) - before, 6 * 2 ** 20)
-      assert.strictEqual((yield* backend.read(cells)).runs.elements[0], 4000)
+      const seen = [yield* resident]
+      do { // what leaks does so every time; the engines' own memory moves now and then
+        yield* some
+        seen.push(yield* resident)
+      } while (seen.at(-1)! - seen.at(-2)! > 3 * 2 ** 20 && seen.length < 6)
+      assert.isBelow(seen.at(-1)! - seen.at(-2)!, 3 * 2 ** 20, seen.join(" "))
+      assert.strictEqual((yield* backend.read(cells)).runs.elements[0], 1000 * seen.length)
     }))
 
     it.effect("views that start anywhere are read and replaced, and nothing beside them", () => Effect.gen(function*() {

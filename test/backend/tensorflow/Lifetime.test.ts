@@ -119,7 +119,7 @@ for (const name of engines) {
         const fiber = yield* Effect.forkChild(
           Effect.forever(Effect.andThen(run(draws), Effect.sync(() => done++))), { startImmediately: true }
         )
-        yield* Effect.sleep("20 millis")
+        yield* Effect.repeat(Effect.sleep("1 millis"), { until: () => done >= 3 })
         yield* Fiber.interrupt(fiber)
         const { other, table } = yield* backend.read(cells)
         assert.notDeepEqual(other, table) // whole steps: one cell is always a step behind the other

@@ -115,7 +115,7 @@ export const tokenize = Effect.fnUntraced(function*<E, R, E2 = never>(
     Stream.rechunk(64),
     Stream.chunks,
     // The order of the stream, however many chunks are encoded at once: the tokens are the same to the last bit.
-    Stream.mapEffect(encoded, { concurrency: encodeMany === undefined ? 1 : CHUNKS_AT_ONCE }),
+    Stream.mapEffect(encoded, { concurrency: encodeMany === undefined ? 1 : chunksAtOnce }),
     Stream.runForEach(Effect.fnUntraced(function*({ chunk, ids }) {
       for (let i = 0; i < chunk.length; i++) {
         const error = parts[Split.part(chunk[i]!, validationShare)].add(chunk[i]!, ids[i]!)
@@ -170,7 +170,7 @@ export const fingerprint = (store: TokenStore): string => {
 const chunkLength = 1 << 20
 
 /** Chunks that are with `encodeMany` at one time. */
-const CHUNKS_AT_ONCE = 16
+const chunksAtOnce = 16
 
 const builder = ({ bosId, vocabSize }: Encoder) => {
   const allocate = (length: number) => vocabSize <= 65536 ? new Uint16Array(length) : new Int32Array(length)

@@ -158,7 +158,7 @@ export const recompute = <P, R extends Any>(inputs: P, f: (inputs: P) => R): R =
       return pullback([rebuilt(behind)], [bar], behind)
     }
   }
-  // built once over stand-ins, so that what is closed over is told from what comes in, even where it is made of it
+  // built once over stand-ins, so that a tensor that is closed over is told from one that comes in, though made of it
   const standIns = leaves.map((leaf): Any => make({ _tag: "Label", name: "" }, [leaf], leaf.sizes, leaf.kind))
   const shape = rebuilt(standIns)
   const inside = new Set(standIns)

@@ -59,6 +59,10 @@ const packages: ReadonlyArray<{ readonly name: RegExp; readonly open: ReadonlyAr
   { name: /^node:worker_threads$/, open: ["token/EncodingWorker"], why: "threads are started and ended in one place" },
   { name: /^node:os$/, open: ["store/Lock.ts", "backend/onnx/", "cli/"], why: "a lock names its host" },
   { name: /^node:util$/, open: ["backend/tensorflow/"], why: "tfjs-node wants a function that Node removed" },
+  {
+    name: /^node:(module|path|url)$/, open: ["backend/onnx/", "backend/tensorflow/Engine.ts", "cli/"],
+    why: "packages are found where they are loaded"
+  },
   { name: /^node:/, open: ["backend/onnx/", "cli/"], why: "files, time and processes are services of Effect" }
 ]
 

@@ -49,6 +49,11 @@ const cria = (args: ReadonlyArray<string>, stop?: {
 
 const begin = (run: string) => ["pretrain", "--text", texts, ...sizes, "--out", run]
 
+/** Kills a run some time after one of the texts was printed. */
+const killAtRandom = (...texts: ReadonlyArray<string>) => ({
+  after: texts[Math.floor(Math.random() * texts.length)]!, milliseconds: Math.random() * 200, signal: "SIGKILL"
+} as const)
+
 /** What the clock does not decide. */
 const remains = (run: string) => {
   const at = (...names: ReadonlyArray<string>) => Fs.readFileSync(Path.join(folder, run, ...names))
@@ -64,14 +69,14 @@ describe("a run that is stopped", () => {
   it("ends with the same bits after SIGKILL at random moments, and verifies", async () => {
     const whole = await cria(begin("whole"))
     assert.strictEqual(whole.code, 0, whole.errors)
-    const began = await cria(begin("killed"), {
-      after: "training", milliseconds: 1 + Math.random() * 500, signal: "SIGKILL"
-    })
-    assert.strictEqual(began.signal, "SIGKILL")
+    let began: Ended
+    do { // a run that is over before the signal comes is no use: another one
+      Fs.rmSync(Path.join(folder, "killed"), { recursive: true, force: true })
+      began = await cria(begin("killed"), killAtRandom("training", "step  30", "step  60", "step  90", "step 120"))
+    } while (began.code === 0)
+    assert.strictEqual(began.signal, "SIGKILL", began.errors)
     for (let again = 0; again < 3; again++) {
-      await cria(["pretrain", "--resume", "--out", "killed"], {
-        after: "training", milliseconds: 1 + Math.random() * 300, signal: "SIGKILL"
-      })
+      await cria(["pretrain", "--resume", "--out", "killed"], killAtRandom("training"))
     }
     const resumed = await cria(["pretrain", "--resume", "--out", "killed"])
     assert.strictEqual(resumed.code, 0, resumed.errors)
@@ -81,7 +86,11 @@ describe("a run that is stopped", () => {
     assert.strictEqual(verified.code, 0, verified.errors)
   })
   it("saves its last step at Ctrl-C, says how to go on, and ends with the same bits", async () => {
-    const stopped = await cria(begin("stopped"), { after: "step  30/600", milliseconds: 0, signal: "SIGINT" })
+    let stopped: Ended
+    do { // as above
+      Fs.rmSync(Path.join(folder, "stopped"), { recursive: true, force: true })
+      stopped = await cria(begin("stopped"), { after: "step  30/600", milliseconds: 0, signal: "SIGINT" })
+    } while (stopped.code === 0)
     assert.strictEqual(stopped.code, 130, stopped.errors)
     const sentence = /\nstopped; step (\d+) is saved\. Go on with: cria (pretrain --resume --out stopped)\n$/
     const said = sentence.exec(stopped.output)

@@ -1,7 +1,8 @@
 // @ts-check
 /**
  * Decoding with a 15 M-parameter Llama (embeddings tied, random weights): tokens a second of one sequence and of
- * sixteen, with weights in float32, 8 and 4 bits, greedy; and the rate at which a prompt is computed.
+ * sixteen, with weights in float32, 8 and 4 bits, greedy; the rate at which a prompt is computed; the time to the first
+ * token, and the longest pause of the event loop.
  *
  * With CRIA_PEER_LLAMA2C naming the binary of llama2.c's run.c (`gcc -Ofast -march=native -fopenmp run.c -lm -o run`)
  * and CRIA_PEER_LLAMA2C_TOKENIZER its tokenizer.bin, the peer continues the same file with two threads, in turn with
@@ -15,6 +16,7 @@ import { spawnSync } from "node:child_process"
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { pauses } from "./pauses.mjs"
 import { median } from "./workload.mjs"
 
 const [dim, hidden, layers, heads, vocab, length] = [288, 768, 6, 6, 32_000, 256]
@@ -98,6 +100,10 @@ const main = Effect.fn(function*(/** @type {string} */ path) {
   for (const width of /** @type {const} */ (["8-bit", "4-bit"])) {
     const quantized = yield* Quantization.quantized(model, Quantization.schemes[width])
     yield* add(width, quantized, yield* Quantization.load(quantized, checkpoint.read))
+  }
+  for (const [slots, length] of /** @type {const} */ ([[1, 1], [1, 128], [1, 256], [slotCount, 1], [slotCount, 128]])) {
+    const longer = Transformer.llama({ ...checkpoint.config, contextLength: 512 }) // for a prompt of 256 and its answer
+    yield* pauses({ model: longer, parameters: floats }, slots, length, rounds)
   }
   const peer = /** @type {Array<number>} */ ([])
   const rates = /** @type {Array<number>} */ ([])

@@ -153,7 +153,7 @@ const excerpt = (value: unknown): string => {
  * The number of header bytes that the first eight bytes of a file announce; an error unless the file, of `fileBytes`
  * bytes, can hold them. A reader asks this before it allocates anything.
  */
-export const headerLength = (start: Uint8Array, fileBytes: number): Result.Result<number, SafetensorsError> => {
+const headerLength = (start: Uint8Array, fileBytes: number): Result.Result<number, SafetensorsError> => {
   if (start.length < lengthBytes) {
     return failure(problem("header length", null, 0, "8 bytes of length", `a file of ${fileBytes} bytes`))
   }

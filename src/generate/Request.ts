@@ -124,7 +124,7 @@ const promptFaults = ({ ids, item }: Prompt, { bosId, vocabSize }: Codec) => {
 }
 
 /** Is this a whole number of at least 1? */
-export const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 1
+const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 1
 
 /** Fails where one of the sizes is no whole number of at least 1. */
 export const requireCounts = (

@@ -50,7 +50,7 @@ const operand = (y: Any | number, kind: Kind): Any =>
 const isFill = (x: Any, value: number): boolean => x.operation._tag === "Fill" && x.operation.value === value
 
 /** Builds a binary node over operands of one kind. Multiplying by 1 and adding 0 build nothing where the sizes stay. */
-export const binaryNode = (fn: BinaryFunction, x: Any, second: Any | number): Untyped => {
+const binaryNode = (fn: BinaryFunction, x: Any, second: Any | number): Untyped => {
   const y = operand(second, x.kind)
   requireKind(fn, [x, y], x.kind === "id" ? ["id"] : ["real"])
   const sizes = unite(fn, [["left", x], ["right", y]])

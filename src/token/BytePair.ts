@@ -15,7 +15,6 @@
  *
  * @module
  */
-import * as Key from "../random/Key.ts"
 import * as Agenda from "./Agenda.ts"
 import { MERGES } from "./Vocabulary.ts"
 import type { UserDefined, Vocabulary } from "./Vocabulary.ts"
@@ -28,10 +27,10 @@ import * as WordMemory from "./WordMemory.ts"
 export interface Encoder {
   readonly encode: (text: string) => Int32Array
   /**
-   * Byte-pair encoding with dropout: the i-th candidate, a pair that is about to be merged, is passed over for good if
-   * `Key.uniform(key, i)` is below `rate`. Should one of its halves grow, the two make a new candidate.
+   * Byte-pair encoding with dropout: each candidate, a pair that is about to be merged, is asked about once, and passed
+   * over for good if `isDropped`. Should one of its halves grow, the two make a new candidate.
    */
-  readonly encodeWithDropout: (text: string, rate: number, key: Key.Key) => Int32Array
+  readonly encodeWithDropout: (text: string, isDropped: () => boolean) => Int32Array
 }
 
 /**
@@ -81,13 +80,11 @@ export const make = (vocabulary: Vocabulary): Encoder => {
     return ids.slice(0, idCount)
   }
 
-  const encodeWithDropout = (text: string, rate: number, key: Key.Key): Int32Array => {
-    if (rate === 0) return encode(text)
+  const encodeWithDropout = (text: string, isDropped: () => boolean): Int32Array => {
     source = written(text)
     idCount = 0
     makeRoom(text.length)
-    let draws = 0
-    if (text !== "") mergeByAgenda(0, readSymbols(0, text.length), () => Key.uniform(key, draws++) < rate)
+    if (text !== "") mergeByAgenda(0, readSymbols(0, text.length), isDropped)
     source = ""
     return ids.slice(0, idCount)
   }

@@ -1,5 +1,6 @@
 /**
- * The thread that `EncodingWorkers` starts: it reads a model once, then answers texts with ids until it is ended.
+ * The thread that `EncodingWorkers` starts: it compiles a vocabulary once, then answers texts with ids until it is
+ * ended. It loads what encoding needs and nothing else, for that decides how soon it begins.
  *
  * Checked  test/token/EncodingWorkers.test.ts.
  *
@@ -7,12 +8,17 @@
  */
 import * as Result from "effect/Result"
 import { parentPort, workerData } from "node:worker_threads"
-import * as SentencePiece from "./SentencePiece.ts"
-import * as Tokenizer from "./Tokenizer.ts"
+import * as BytePair from "./BytePair.ts"
+import * as Normalizer from "./Normalizer.ts"
+import type { PieceTable } from "./PieceTable.ts"
+import type { NormalizerSpecification } from "./SentencePiece.ts"
+import * as Vocabulary from "./Vocabulary.ts"
 
-/** What the thread is given at its start: a `.model` file. */
+/** What the thread is given at its start: what of a model decides how text is encoded. */
 export interface Setting {
-  readonly model: Uint8Array
+  readonly table: PieceTable
+  readonly normalizer: NormalizerSpecification
+  readonly treatWhitespaceAsSuffix: boolean
 }
 
 /** Texts to encode. */
@@ -28,11 +34,12 @@ export interface Answer {
   readonly ends: Int32Array<ArrayBuffer>
 }
 
-const { model }: Setting = workerData
-const { encode } = Result.getOrThrow(Result.flatMap(SentencePiece.parse(model), Tokenizer.fromModel))
+const { normalizer, table, treatWhitespaceAsSuffix }: Setting = workerData
+const normalize = Result.getOrThrow(Normalizer.make(normalizer, treatWhitespaceAsSuffix, table))
+const pairs = BytePair.make(Vocabulary.make(table, normalizer.escapeWhitespaces))
 
 parentPort?.on("message", ({ job, texts }: Job) => {
-  const parts = texts.map(encode)
+  const parts = texts.map((text) => pairs.encode(normalize.text(text)))
   const ends = new Int32Array(parts.length)
   const ids = new Int32Array(parts.reduce((sum, part) => sum + part.length, 0))
   let at = 0

@@ -6,7 +6,7 @@
  * From     Node's worker threads: texts are copied there, ids are moved back.
  * Checked  test/token/EncodingWorkers.test.ts (the ids of one thread, in order; a worker that cannot start or dies is
  *          an error; the threads end with their scope).
- * Departs  in speed only. A worker takes about a fifth of a second to start, so small work stays in this thread.
+ * Departs  in speed only. A worker takes about 0.15 s of processor time to start, so small work stays in this thread.
  *          Workers run built code: where this file runs as TypeScript, name the built `EncodingWorker.js`.
  *
  * @module
@@ -61,11 +61,12 @@ interface Thread {
  */
 export const make = Effect.fnUntraced(function*(
   model: SentencePiece.Model, { entry = new URL("./EncodingWorker.js", import.meta.url), workerCount }: Options
-): Effect.fn.Return<EncodeMany, Tokenizer.UnsupportedModelError, Scope.Scope> {
+): Effect.fn.Return<EncodeMany, EncodingWorkerError | Tokenizer.UnsupportedModelError, Scope.Scope> {
   yield* Effect.fromResult(Tokenizer.fromModel(model)) // refused here, by its own error, not in the workers
   const free = yield* Queue.unbounded<Thread>()
+  const { normalizer, table, trainer: { treatWhitespaceAsSuffix } } = model
   for (let i = 0; i < workerCount; i++) {
-    const thread = yield* start(entry, { model: model.bytes })
+    const thread = yield* start(entry, { normalizer, table, treatWhitespaceAsSuffix })
     // Twice: while one job is worked on, the next is on its way.
     yield* Queue.offerAll(free, [thread, thread])
   }
@@ -100,10 +101,14 @@ const portions = (texts: ReadonlyArray<string>): ReadonlyArray<ReadonlyArray<str
   return found
 }
 
-const start = (entry: URL, setting: Setting): Effect.Effect<Thread, never, Scope.Scope> =>
+const start = (entry: URL, setting: Setting): Effect.Effect<Thread, EncodingWorkerError, Scope.Scope> =>
   Effect.map(
     Effect.acquireRelease(
-      Effect.sync(() => new Worker(entry, { workerData: setting })),
+      // Node throws at once for an address that is no file.
+      Effect.try({
+        try: () => new Worker(entry, { workerData: setting }),
+        catch: (error) => new EncodingWorkerError({ entry: entry.href, reason: String(error) })
+      }),
       (worker) => Effect.promise(() => worker.terminate())
     ),
     (worker) => {

@@ -11,6 +11,7 @@
  * @module
  */
 import * as Result from "effect/Result"
+import * as PieceTable from "./PieceTable.ts"
 import type { NormalizerSpecification } from "./SentencePiece.ts"
 import * as Utf8 from "./Utf8.ts"
 
@@ -20,11 +21,11 @@ export interface Normalize {
   readonly bytes: (bytes: Uint8Array) => string
 }
 
-/** The normalizer of a model, or what is wrong with its compiled rules. */
+/** The normalizer of a model, or what is wrong with its compiled rules; user-defined pieces are left as they are. */
 export const make = (
   specification: NormalizerSpecification,
   treatWhitespaceAsSuffix: boolean,
-  symbols: ReadonlyArray<string>
+  table: PieceTable.PieceTable
 ): Result.Result<Normalize, string> => {
   const { addDummyPrefix, charsmap, removeExtraWhitespaces } = specification
   if (charsmap.length === 0 && !removeExtraWhitespaces && !treatWhitespaceAsSuffix) {
@@ -32,7 +33,9 @@ export const make = (
     return Result.succeed({ text, bytes: (bytes) => text(Utf8.lenientText(bytes)) })
   }
   return Result.map(rules(charsmap), (rule) => {
-    const userDefined = symbols.map((text) => encoder.encode(text)).sort((a, b) => b.length - a.length)
+    const userDefined = PieceTable.idsOfType(table, "user-defined")
+      .map((id) => encoder.encode(PieceTable.text(table, id)))
+      .sort((a, b) => b.length - a.length)
     const bytes = (input: Uint8Array) => normalized(input, specification, treatWhitespaceAsSuffix, userDefined, rule)
     return { text: (text) => bytes(encoder.encode(text)), bytes }
   })

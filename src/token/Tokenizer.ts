@@ -19,7 +19,7 @@ import * as Path from "effect/Path"
 import type * as PlatformError from "effect/PlatformError"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import type * as Key from "../random/Key.ts"
+import * as Key from "../random/Key.ts"
 import * as BytePair from "./BytePair.ts"
 import * as Detokenizer from "./Detokenizer.ts"
 import * as Normalizer from "./Normalizer.ts"
@@ -136,11 +136,7 @@ export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, Unsu
   codecOf(
     model,
     Result.map(
-      Normalizer.make(
-        model.normalizer,
-        model.trainer.treatWhitespaceAsSuffix,
-        PieceTable.idsOfType(model.table, "user-defined").map((id) => PieceTable.text(model.table, id))
-      ),
+      Normalizer.make(model.normalizer, model.trainer.treatWhitespaceAsSuffix, model.table),
       (normalize) => ({ first: normalize, later: normalize })
     )
   )
@@ -207,7 +203,9 @@ const codecOf = (
     encodeBytes: (input) => pairs.encode(bytes(input)),
     encodeWithDropout: (input, { key, rate }) => {
       if (!(rate >= 0 && rate <= 1)) throw new DropoutRateError({ rate })
-      return pairs.encodeWithDropout(text(input), rate, key)
+      if (rate === 0) return encode(input)
+      let draws = 0
+      return pairs.encodeWithDropout(text(input), () => Key.uniform(key, draws++) < rate)
     },
     encodeSegments: (segments) => {
       let isFirst = true

@@ -66,6 +66,13 @@ describe("EncodingWorkers", () => {
     assert.isTrue(Exit.isFailure(yield* Effect.exit(encodeMany(["again"]))))
   }))
 
+  it.effect("an address that no thread can be started from is an error, not a defect", () => Effect.gen(function*() {
+    const remote = new URL("https://example.org/EncodingWorker.js")
+    const error = yield* Effect.flip(EncodingWorkers.make(model, { workerCount: 1, entry: remote }))
+    assert.instanceOf(error, EncodingWorkers.EncodingWorkerError)
+    assert.include(error.message, `encoding worker ${remote.href}: TypeError [ERR_INVALID_URL_SCHEME]: `)
+  }))
+
   it.effect("a model that cannot encode is refused before a thread starts", () => Effect.gen(function*() {
     const words = modelOf([], false, {}, { modelType: "word" })
     const error = yield* Effect.flip(EncodingWorkers.make(words, { workerCount: 1, entry }))

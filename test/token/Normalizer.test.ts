@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Result } from "effect"
 import * as Normalizer from "../../src/token/Normalizer.ts"
 import * as SentencePiece from "../../src/token/SentencePiece.ts"
+import { modelOf } from "./vocabularies.ts"
 
 const llama = SentencePiece.identityNormalizer
 const normalize = (
@@ -9,8 +10,11 @@ const normalize = (
   changes: Partial<SentencePiece.NormalizerSpecification> = {},
   treatWhitespaceAsSuffix = false,
   userDefined: ReadonlyArray<string> = []
-): string =>
-  Result.getOrThrow(Normalizer.make({ ...llama, ...changes }, treatWhitespaceAsSuffix, userDefined)).text(text)
+): string => {
+  const { table } = modelOf(userDefined.map((text) => ({ text, score: 0, type: "user-defined" })), false)
+  return Result.getOrThrow(Normalizer.make({ ...llama, ...changes }, treatWhitespaceAsSuffix, table)).text(text)
+}
+const { table } = modelOf([], false)
 
 /** Rules compiled by hand: a trie of 32-bit units for "a" alone, which becomes "XY". */
 const rules = (() => {
@@ -52,13 +56,13 @@ describe("Normalizer", () => {
   })
 
   it("reads malformed bytes as U+FFFD, without rules for them", () => {
-    const { bytes } = Result.getOrThrow(Normalizer.make({ ...llama, charsmap: rules }, false, []))
+    const { bytes } = Result.getOrThrow(Normalizer.make({ ...llama, charsmap: rules }, false, table))
     assert.strictEqual(bytes(Uint8Array.of(0xff, 0x61, 0xe4, 0xbd)), "\u2581\ufffdXY\ufffd\ufffd")
   })
 
   it("refuses rules that are cut off", () => {
     const refused = (charsmap: Uint8Array) => Result.getOrThrow(
-      Result.flip(Normalizer.make({ ...llama, charsmap }, false, []))
+      Result.flip(Normalizer.make({ ...llama, charsmap }, false, table))
     )
     assert.strictEqual(refused(rules.subarray(0, 100)), "precompiled_charsmap of 100 bytes claims a trie of 2048 bytes")
     assert.strictEqual(refused(rules.subarray(0, 3)), "precompiled_charsmap of 3 bytes claims a trie of -1 bytes")

@@ -50,10 +50,8 @@ export interface Parts<S, O> {
 }
 
 /**
- * Closes a computation. The one place where a `ShapeError` becomes a typed failure.
- *
- * `f` receives tensors for the inputs and for the cells, and returns outputs and, for cells that it replaces, new
- * values.
+ * Closes a computation: `f` receives tensors for the inputs and for the cells, and returns outputs and, for the cells
+ * that it replaces, new values. A `ShapeError` that is thrown on the way is the failure of the Effect.
  */
 export const make = <I, S, O>(
   name: string,

@@ -141,6 +141,8 @@ export interface Capabilities {
    * composed of several, or computed by the processor of the host and not the engine (fallback).
    */
   readonly primitives?: Readonly<Record<string, "composed" | "fallback">>
+  /** Primitives, by the same names, that add in any order, so that their last bits change from run to run. */
+  readonly unordered?: ReadonlyArray<string>
 }
 
 /**

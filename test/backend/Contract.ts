@@ -2,18 +2,13 @@
  * The public laws of backends, run on a layer by vitest.
  */
 import { layer as withLayer } from "@effect/vitest"
-import * as Effect from "effect/Effect"
 import type * as Layer from "effect/Layer"
 import type { Backend } from "../../src/backend/Backend.ts"
 import { laws, type Options, type Tolerance } from "../../src/testing/BackendLaws.ts"
 
-/**
- * Tries every law on a layer, which is built once. CRIA_LAW_RUNS multiplies the random draws. Laws that a backend does
- * not promise are skipped, by name, each for a reason.
- */
+/** Tries every law on a layer, which is built once. CRIA_LAW_RUNS multiplies the random draws. */
 export const contract = <E>(
-  layer: Layer.Layer<Backend, E>, tolerance: Tolerance, options: Options = {},
-  skipped: Readonly<Record<string, string>> = {}
+  layer: Layer.Layer<Backend, E>, tolerance: Tolerance, options: Options = {}
 ): void => {
   const times = Number(process.env["CRIA_LAW_RUNS"] ?? 1)
   const { perOperation = 4, programs = 40 } = options
@@ -21,9 +16,7 @@ export const contract = <E>(
     for (const { group, holds, name } of laws(tolerance, {
       ...options, perOperation: perOperation * times, programs: programs * times
     })) {
-      const reason = skipped[name]
-      if (reason === undefined) it.effect(`${group}: ${name}`, () => holds, 60_000 * times)
-      else it.effect.skip(`${group}: ${name} (${reason})`, () => Effect.void)
+      it.effect(`${group}: ${name}`, () => holds, 60_000 * times)
     }
   })
 }

@@ -213,7 +213,7 @@ const makeOver = <X extends HostState.Stretch>(
     capabilities: {
       precisions: state.precisions, kernels: Object.keys(kernels), threads: engine.threads,
       primitives: isWebGpu ? { ...composed, "unary sign": "composed", "logic or": "composed" } : composed,
-      ...engine.provider === "cpu" ? {} : { device: engine.provider }
+      ...engine.provider === "cpu" ? {} : { device: engine.provider, unordered: ["scatter add"] }
     },
     live: Effect.zipWith(state.live, heldOnDevice, (allocations, pieces) => allocations + pieces + programs),
     allocate, read, write, copy, view, compile

@@ -48,7 +48,8 @@ export const make = (engine: Engine): Backend["Service"] => {
     name: backend,
     version: `TensorFlow.js ${engine.version} (${engine.name})`,
     capabilities: {
-      precisions: state.precisions, kernels: [], threads: engine.threads, primitives: primitives(engine.name)
+      precisions: state.precisions, kernels: [], threads: engine.threads, primitives: primitives(engine.name),
+      ...engine.name === "webgpu" || engine.name === "node-gpu" ? { unordered: ["scatter add"] } : {}
     },
     live: Effect.sync(() => engine.memory().numTensors),
     allocate: (specification, options) => guarded("allocate")(state.allocate(specification, options)),

@@ -6,14 +6,9 @@ import { tolerances } from "../../../src/testing/BackendLaws.ts"
 import { contract } from "../Contract.ts"
 import { absent, backends } from "./layers.ts"
 
-/** Laws that a GPU does not keep. */
-const onGpu = {
-  "rows added where they collide give the same bits again": "its threads add in the order in which they come"
-}
-
 for (const [name, backend] of backends) {
   describe(`on ${name}`, () => {
-    contract(backend, tolerances.f32, {}, name === "webgpu" ? onGpu : {})
+    contract(backend, tolerances.f32)
   })
 }
 

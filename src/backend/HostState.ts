@@ -223,7 +223,8 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
             const arena = allocation.arenas.get(storage) ?? memory.allocate(storage, 0)
             const elements = memory.part(arena, start, start + count(leaf.sizes))
             const initial = initials[i]
-            if (typeof initial !== "string" && initial !== undefined) begun.push(memory.put(elements, initial))
+            const isGiven = typeof initial !== "string" && initial !== undefined
+            if (isGiven && !Object.is(initial, 0)) begun.push(memory.put(elements, initial)) // an arena has zeros
             return [path, hold(path, leaf, precision, { allocation, storage, start, elements })] as const
           }))
           return Effect.map(Effect.all(begun, { discard: true }), () =>

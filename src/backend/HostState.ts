@@ -141,7 +141,8 @@ export const make = ({ memory, ...identity }: Host): HostState =>
   makeOver(identity, {
     allocate: memory,
     part: (whole, start, end) => whole.subarray(start, end),
-    put: (target, source) => Effect.sync(() => place(target, source)),
+    // a number is put into a new arena only, which has zeros; on a device it has nothing yet
+    put: (target, source) => Object.is(source, 0) ? Effect.void : Effect.sync(() => place(target, source)),
     take: (source) => Effect.sync(() => source.slice()),
     copy: (source, target) => Effect.sync(() => target.set(source)),
     free: () => Effect.void
@@ -223,8 +224,7 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
             const arena = allocation.arenas.get(storage) ?? memory.allocate(storage, 0)
             const elements = memory.part(arena, start, start + count(leaf.sizes))
             const initial = initials[i]
-            const isGiven = typeof initial !== "string" && initial !== undefined
-            if (isGiven && !Object.is(initial, 0)) begun.push(memory.put(elements, initial)) // an arena has zeros
+            if (typeof initial !== "string" && initial !== undefined) begun.push(memory.put(elements, initial))
             return [path, hold(path, leaf, precision, { allocation, storage, start, elements })] as const
           }))
           return Effect.map(Effect.all(begun, { discard: true }), () =>

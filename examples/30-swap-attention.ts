@@ -20,8 +20,8 @@ const gated: Component.Component<Gated, Attention.Input, Attention.Input["x"]> =
     return { ...plain, gate: plain.query }
   },
   apply: ({ gate, key, output, query, value }, { encode, recall, visibility, x }) => {
-    const seen = recall({ key: encode(T.contract(x, key, "embed")), value: T.contract(x, value, "embed") })
-    const mixed = Attention.attend(encode(T.contract(x, query, "embed")), seen.key, seen.value, visibility)
+    const fresh = { key: encode(T.contract(x, key, "embed")), value: T.contract(x, value, "embed") }
+    const mixed = recall.attend(encode(T.contract(x, query, "embed")), fresh, visibility)
     const open = T.sigmoid(T.contract(x, gate, "embed"))
     return T.contract(T.multiply(mixed, open), output, ["kvHead", "group", "part", "plane"])
   }

@@ -171,7 +171,7 @@ const program = <P>(name: string, model: Transformer<P>, sizes: Sizes) => {
   }, ({ ids, lengths, starts }, state): { readonly outputs: Outputs; readonly state: unknown } => {
     const parameters = state.parameters as P // the same tree, which the compiler cannot see for a P unknown
     const { cache, hidden } = KeyValueCache.extend(model, parameters, state.cache, { ids, starts })
-    const last = KeyValueCache.at(hidden, T.subtractIds(lengths, 1))
+    const last = position === 1 ? hidden : KeyValueCache.at(hidden, T.subtractIds(lengths, 1))
     const logits = T.merge(model.logits(parameters, last), ["batch", "position"], "batch")
     return { outputs: { logits }, state: { cache } }
   })

@@ -42,16 +42,33 @@ export type Keys = Tensor<"batch" | "source" | "kvHead" | "part" | "plane">
 /** Keys or values of the tokens that are computed. */
 export type Fresh = Tensor<"batch" | "position" | "kvHead" | "part" | "plane">
 
-/** From the keys and values of the tokens at hand to those that are looked at: a cache adds what earlier runs kept. */
-export type Recall = (fresh: {
+/** Keys and values of the tokens that are computed. */
+export interface AtHand {
   readonly key: Fresh
   readonly value: Fresh
-}) => { readonly key: Keys; readonly value: Keys }
+}
+
+/** What attention looks at: the tokens at hand, to which a cache adds what earlier runs kept. */
+export interface Recall {
+  /** The keys and values that are looked at. */
+  readonly sources: (fresh: AtHand) => { readonly key: Keys; readonly value: Keys }
+  /** `attend` over the sources: the same in one step, for which a cache may have an operator of its own. */
+  readonly attend: (query: Queries, fresh: AtHand, visibility: Visibility) => Queries
+}
+
+/** Attends to sources that are made of the tokens at hand. */
+export const recalling = (sources: Recall["sources"]): Recall => ({
+  sources,
+  attend: (query, fresh, visibility) => {
+    const { key, value } = sources(fresh)
+    return attend(query, key, value, visibility)
+  }
+})
 
 /** Looks at the tokens at hand and no others. */
-export const atHand: Recall = ({ key, value }) => ({
+export const atHand: Recall = recalling(({ key, value }) => ({
   key: T.rename(key, "position", "source"), value: T.rename(value, "position", "source")
-})
+}))
 
 /** Parameters of attention. */
 export interface Parameters {
@@ -74,10 +91,10 @@ export const groupedQueryAttention = (
   parameters: Parameters, x: Residual, encode: Encode, visibility: Visibility, recall: Recall = atHand
 ): Residual => {
   const query = encode(T.contract(x, parameters.query, "embed"))
-  const { key, value } = recall({
+  const fresh = {
     key: encode(T.contract(x, parameters.key, "embed")), value: T.contract(x, parameters.value, "embed")
-  })
-  const mixed = attend(query, key, value, visibility).pipe(T.label("mixed"))
+  }
+  const mixed = recall.attend(query, fresh, visibility).pipe(T.label("mixed"))
   return T.contract(mixed, parameters.output, ["kvHead", "group", "part", "plane"])
 }
 

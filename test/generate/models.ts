@@ -28,7 +28,8 @@ export const contextLength = 12
 
 /** A tiny model over that vocabulary: two blocks, two groups of two heads. */
 export const model = Transformer.llama(Config.make({
-  vocabSize: codec.vocabSize, embedSize: 8, layerCount: 2, headCount: 4, kvHeadCount: 2, hiddenSize: 6, contextLength
+  vocabSize: codec.vocabSize, embedSize: 8, layerCount: 2, headCount: 4, kvHeadCount: 2, headSize: 8, hiddenSize: 6,
+  contextLength
 }))
 
 /** Its parameters, with weights so large that its distributions are far from uniform and depend on every token. */

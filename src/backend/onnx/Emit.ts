@@ -134,6 +134,14 @@ const shapeRead = (
     ? kernels[reader.primitive.composite.name]?.reads?.(shape, reader.inputs.indexOf(operand)) ?? shape
     : shape
 
+/** The shape in which a fused operator writes its result. */
+const shapeWritten = (
+  made: Instruction | undefined, result: number, shape: ReadonlyArray<number>
+): ReadonlyArray<number> =>
+  made?.primitive._tag === "composite"
+    ? kernels[made.primitive.composite.name]?.writes?.(shape, made.outputs.indexOf(result)) ?? shape
+    : shape
+
 interface Cleared extends Leaf {
   /** The value that the cell stands for. */
   readonly zeros: number
@@ -172,7 +180,9 @@ const nameResult = (writer: Writer, port: Port, name: string): Result => {
   const copyOf = isFree(target) ? undefined : target
   const isOnlyResult = writer.uses(target) === 1 && writer.uses(port.value) === 1
   const { kind, shape } = writer.value(target)
-  const sizes = (copyOf === undefined && isOnlyResult ? productSum(writer, target)?.shape : undefined) ?? shape
+  const sizes = copyOf !== undefined ? shape
+    : (isOnlyResult ? productSum(writer, target)?.shape : undefined) ??
+      shapeWritten(writer.producer(target), target, shape)
   if (copyOf === undefined) writer.declare(target, { name, shape: sizes })
   return { name, type: elementType(kind, writer.precision), sizes, copyOf }
 }

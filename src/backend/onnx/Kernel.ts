@@ -15,9 +15,9 @@
  */
 import type { Composite } from "../../tensor/Composite.ts"
 import type { Instruction } from "../../tensor/Instruction.ts"
-import type { Any } from "../../tensor/Node.ts"
+import { type Any, count, type Sizes } from "../../tensor/Node.ts"
 import { type Attribute, elementCount, type Node } from "./ModelProto.ts"
-import { type Lying, microsoft, productNode, writeElementwise, type Writer } from "./Writer.ts"
+import { bytesOf, type Lying, microsoft, productNode, writeElementwise, type Writer } from "./Writer.ts"
 
 type Orders = ReadonlyArray<ReadonlyArray<string>>
 
@@ -27,6 +27,8 @@ export interface Kernel {
   readonly applies?: (inputs: ReadonlyArray<Any>) => boolean
   /** The shape in which the fused operator reads an operand, where it is another than the operand's own. */
   readonly reads?: (shape: ReadonlyArray<number>, operand: number) => ReadonlyArray<number>
+  /** The shape in which the fused operator writes a result of the graph. */
+  readonly writes?: (shape: ReadonlyArray<number>, output: number) => ReadonlyArray<number>
   readonly write: (writer: Writer, instruction: Instruction, composite: Composite, orders: Orders) => void
 }
 
@@ -183,6 +185,56 @@ const rotate: Kernel = {
   }
 }
 
+const joinedLast = (shape: ReadonlyArray<number>): ReadonlyArray<number> =>
+  [...shape.slice(0, -2), elementCount(shape.slice(-2))]
+
+/** The caches, operands 3 and 4 and outputs 1 and 2, with heads in one piece. */
+const keptShape = (isKept: (index: number) => boolean) => (shape: ReadonlyArray<number>, index: number) =>
+  isKept(index) ? joinedLast(shape) : shape
+
+/**
+ * One position of each sequence. The operator writes its key and value behind the `starts` tokens of the cache and
+ * attends to no more places than are filled. Where the old cache is a cell that nothing else reads, and the new one
+ * what it is replaced by, both are one buffer; else what lies behind is taken from the old one.
+ */
+const attendKept: Kernel = {
+  applies: ([query, , , kept]) => {
+    const { part = 0, plane = 0, position = 0 } = query?.sizes as Sizes
+    return position === 1 && part * plane % 8 === 0 && count(query?.sizes ?? {}) > 0 && (kept?.sizes["source"] ?? 0) > 1
+  },
+  reads: keptShape((operand) => operand === 3 || operand === 4),
+  writes: keptShape((output) => output > 0),
+  write: (writer, { inputs, outputs }) => {
+    const { fresh, give, literal, lying, name, node, one, reshape, target, uses, value } = writer
+    const [query = -1, key = -1, valueAtHand = -1, keptKey = -1, keptValue = -1, starts = -1] = inputs
+    const [mixed = -1, newKey = -1, newValue = -1] = outputs
+    const [batch = 1, , kvHead = 1, group = 1] = value(query).shape
+    const cache = joinedLast(value(keptKey).shape)
+    const [, , source = 1, headSize = 1] = cache
+    const flat = (id: number, heads: number): string => reshape(lying(id), [batch, 1, heads * headSize])
+    const ids = (key: string, shape: ReadonlyArray<number>, elements: ReadonlyArray<number>): string =>
+      literal(`ids ${key}`, "i32", shape, () => bytesOf(elements, "id", "f32"))
+    const old = [keptKey, keptValue].map((id) => reshape(lying(id), cache))
+    const places = [newKey, newValue].map((id) => target(id, cache))
+    const inPlace = places.map((place, i) =>
+      place.name.replace("write:", "cell:") === old[i] && uses([keptKey, keptValue][i] ?? -1) === 1)
+    const written = places.map((place, i) => inPlace[i] === true ? place.name : fresh())
+    const result = fresh()
+    node("GroupQueryAttention", [
+      flat(query, kvHead * group), flat(key, kvHead), flat(valueAtHand, kvHead), ...old, name(starts),
+      ids(`${source}`, [1], [source])
+    ], [result, ...written], { num_heads: { int: kvHead * group }, kv_num_heads: { int: kvHead } }, microsoft)
+    give(mixed, { name: result, shape: [batch, 1, kvHead * group * headSize] })
+    places.forEach((place, i) => {
+      if (inPlace[i] === true) return
+      const numbers = ids(`below ${source}`, [1, 1, source, 1], Array.from({ length: source }, (_, place) => place))
+      const isFilled = one("LessOrEqual", [numbers, reshape(lying(starts), [batch, 1, 1, 1])])
+      const whole = one("Where", [isFilled, written[i] ?? "", old[i] ?? ""])
+      node("Reshape", [whole, writer.longs(place.shape)], [place.name])
+    })
+  }
+}
+
 /** Codes as [rows, blocks, bytes], and their scales in one row. */
 const asRows = (shape: ReadonlyArray<number>, operand: number): ReadonlyArray<number> =>
   operand === 1 ? [elementCount(shape.slice(0, -2)), ...shape.slice(-2)]
@@ -191,28 +243,31 @@ const asRows = (shape: ReadonlyArray<number>, operand: number): ReadonlyArray<nu
 /** Products of 8-bit integers: each block of x is coded in 8 bits too, and sums are exact until they are scaled. */
 const contractCodes: Kernel = {
   reads: asRows,
-  write: ({ give, lying, one, reshape, value }, { inputs, outputs }, { attributes }) => {
+  write: ({ give, isDeclared, lying, node, one, reshape, target, value }, { inputs, outputs }, { attributes }) => {
     const [x = -1, codes = -1, scales = -1] = inputs
     const [out = -1] = outputs
     const bits = Number(attributes["bits"])
     const [rows = 1, blocks = 1, bytes = 1] = asRows(value(codes).shape, 1)
     const summed = blocks * bytes * 8 / bits
-    const count = elementCount(value(x).shape) / summed
+    const isResult = isDeclared(out) && lying(out).shape.at(-1) === rows
+    const outer = isResult ? lying(out).shape.slice(0, -1)
+      : lying(x).shape.at(-1) === summed ? lying(x).shape.slice(0, -1) : [elementCount(value(x).shape) / summed]
     const operands = [
-      reshape(lying(x), [count, summed]), reshape(lying(codes), [rows, blocks, bytes]),
+      reshape(lying(x), [...outer, summed]), reshape(lying(codes), [rows, blocks, bytes]),
       reshape(lying(scales), asRows(value(scales).shape, 2))
     ]
-    const product = one("MatMulNBits", operands, {
+    const attributesOf = {
       K: { int: summed }, N: { int: rows }, bits: { int: bits }, block_size: { int: bytes * 8 / bits },
       accuracy_level: { int: 4 }
-    }, microsoft)
-    give(out, { name: product, shape: [count, rows] })
+    }
+    if (isResult) node("MatMulNBits", operands, [target(out).name], attributesOf, microsoft)
+    else give(out, { name: one("MatMulNBits", operands, attributesOf, microsoft), shape: [...outer, rows] })
   }
 }
 
 /** The kernels by composite name. */
 export const kernels: Readonly<Record<string, Kernel>> = {
-  softmax, softmaxWhere, silu, rmsNorm, softmaxCrossEntropy, rotate, contractCodes
+  softmax, softmaxWhere, silu, rmsNorm, softmaxCrossEntropy, rotate, attendKept, contractCodes
 }
 
 /** Whether a composite runs as a fused operator here. */

@@ -95,8 +95,9 @@ const makeOver = <X extends HostState.Stretch>(
   engine: Interface, { held: heldOnDevice, lend, state }: CellMemory<X>
 ): typeof Backend.Service => {
   const isWebGpu = engine.provider === "webgpu"
-  const canFuse: typeof hasKernel = (composite, inputs) =>
-    !(isWebGpu && notOnWebGpu.has(composite.name)) && hasKernel(composite, inputs)
+  const isHost = engine.provider === "cpu"
+  const canFuse: typeof hasKernel = (composite, inputs) => !(isWebGpu && notOnWebGpu.has(composite.name)) &&
+    (isHost || composite.name !== "attendKept") && hasKernel(composite, inputs) // a device has no cache in place
   const { allocate, copy, read, view, write } = state
   let programs = 0 // that are loaded
 

@@ -53,13 +53,13 @@ export const placement = (graph: Graph, writes: ReadonlyArray<Port>, isOnDevice 
     if (readers.size === 0) return true
     if (isOnDevice && !(writer.op.startsWith("Scatter") && addsTo(writer, names))) return false
     if ([...readers].every((reader) => reader === writer || isRenamedFor(links, reader, writer))) {
-      return addsTo(writer, names) || elementwise.has(writer.op) || renaming.has(writer.op)
+      return addsTo(writer, writeName(port), names) || elementwise.has(writer.op) || renaming.has(writer.op)
     }
     const upstream = ancestorsOf(links, writer)
     if (![...readers].every((reader) => upstream.has(reader))) return false
     const near = [...readers].filter((reader) =>
       !renaming.has(reader.op) && (upstream.get(reader) ?? 0) <= reachOf(reader))
-    return near.length <= 1 && near.every((reader) => reader === writer && addsTo(writer, names) ||
+    return near.length <= 1 && near.every((reader) => reader === writer && addsTo(writer, writeName(port), names) ||
       [...between(links, reader, upstream)].every(({ op }) => elementwise.has(op) || renaming.has(op)))
   }
   const decided = writes.map((port) => [port.name, isSafe(port)] as const)
@@ -91,12 +91,16 @@ const isRenamedFor = ({ readers }: Links, { op, outputs }: Node, writer: Node): 
     return next.length > 0 && next.every((reader) => reader === writer)
   })
 
-/** The operand that an operator overwrites where its result lies there. */
-const bases: Readonly<Record<string, number>> = { ScatterElements: 0, ScatterND: 0, Gemm: 2 }
+/** The operand that an operator overwrites where its result lies there, for each of its outputs. */
+const bases: Readonly<Record<string, ReadonlyArray<number | undefined>>> = {
+  ScatterElements: [0], ScatterND: [0], Gemm: [2], GroupQueryAttention: [undefined, 3, 4]
+}
 
-/** The writer is a scatter into the old value or a product added to it, and reads it for nothing else. */
-const addsTo = ({ inputs, op }: Node, names: ReadonlySet<string>): boolean =>
-  inputs.every((input, i) => names.has(input) === (i === bases[op]))
+/** The writer only adds to the old value (a scatter, a product, a place of a cache), and reads it for nothing else. */
+const addsTo = ({ inputs, op, outputs }: Node, result: string, names: ReadonlySet<string>): boolean => {
+  const base = bases[op]?.[outputs.indexOf(result)]
+  return inputs.every((input, i) => names.has(input) === (i === base))
+}
 
 /** The names under which the old value of a cell goes, as far as the writer. */
 const namesOf = ({ readers }: Links, cell: string, writer: Node): ReadonlySet<string> => {

@@ -192,7 +192,8 @@ export const writeElementwise = (
   const count = elementCount(value(output).shape)
   const isNumber = (id: number): boolean => value(id).shape.length === 0
   const isInStep = inputs.every((id) => isNumber(id) || elementCount(value(id).shape) === count)
-  const first = isInStep ? inputs.find((id) => !isNumber(id)) : undefined
+  const [first] = isInStep // as the operand with the fewest axes lies: products leave matrices
+    ? inputs.filter((id) => !isNumber(id)).toSorted((x, y) => lying(x).shape.length - lying(y).shape.length) : []
   const result = target(output, first === undefined ? undefined : lying(first).shape)
   const operands = inputs.map((id) =>
     first === undefined || isNumber(id) ? name(id) : reshape(lying(id), result.shape))

@@ -8,6 +8,7 @@ import * as fc from "fast-check"
 import { Backend } from "../../../src/backend/Backend.ts"
 import { emit } from "../../../src/backend/onnx/Emit.ts"
 import { hasKernel, kernels } from "../../../src/backend/onnx/Kernel.ts"
+import * as KeyValueCache from "../../../src/llama/KeyValueCache.ts"
 import { rmsNorm } from "../../../src/llama/RmsNorm.ts"
 import { rotate } from "../../../src/llama/Rope.ts"
 import { tokenCrossEntropy } from "../../../src/loss/CrossEntropy.ts"
@@ -76,7 +77,26 @@ const drawn: Readonly<Record<string, fc.Arbitrary<Computation>>> = {
         Arbitrary.real(name, { position, plane, ...(some.length > 0 ? { batch } : {}) })))
     })
     return fc.tuple(Arbitrary.real("heads", sizes), table).map(([heads, tables]) => [heads, ...tables])
-  }).map((given) => computation(given, turn))
+  }).map((given) => computation(given, turn)),
+  attendKept: fc.tuple(
+    fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 2 }), fc.integer({ min: 1, max: 3 }),
+    fc.integer({ min: 2, max: 5 })
+  ).chain(([batch, kvHead, group, source]) => {
+    const heads = { kvHead, part: 2, plane: all.plane }
+    const fresh = { batch, position: 1, ...heads }
+    const kept = { ...heads, batch, source }
+    return fc.tuple(
+      Arbitrary.real("query", { ...fresh, group }), Arbitrary.real("key", fresh), Arbitrary.real("value", fresh),
+      Arbitrary.real("keptKey", kept), Arbitrary.real("keptValue", kept), Arbitrary.ids("starts", { batch }, source)
+    )
+  }).map((given) => ({
+    given,
+    build: ({ keptKey, keptValue, key, query, starts, value }) => {
+      const { kept, mixed } = KeyValueCache.attendKept(query!, { key: key!, value: value! },
+        { key: keptKey!, value: keptValue! }, starts! as never)
+      return [mixed, kept.key, kept.value]
+    }
+  }))
 }
 
 /** All kernels but the product with codes, which rounds: test/backend/onnx/CodedProduct.test.ts. */

@@ -22,6 +22,7 @@ import { availableParallelism } from "node:os"
 import { dirname } from "node:path"
 import { alignment, allocate, type Buffer, isRemote, minimumBytes, type Remote } from "./Buffer.ts"
 import { type EngineError, failure } from "./EngineError.ts"
+import * as LargePages from "./LargePages.ts"
 import { elementCount, elements, elementTypeOf } from "./ModelProto.ts"
 import {
   type Declared, type Device, type Interface, make as makeSession, type Native, type Optimization
@@ -177,6 +178,7 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
   const allocateMemory = native(75, "ana")
   return {
     path, threads, spin, version, failed, environment,
+    gather: LargePages.make(koffi),
     providers: providers.map((name) => name.replace("ExecutionProvider", "").toLowerCase()),
     addressOf: (memory: ArrayBufferLike | ArrayBufferView): number => Number(koffi.address(memory)),
     options: {
@@ -423,6 +425,9 @@ export const make = (options: Options = {}): Effect.Effect<Interface, EngineErro
       `this library has ${library.providers.join(", ")}`, cause)
   }))
 
+/** Models with so many bytes hold weights that are worth large pages. */
+const large = 2 ** 22
+
 const levels: Record<Optimization, number> = { off: 0, basic: 1, extended: 2, all: 99 }
 
 const over = (library: Library, provider: Provider | undefined): Interface => {
@@ -446,8 +451,8 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
     threads: library.threads,
     providers: library.providers,
     allocate: allocate(library.addressOf),
-    createSession: (model, { onHost, optimization = "all" } = {}) =>
-      makeSession(
+    createSession: (model, { onHost, optimization = "all" } = {}) => {
+      const session = makeSession(
         load(model, optimization, onHost).pipe(Effect.flatMap((session) => Effect.try({
           try: () => nativeSession(library, session, runs, provider),
           catch: (cause) => {
@@ -456,5 +461,7 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
           }
         })))
       )
+      return provider === undefined && model.length >= large ? library.gather(session) : session
+    }
   }
 }

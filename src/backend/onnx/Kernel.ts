@@ -199,8 +199,9 @@ const keptShape = (isKept: (index: number) => boolean) => (shape: ReadonlyArray<
  */
 const attendKept: Kernel = {
   applies: ([query, , , kept]) => {
-    const { part = 0, plane = 0, position = 0 } = query?.sizes as Sizes
-    return position === 1 && part * plane % 8 === 0 && count(query?.sizes ?? {}) > 0 && (kept?.sizes["source"] ?? 0) > 1
+    const sizes: Sizes = query?.sizes ?? {}
+    const { part = 0, plane = 0, position = 0 } = sizes
+    return position === 1 && part * plane % 8 === 0 && count(sizes) > 0 && (kept?.sizes["source"] ?? 0) > 1
   },
   reads: keptShape((operand) => operand === 3 || operand === 4),
   writes: keptShape((output) => output > 0),

@@ -77,8 +77,8 @@ const main = Effect.fn(function*(/** @type {string} */ path) {
           let ids = Int32Array.from({ length: slots }, (_, slot) => slot + 1)
           for (let place = 1; place <= stepCount; place++) {
             const began = performance.now()
-            const logits = yield* own.step(ids, new Int32Array(slots).fill(place))
-            ids = ids.map((_, slot) => Sampling.greedy(logits.subarray(slot * vocab, (slot + 1) * vocab)).ids[0] ?? 0)
+            ids = yield* own.step(ids, new Int32Array(slots).fill(place), (logits) => Effect.sync(() =>
+              ids.map((_, slot) => Sampling.greedy(logits.subarray(slot * vocab, (slot + 1) * vocab)).ids[0] ?? 0)))
             times.push(performance.now() - began)
           }
         })

@@ -116,6 +116,13 @@ export interface Outcome<O> {
 export interface Bound<I, O> {
   /** Runs once. Serialized with every other run over the same cells, uninterruptible once it began. */
   readonly run: (inputs: Given<I>) => Effect.Effect<Results<O>, BackendError>
+  /**
+   * The same, with the results where they lie and not in memory of the caller's: they hold until `use` has ended. For
+   * results of megabytes in programs of milliseconds.
+   */
+  readonly runWith: <A, E, R>(
+    inputs: Given<I>, use: (results: Results<O>) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | BackendError, R>
   /** The same, with the watched values. */
   readonly watch: (inputs: Given<I>) => Effect.Effect<Outcome<O>, BackendError>
 }

@@ -15,7 +15,7 @@ import { describe, isTensor, type Kind, type Sizes } from "../tensor/Node.ts"
 import * as Program from "../tensor/Program.ts"
 import { leaves } from "../tensor/Specification.ts"
 import { entries, mapAs } from "../tensor/Tree.ts"
-import type { AnyCell, BackendError, Elements, Outcome, Precision, Results, Values } from "./Backend.ts"
+import type { AnyCell, BackendError, Bound, Elements, Given, Outcome, Precision, Results, Values } from "./Backend.ts"
 import { type Held, type HostState, isCell, misfit, sameSizes, type Stretch } from "./HostState.ts"
 
 /** A program of any types: `Program` is covariant in all of them. */
@@ -192,4 +192,12 @@ export const outcome = <I, S, O>(
     outputs: mapAs<Results<O>>()(program.outputs, isTensor, (_, path) => byPath.get(path)),
     watched: Object.fromEntries(values(lowered.watched, watched))
   }
+}
+
+/** A bound program, given what runs it: its results are the caller's. */
+export const bound = <I, O>(
+  watch: (inputs: Given<I>) => Effect.Effect<Outcome<O>, BackendError>
+): Bound<I, O> => {
+  const run = (inputs: Given<I>) => Effect.map(watch(inputs), ({ outputs }) => outputs)
+  return { run, watch, runWith: (inputs, use) => Effect.flatMap(run(inputs), use) }
 }

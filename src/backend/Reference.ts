@@ -14,7 +14,7 @@ import { count } from "../tensor/Node.ts"
 import {
   type AnyCell, Backend, type BackendError, type Bound, type CompileOptions, type Executable, type Outcome
 } from "./Backend.ts"
-import { type AnyProgram, bindCells, checkInputs, checkOptions, freeze, type Input, outcome } from "./HostProgram.ts"
+import { type AnyProgram, bindCells, bound, checkInputs, checkOptions, freeze, type Input, outcome } from "./HostProgram.ts"
 import * as HostState from "./HostState.ts"
 import * as Interpreter from "./reference/Interpreter.ts"
 
@@ -63,7 +63,7 @@ const compile = Effect.fnUntraced(function*<I, S, O>(
         const watched = (given: unknown): Effect.Effect<Outcome<O>, BackendError> =>
           Effect.flatMap(checkInputs(state, program, given), (inputs) =>
             state.exclusively(`run ${program.name}`, [...held.values()])(once(inputs)))
-        return { watch: watched, run: (given) => Effect.map(watched(given), ({ outputs }) => outputs) }
+        return bound(watched)
       })
   }
 })

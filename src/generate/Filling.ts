@@ -102,14 +102,8 @@ const turns = <E, R>(
     return events
   })
 
-  const step = Effect.gen(function*() {
-    const areBusy = seats.some((sequence) => sequence !== undefined)
-    if (!areBusy) return undefined
-    seats.forEach((sequence, slot) => {
-      ids[slot] = sequence?.lastId ?? 0
-      places[slot] = sequence === undefined ? 0 : sequence.length - 1
-    })
-    const logits = yield* slots.step(ids, places)
+  /** Draws the next token of each sequence. */
+  const draw = Effect.fnUntraced(function*(logits: Logits) {
     const vocabSize = logits.length / slots.count
     const events: Array<Event> = []
     for (const [slot, sequence] of seats.entries()) {
@@ -121,6 +115,15 @@ const turns = <E, R>(
       if (slot % rowsAtOnce === rowsAtOnce - 1) yield* Effect.yieldNow
     }
     return events
+  })
+
+  const step = Effect.suspend((): Effect.Effect<ReadonlyArray<Event> | undefined, FillingError> => {
+    if (seats.every((sequence) => sequence === undefined)) return Effect.undefined
+    seats.forEach((sequence, slot) => {
+      ids[slot] = sequence?.lastId ?? 0
+      places[slot] = sequence === undefined ? 0 : sequence.length - 1
+    })
+    return slots.step(ids, places, draw)
   })
 
   return Effect.gen(function*() {

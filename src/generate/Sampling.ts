@@ -147,17 +147,23 @@ export const logProbability = ({ ids, total, weights }: Distribution, id: number
   return found < 0 ? -Infinity : Math.log(weights[found]!) - Math.log(total)
 }
 
-const likeliest = (logits: Logits): number => {
+/** Eight at once: few of them pass the largest so far, and one branch for all of them takes half the time. */
+const likeliest = (x: Logits): number => {
   let best = -1
   let top = -Infinity
-  for (let id = 0; id < logits.length; id++) {
-    const logit = logits[id]!
-    if (logit <= top) continue
-    if (logit !== logit) throw unusable(logits)
-    top = logit
-    best = id
+  for (let start = 0; start < x.length; start += 8) {
+    const end = start + 8
+    if (end <= x.length && x[start]! <= top && x[start + 1]! <= top && x[start + 2]! <= top && x[start + 3]! <= top &&
+      x[start + 4]! <= top && x[start + 5]! <= top && x[start + 6]! <= top && x[start + 7]! <= top) continue
+    for (let id = start; id < end && id < x.length; id++) {
+      const logit = x[id]!
+      if (logit <= top) continue
+      if (logit !== logit) throw unusable(x)
+      top = logit
+      best = id
+    }
   }
-  if (best < 0 || top === Infinity) throw unusable(logits)
+  if (best < 0 || top === Infinity) throw unusable(x)
   return best
 }
 

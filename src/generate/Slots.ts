@@ -81,10 +81,13 @@ export interface Slots {
   /** Lets a slot begin where the prompt that was computed last ends. */
   readonly seat: (slot: number) => Effect.Effect<void, BackendError>
   /**
-   * Computes one token of every slot, each at its place: the scores of the tokens after them, slot by slot. A slot that
-   * nobody uses is given any token at place 0, which it overwrites when it is seated.
+   * Computes one token of every slot, each at its place, and hands on the scores of the tokens after them, slot by slot,
+   * which hold until `use` has ended. A slot that nobody uses is given any token at place 0, which it overwrites when it
+   * is seated.
    */
-  readonly step: (ids: Int32Array, places: Int32Array) => Effect.Effect<Logits, BackendError>
+  readonly step: <A, E, R>(
+    ids: Int32Array, places: Int32Array, use: (logits: Logits) => Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | BackendError, R>
 }
 
 /** Compiled programs, from which slots are made as often as wanted. */
@@ -125,8 +128,8 @@ export const make = Effect.fnUntraced(function*<P>(
       count: slots,
       prefill: (ids) => prefill(new Map(programs), lengths, source, ids),
       seat: slots === 1 ? () => Effect.void : (slot) => seat(backend, computed, seats[slot] ?? []),
-      step: (ids, places) =>
-        Effect.map(stepper.run({ ids, starts: places, lengths: 1 }), logitsOf)
+      step: (ids, places, use) =>
+        stepper.runWith({ ids, starts: places, lengths: 1 }, (results) => use(logitsOf(results)))
     } satisfies Slots
   })
   return { slots, contextLength: source, allocate }

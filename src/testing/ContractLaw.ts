@@ -332,6 +332,19 @@ export const laws = (
       backend.compile(program, { precision, watch: ["scores"] }))
   })
 
+  const lending: Check = Effect.gen(function*() {
+    const { w } = yield* allocated({ w: Specification.real(row, { _tag: "Constant", value: 1 }) })
+    const { run, runWith } = yield* (yield* compiled(yield* accumulate)).bind({ w })
+    const x = real(2, 3)
+    const kept = yield* run({ x })
+    const lent = yield* runWith({ x }, ({ y }) => Effect.sync(() => numbers(y)))
+    yield* close("results where they lie", lent, [6, 12])
+    yield* close("results of an earlier run", numbers(kept.y), [2, 3])
+    const failed = yield* Effect.flip(runWith({ x }, () => Effect.fail("the use failed" as const)))
+    yield* same("the failure of a use", failed, "the use failed")
+    yield* close("what runs after it", numbers((yield* run({ x })).y), [14, 30])
+  })
+
   const binding: Check = Effect.gen(function*() {
     const state: Loose = { a: Specification.real(row), b: Specification.real(row) }
     const program = yield* Program.makeGeneric("swap", { inputs: {}, state }, (_, { a, b }) => ({
@@ -402,6 +415,7 @@ export const laws = (
     "serializes runs over the same cells": serial,
     "freezes constants at the version they have when compiled": constants,
     "watches inner values by name, and changes no result by it": watching,
+    "lends results for as long as they are used, and gives others away": lending,
     "binds cells of the program's own form only": binding,
     "frees cells with their scope": freeing,
     "leaves nothing alive when a scope closes, fails or is interrupted": releasing

@@ -66,10 +66,10 @@ const counting = (count: number) => {
     count,
     prefill: () => Effect.sync(() => { seen.prefills++; return new Float32Array(codec.vocabSize) }),
     seat: () => Effect.sync(() => { seen.seats++ }),
-    step: (_, places) => Effect.sync(() => {
+    step: (_, places, use) => Effect.suspend(() => {
       seen.steps++
       seen.idle += places.filter((place) => place === 0).length
-      return new Float32Array(count * codec.vocabSize)
+      return use(new Float32Array(count * codec.vocabSize))
     })
   }
   return { seen, slots }
@@ -155,8 +155,7 @@ describe("an interruption", () => {
       const { seen, slots } = counting(2)
       const [begun, released] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
       const prompts = Stream.ensuring(endless().prompts, Deferred.succeed(released, undefined))
-      const turns = { ...slots, step: (ids: Int32Array, places: Int32Array) =>
-        Effect.andThen(Effect.yieldNow, slots.step(ids, places)) }
+      const turns: Slots = { ...slots, step: (...given) => Effect.andThen(Effect.yieldNow, slots.step(...given)) }
       const running = yield* Effect.forkChild(Stream.runForEach(fill(prompts, turns, bounds({})), () =>
         seen.steps < 3 ? Effect.void : Deferred.succeed(begun, undefined)))
       yield* Deferred.await(begun)

@@ -17,9 +17,9 @@ const wrong: Service = {
   compile: (program, options) => Effect.map(Reference.make().compile(program, options), (executable) => ({
     ...executable,
     bind: (cells) => Effect.map(executable.bind(cells), (
-      { run, watch }
+      { run, ...rest }
     ): Bound<typeof program.inputs, typeof program.outputs> => ({
-      watch,
+      ...rest,
       run: (inputs) => Effect.map(run(inputs), (outputs) =>
         mapAs<typeof outputs>()(outputs, (value): value is { readonly elements: Float64Array } =>
           typeof value === "object" && value !== null && "elements" in value, (values) => ({

@@ -23,7 +23,7 @@ import {
   type AnyCell, Backend, BackendError, type Bound, type CompileOptions, type Elements, type Executable, type Outcome,
   type Precision
 } from "../Backend.ts"
-import { bindCells, checkInputs, checkOptions, freeze, type Input, outcome } from "../HostProgram.ts"
+import { bindCells, bound, checkInputs, checkOptions, freeze, type Input, outcome } from "../HostProgram.ts"
 import * as HostState from "../HostState.ts"
 import type { Buffer } from "./Buffer.ts"
 import { type CellMemory, elementsOf, elementTypes, type Lent, onDevice, onHost } from "./CellMemory.ts"
@@ -192,18 +192,24 @@ const makeOver = <X extends HostState.Stretch>(
         befores.length === 0 ? execution.run : withStandIns, fromEngine(operation, compiled.places)
       )
       const buffers = yield* Semaphore.make(1) // a binding has one set of input and output buffers
-      const once = (inputs: ReadonlyArray<Input>): Effect.Effect<Outcome<O>, BackendError> =>
+      const once = (inputs: ReadonlyArray<Input>): Effect.Effect<void, BackendError> =>
         Effect.suspend(() => {
           for (const { path, value } of inputs) {
             const buffer = execution.inputs.get(path)
             if (buffer !== undefined) HostState.place(elementsOf(buffer), value)
           }
           return runAll
-        }).pipe(Effect.map(() => collect(program, lowered, execution)))
-      const watch = (given: unknown): Effect.Effect<Outcome<O>, BackendError> =>
+        })
+      const exclusively = state.exclusively(operation, [...held.values()])
+      const runThen = <A, E, R>(given: unknown, use: Effect.Effect<A, E, R>) =>
         Effect.flatMap(checkInputs(state, program, given), (inputs) =>
-          buffers.withPermit(state.exclusively(operation, [...held.values()])(once(inputs))))
-      return { watch, run: (given) => Effect.map(watch(given), ({ outputs }) => outputs) } satisfies Bound<I, O>
+          buffers.withPermit(Effect.andThen(exclusively(once(inputs)), use)))
+      const copied = Effect.sync(() => collect(program, lowered, execution, (elements) => elements.slice()))
+      const lentResults = Effect.sync(() => collect(program, lowered, execution, (elements) => elements).outputs)
+      return {
+        ...bound((given) => runThen(given, copied)),
+        runWith: (given, use) => runThen(given, Effect.flatMap(lentResults, use))
+      } satisfies Bound<I, O>
     })
     return { name: program.name, placement: { inPlace: compiled.inPlace, copied: compiled.copied }, bind }
   }
@@ -221,14 +227,17 @@ const makeOver = <X extends HostState.Stretch>(
   })
 }
 
-const collect = <I, S, O>(program: Program<I, S, O>, lowered: Lowered, execution: Execution): Outcome<O> => {
-  const copies = (ports: ReadonlyArray<Port>, buffers: ReadonlyMap<string, Buffer>) =>
+/** The results of a run, each as `give` makes it of the elements that the engine wrote. */
+const collect = <I, S, O>(
+  program: Program<I, S, O>, lowered: Lowered, execution: Execution, give: (elements: Elements) => Elements
+): Outcome<O> => {
+  const given = (ports: ReadonlyArray<Port>, buffers: ReadonlyMap<string, Buffer>) =>
     new Map(ports.flatMap(({ name: path }) => {
       const buffer = buffers.get(path)
-      return buffer === undefined ? [] : [[path, elementsOf(buffer).slice()] as const]
+      return buffer === undefined ? [] : [[path, give(elementsOf(buffer))] as const]
     }))
   const { outputs, watched } = execution
-  return outcome(program, lowered, copies(lowered.outputs, outputs), copies(lowered.watched, watched))
+  return outcome(program, lowered, given(lowered.outputs, outputs), given(lowered.watched, watched))
 }
 
 /**

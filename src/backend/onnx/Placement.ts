@@ -51,7 +51,7 @@ export const placement = (graph: Graph, writes: ReadonlyArray<Port>, isOnDevice 
     const names = namesOf(links, cellName(port), writer)
     const readers = new Set([...names].flatMap((name) => links.readers.get(name) ?? []))
     if (readers.size === 0) return true
-    if (isOnDevice && !(writer.op.startsWith("Scatter") && addsTo(writer, names))) return false
+    if (isOnDevice && !(writer.op.startsWith("Scatter") && addsTo(writer, writeName(port), names))) return false
     if ([...readers].every((reader) => reader === writer || isRenamedFor(links, reader, writer))) {
       return addsTo(writer, writeName(port), names) || elementwise.has(writer.op) || renaming.has(writer.op)
     }

@@ -17,7 +17,7 @@ import { lower, type Program } from "../../tensor/Program.ts"
 import {
   type AnyCell, Backend, BackendError, type Bound, type CompileOptions, type Executable, type Outcome
 } from "../Backend.ts"
-import { bindCells, checkInputs, checkOptions, freeze, type Input, outcome } from "../HostProgram.ts"
+import { bindCells, bound, checkInputs, checkOptions, freeze, type Input, outcome } from "../HostProgram.ts"
 import * as HostState from "../HostState.ts"
 import { primitives } from "./Composition.ts"
 import { type DeviceMemory, make as makeMemory, type Place } from "./DeviceMemory.ts"
@@ -105,7 +105,7 @@ const compile = Effect.fnUntraced(function*<I, S, O>(
       const watched = (given: unknown): Effect.Effect<Outcome<O>, BackendError> =>
         Effect.flatMap(checkInputs(state, program, given), (inputs) =>
           alone.withPermit(state.exclusively(operation, [...held.values()])(once(inputs))))
-      return { watch: watched, run: (given) => Effect.map(watched(given), ({ outputs }) => outputs) }
+      return bound(watched)
     })
   return { name: program.name, placement: { inPlace: [], copied: program.writes.map(([path]) => path) }, bind }
 })

@@ -30,7 +30,10 @@ const scores = (width: Quantization.Width) => Effect.gen(function*() {
   const found = [...yield* prefill([5, 1, 30])]
   yield* seat(0)
   yield* seat(1)
-  for (const place of [3, 4]) found.push(...yield* step(Int32Array.of(7, 36), new Int32Array(2).fill(place)))
+  for (const place of [3, 4]) {
+    yield* step(Int32Array.of(7, 36), new Int32Array(2).fill(place), (logits) =>
+      Effect.sync(() => found.push(...logits)))
+  }
   return found
 })
 

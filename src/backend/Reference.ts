@@ -14,7 +14,9 @@ import { count } from "../tensor/Node.ts"
 import {
   type AnyCell, Backend, type BackendError, type Bound, type CompileOptions, type Executable, type Outcome
 } from "./Backend.ts"
-import { type AnyProgram, bindCells, bound, checkInputs, checkOptions, freeze, type Input, outcome } from "./HostProgram.ts"
+import {
+  type AnyProgram, bindCells, bound, checkInputs, checkOptions, freeze, type Input, outcome
+} from "./HostProgram.ts"
 import * as HostState from "./HostState.ts"
 import * as Interpreter from "./reference/Interpreter.ts"
 

@@ -241,28 +241,37 @@ const asRows = (shape: ReadonlyArray<number>, operand: number): ReadonlyArray<nu
   operand === 1 ? [elementCount(shape.slice(0, -2)), ...shape.slice(-2)]
     : operand === 2 ? [elementCount(shape)] : shape
 
-/** Products of 8-bit integers: each block of x is coded in 8 bits too, and sums are exact until they are scaled. */
+/**
+ * Products of 8-bit integers: each block of x is coded in 8 bits too, and sums are exact until they are scaled. Where
+ * weights were joined (see `JoinedProducts`), each output is the part of the product that its rows make.
+ */
 const contractCodes: Kernel = {
   reads: asRows,
-  write: ({ give, isDeclared, lying, node, one, reshape, target, value }, { inputs, outputs }, { attributes }) => {
+  write: (writer, { inputs, outputs }, { attributes }) => {
+    const { fresh, give, isDeclared, longs, lying, node, reshape, target, value } = writer
     const [x = -1, codes = -1, scales = -1] = inputs
     const [out = -1] = outputs
     const bits = Number(attributes["bits"])
     const [rows = 1, blocks = 1, bytes = 1] = asRows(value(codes).shape, 1)
     const summed = blocks * bytes * 8 / bits
-    const isResult = isDeclared(out) && lying(out).shape.at(-1) === rows
+    const count = elementCount(value(x).shape) / summed
+    const isResult = outputs.length === 1 && isDeclared(out) && lying(out).shape.at(-1) === rows
     const outer = isResult ? lying(out).shape.slice(0, -1)
-      : lying(x).shape.at(-1) === summed ? lying(x).shape.slice(0, -1) : [elementCount(value(x).shape) / summed]
+      : lying(x).shape.at(-1) === summed ? lying(x).shape.slice(0, -1) : [count]
     const operands = [
       reshape(lying(x), [...outer, summed]), reshape(lying(codes), [rows, blocks, bytes]),
       reshape(lying(scales), asRows(value(scales).shape, 2))
     ]
-    const attributesOf = {
+    const product = isResult ? target(out).name : fresh()
+    node("MatMulNBits", operands, [product], {
       K: { int: summed }, N: { int: rows }, bits: { int: bits }, block_size: { int: bytes * 8 / bits },
       accuracy_level: { int: 4 }
-    }
-    if (isResult) node("MatMulNBits", operands, [target(out).name], attributesOf, microsoft)
-    else give(out, { name: one("MatMulNBits", operands, attributesOf, microsoft), shape: [...outer, rows] })
+    }, microsoft)
+    if (isResult) return
+    const parts = outputs.map((id) => elementCount(value(id).shape) / count)
+    const names = parts.length === 1 ? [product] : parts.map(fresh)
+    if (parts.length > 1) node("Split", [product, longs(parts)], names, lastAxis)
+    outputs.forEach((id, i) => give(id, { name: names[i] ?? "", shape: [...outer, parts[i] ?? 1] }))
   }
 }
 

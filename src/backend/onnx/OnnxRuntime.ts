@@ -31,6 +31,7 @@ import { composeTruths, spreadPowers } from "./Detour.ts"
 import { Engine, layer as engineLayer } from "./Engine.ts"
 import type { EngineError, Reason } from "./EngineError.ts"
 import { type Compiled, compile as compileLowered, type Execution } from "./Execution.ts"
+import { joinProducts } from "./JoinedProducts.ts"
 import { hasKernel, kernels } from "./Kernel.ts"
 import { elements } from "./ModelProto.ts"
 import type { Interface } from "./Session.ts"
@@ -109,8 +110,9 @@ const makeOver = <X extends HostState.Stretch>(
     const lowered = isWebGpu ? composeTruths(spreadPowers(plain)) : plain
     const constants = new Map([...frozen].map(([path, { buffer, byteLength, byteOffset }]) =>
       [path, new Uint8Array(buffer, byteOffset, byteLength)] as const))
+    const joined = joinProducts(lowered, constants)
     const compiled = yield* Effect.mapError(
-      compileLowered(engine, lowered, precision, constants), fromEngine(`compile ${program.name}`)
+      compileLowered(engine, joined.lowered, precision, joined.constants), fromEngine(`compile ${program.name}`)
     )
     return { lowered, compiled }
   })

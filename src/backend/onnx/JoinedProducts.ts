@@ -1,0 +1,84 @@
+/**
+ * Products of one operand with several frozen weights in codes, as one product with all of them.
+ *
+ *     x A, x B, x C = the parts of x [A B C]
+ *
+ * Queries, keys and values are three products of one vector, gate and up two: where the weights are constants they can
+ * lie one behind the other, and the operator then codes the vector once and wakes its threads once.
+ *
+ * From     Cria's own. Of float weights the join brought nothing that could be measured.
+ * Checked  test/backend/onnx/JoinedProducts.test.ts.
+ *
+ * @module
+ */
+import type { Instruction, Lowered, Port, Value } from "../../tensor/Instruction.ts"
+import { elementCount } from "./ModelProto.ts"
+
+/** The bytes of frozen cells, by path. */
+type Constants = ReadonlyMap<string, Uint8Array>
+
+/** A product, and the frozen cells of its weights. */
+interface Candidate {
+  readonly instruction: Instruction
+  readonly codes: Port
+  readonly scales: Port
+}
+
+/** The program over joined constants, and those constants in place of their parts. */
+export const joinProducts = (
+  lowered: Lowered, constants: Constants
+): { readonly lowered: Lowered; readonly constants: Constants } => {
+  const frozen = new Map(lowered.cells.flatMap((port) => constants.has(port.name) ? [[port.value, port] as const] : []))
+  const shapeOf = (id: number): ReadonlyArray<number> => lowered.values[id]?.shape ?? []
+  const groups = new Map<string, Array<Candidate>>()
+  for (const instruction of lowered.instructions) {
+    const { inputs: [x = -1, codesId = -1, scalesId = -1], primitive } = instruction
+    const [codes, scales] = [frozen.get(codesId), frozen.get(scalesId)]
+    if (primitive._tag !== "composite" || primitive.composite.name !== "contractCodes") continue
+    if (codes === undefined || scales === undefined) continue
+    const key = JSON.stringify([x, primitive.composite.attributes, shapeOf(codesId).slice(-2)])
+    groups.set(key, [...groups.get(key) ?? [], { instruction, codes, scales }])
+  }
+  const values: Array<Value> = [...lowered.values]
+  const cells: Array<Port> = [...lowered.cells]
+  const bytes = new Map(constants)
+  const replaced = new Map<Instruction, Instruction | undefined>()
+  for (const group of groups.values()) {
+    const [first, ...others] = group
+    if (first === undefined || others.length === 0) continue
+    const join = (ports: ReadonlyArray<Port>, kind: "code" | "real"): number => {
+      const behind = kind === "code" ? ["block", "byte"] : ["block"]
+      const shapes = ports.map(({ value }) => shapeOf(value))
+      const rows = shapes.reduce((total, shape) => total + elementCount(shape.slice(0, -behind.length)), 0)
+      const shape = [rows, ...(shapes[0] ?? []).slice(-behind.length)]
+      const axes = ["row", ...behind]
+      const value = values.push({ shape, axes, kind }) - 1
+      const name = ports.map(({ name }) => name).join(" + ")
+      cells.push({ name, value, sizes: Object.fromEntries(axes.map((axis, i) => [axis, shape[i] ?? 1])) })
+      bytes.set(name, concatenated(ports.flatMap(({ name }) => constants.get(name) ?? [])))
+      return value
+    }
+    const [x = -1] = first.instruction.inputs
+    const codes = join(group.map((each) => each.codes), "code")
+    const scales = join(group.map((each) => each.scales), "real")
+    replaced.set(first.instruction, {
+      ...first.instruction,
+      inputs: [x, codes, scales],
+      outputs: group.flatMap(({ instruction }) => instruction.outputs)
+    })
+    for (const { instruction } of others) replaced.set(instruction, undefined)
+  }
+  if (replaced.size === 0) return { lowered, constants }
+  const instructions = lowered.instructions.flatMap((instruction) =>
+    replaced.has(instruction) ? replaced.get(instruction) ?? [] : [instruction])
+  return { lowered: { ...lowered, values, cells, instructions }, constants: bytes }
+}
+
+const concatenated = (parts: ReadonlyArray<Uint8Array>): Uint8Array => {
+  const all = new Uint8Array(parts.reduce((total, { length }) => total + length, 0))
+  parts.reduce((at, part) => {
+    all.set(part, at)
+    return at + part.length
+  }, 0)
+  return all
+}

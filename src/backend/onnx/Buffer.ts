@@ -72,14 +72,21 @@ export const describe = (type: ElementType | undefined, sizes: ReadonlyArray<num
 const isSizes = (sizes: ReadonlyArray<number>): boolean =>
   sizes.every((size) => Number.isSafeInteger(size) && size >= 0)
 
-/** Zeroed buffers, given where an ArrayBuffer starts in memory (0 where that cannot be known). */
-export const allocate = (addressOf: (memory: ArrayBuffer) => number) =>
+/**
+ * Zeroed buffers, given where an ArrayBuffer starts in memory (0 where that cannot be known), and what is to be done
+ * with memory before it is touched.
+ */
+export const allocate = (
+  addressOf: (memory: ArrayBuffer) => number, prepare: (address: number, byteLength: number) => void = () => {}
+) =>
   <T extends ElementType>(type: T, sizes: ReadonlyArray<number>): Effect.Effect<Buffer<T>, EngineError> => {
     if (!isSizes(sizes)) return Effect.fail(failure("BadBuffer", "allocate", `${describe(type, sizes)} is no size`))
     return Effect.try({
       try: () => {
         const memory = new ArrayBuffer(alignment + Math.max(minimumBytes, elementCount(sizes) * elements[type].bytes))
-        return makeBuffer(type, sizes, memory, (alignment - addressOf(memory) % alignment) % alignment)
+        const address = addressOf(memory)
+        prepare(address, memory.byteLength)
+        return makeBuffer(type, sizes, memory, (alignment - address % alignment) % alignment)
       },
       catch: (cause) => failure("OutOfMemory", "allocate", describe(type, sizes), cause)
     })

@@ -178,7 +178,7 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
   const allocateMemory = native(75, "ana")
   return {
     path, threads, spin, version, failed, environment,
-    gather: LargePages.make(koffi),
+    pages: LargePages.make(koffi),
     providers: providers.map((name) => name.replace("ExecutionProvider", "").toLowerCase()),
     addressOf: (memory: ArrayBufferLike | ArrayBufferView): number => Number(koffi.address(memory)),
     options: {
@@ -450,7 +450,7 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
     version: library.version,
     threads: library.threads,
     providers: library.providers,
-    allocate: allocate(library.addressOf),
+    allocate: allocate(library.addressOf, library.pages.prefer),
     createSession: (model, { onHost, optimization = "all" } = {}) => {
       const session = makeSession(
         load(model, optimization, onHost).pipe(Effect.flatMap((session) => Effect.try({
@@ -461,7 +461,7 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
           }
         })))
       )
-      return provider === undefined && model.length >= large ? library.gather(session) : session
+      return provider === undefined && model.length >= large ? library.pages.gather(session) : session
     }
   }
 }

@@ -44,7 +44,17 @@ describe("large pages", () => {
 
   it.effect("are not asked for where the library has no such call", () =>
     Effect.gen(function*() {
-      const gather = make({ load: () => { throw new Error("no libc.so.6") } })
-      assert.strictEqual(yield* gather(Effect.succeed(7)), 7)
+      const pages = make({ load: () => { throw new Error("no libc.so.6") } })
+      pages.prefer(0, 2 * page)
+      assert.strictEqual(yield* pages.gather(Effect.succeed(7)), 7)
     }))
+
+  it("are asked for whole, within memory that is not touched yet", () => {
+    const asked: Array<ReadonlyArray<unknown>> = []
+    const madvise = Object.assign((...given: ReadonlyArray<unknown>) => void asked.push(given), { async: () => {} })
+    const { prefer } = make({ load: () => ({ func: () => madvise }) })
+    prefer(5 * page + 64, 3 * page)
+    prefer(5 * page + 64, page)
+    assert.deepStrictEqual(asked, [[6 * page, 2 * page, 14]])
+  })
 })

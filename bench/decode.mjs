@@ -4,6 +4,9 @@
  * sixteen, with weights in float32, 8 and 4 bits, greedy; the rate at which a prompt is computed; the time to the first
  * token, and the longest pause of the event loop.
  *
+ * A rate is that of a whole context, from its second token to its last, as the peer's is; of all rounds the median and
+ * the best are told.
+ *
  * With CRIA_PEER_LLAMA2C naming the binary of llama2.c's run.c (`gcc -Ofast -march=native -fopenmp run.c -lm -o run`)
  * and CRIA_PEER_LLAMA2C_TOKENIZER its tokenizer.bin, the peer continues the same file with two threads, in turn with
  * ours; the ratios are to its float32 run of one sequence. ROUNDS sets how often all take their turn.
@@ -21,7 +24,6 @@ import { median } from "./workload.mjs"
 
 const [dim, hidden, layers, heads, vocab, length] = [288, 768, 6, 6, 32_000, 256]
 const rounds = Number(process.env.ROUNDS ?? 7)
-const stepCount = 96
 const slotCount = 16
 
 /** The file that both read: version 0 of llama2.c, uniform weights, gains of one. */
@@ -74,13 +76,13 @@ const main = Effect.fn(function*(/** @type {string} */ path) {
         for (let slot = 0; slot < slots; slot++) yield* own.seat(slot)
         const times = /** @type {Array<number>} */ ([])
         const run = Effect.gen(function*() {
+          const began = performance.now()
           let ids = Int32Array.from({ length: slots }, (_, slot) => slot + 1)
-          for (let place = 1; place <= stepCount; place++) {
-            const began = performance.now()
+          for (let place = 1; place < length; place++) {
             ids = yield* own.step(ids, new Int32Array(slots).fill(place), (logits) => Effect.sync(() =>
               ids.map((_, slot) => Sampling.greedy(logits.subarray(slot * vocab, (slot + 1) * vocab)).ids[0] ?? 0)))
-            times.push(performance.now() - began)
           }
+          times.push((performance.now() - began) / (length - 1))
         })
         variants.push({ name: `${weights}, ${slots === 1 ? "one sequence" : `${slots} sequences`}`, count: slots, times,
           run })

@@ -35,7 +35,7 @@ export interface Device {
 export interface Run {
   /**
    * Reads the inputs and writes the outputs; once begun it is not interrupted. The event loop stays live: a binding
-   * whose last run took longer than {@link patience} runs on another thread, others let it turn as often.
+   * whose last run took longer than {@link patience} runs on another thread, others let it turn every few milliseconds.
    */
   readonly run: Effect.Effect<void, EngineError>
   /** The same at once, for tiny programs (about 2 µs); blocks the event loop and throws an `EngineError`. */
@@ -43,10 +43,16 @@ export interface Run {
 }
 
 /**
- * Milliseconds for which runs may hold up the event loop. Another thread costs a run 0.3 to 0.6 ms on two cores, a
- * third of a decoding step.
+ * Milliseconds that one run may hold up the event loop. Another thread costs a run 0.3 to 0.6 ms on two cores, a third
+ * of a decoding step.
  */
 export const patience = 8
+
+/**
+ * Milliseconds of runs after which the event loop has its turn. Two such stretches may lie one behind the other: that in
+ * which a run on another thread was answered, and the next.
+ */
+const stretch = 4
 
 /** Real time, whatever clock the program has: it decides on which thread a run goes, and nothing else. */
 const milliseconds = (): number => Number(hrtime.bigint()) / 1e6
@@ -186,7 +192,7 @@ const fromNative = (native: Native): Session => {
       const failed = bound.now()
       took = milliseconds() - began
       blocked += took
-      if (blocked < patience) return ended(failed)
+      if (blocked < stretch) return ended(failed)
       blocked = 0
       return Effect.andThen(Effect.yieldNow, ended(failed))
     })

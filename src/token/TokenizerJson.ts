@@ -87,25 +87,28 @@ const isNonLegacy = ({ normalizer, pre_tokenizer }: Document): boolean =>
  * merges; `Tokenizer.fromModel` is its function. The model's scores are new: the file has none.
  */
 export const parse = (text: string): Parsed =>
-  Result.flatMap(documentOf(text), (document) => {
-    const { normalizer, pre_tokenizer } = document
-    if (isNonLegacy(document)) {
-      return fail(
+  Result.flatMap(documentOf(text), (document) =>
+    isNonLegacy(document)
+      ? fail(
         "$.pre_tokenizer",
         "saved with legacy = false: it puts no space before text that begins with one, nor before text that follows " +
           "<s> or </s>, which is another function than Meta's; choose it by its name: TokenizerJson.parseNonLegacy, " +
           "Tokenizer.layerTokenizerJsonNonLegacy"
       )
-    }
-    const addDummyPrefix = [true, false].find((prefix) => sameJson(normalizer, normalizerOf(prefix)))
-    if (addDummyPrefix === undefined || (pre_tokenizer ?? null) !== null) {
-      return fail(
-        addDummyPrefix === undefined ? "$.normalizer" : "$.pre_tokenizer",
-        "not the normalizer of a Llama tokenizer (prepend U+2581, then U+2581 for each space) without a pre-tokenizer"
-      )
-    }
-    return modelOf(document, addDummyPrefix)
-  })
+      : legacyOf(document))
+
+/** The model of a document that is not of the kind saved with `legacy = false`. */
+const legacyOf = (document: Document): Parsed => {
+  const { normalizer, pre_tokenizer } = document
+  const addDummyPrefix = [true, false].find((prefix) => sameJson(normalizer, normalizerOf(prefix)))
+  if (addDummyPrefix === undefined || (pre_tokenizer ?? null) !== null) {
+    return fail(
+      addDummyPrefix === undefined ? "$.normalizer" : "$.pre_tokenizer",
+      "not the normalizer of a Llama tokenizer (prepend U+2581, then U+2581 for each space) without a pre-tokenizer"
+    )
+  }
+  return modelOf(document, addDummyPrefix)
+}
 
 /**
  * Reads a `tokenizer.json` saved with `legacy = false`; `Tokenizer.fromModelNonLegacy` is its function. (Whoever wants
@@ -121,6 +124,19 @@ export const parseNonLegacy = (text: string): Parsed =>
           `${JSON.stringify(metaspace)}; for Meta's function, read it with TokenizerJson.parse or ` +
           "Tokenizer.layerTokenizerJson"
       ))
+
+/** Reads a `tokenizer.json` of either kind, and says which it is: `Tokenizer.fromModel` is the function of legacy. */
+export const parseEither = (
+  text: string
+): Result.Result<
+  { readonly model: SentencePiece.Model; readonly isLegacy: boolean },
+  TokenizerJsonError | SentencePiece.SentencePieceError
+> =>
+  Result.flatMap(documentOf(text), (document) => {
+    const isLegacy = !isNonLegacy(document)
+    const parsed = isLegacy ? legacyOf(document) : modelOf(document, true)
+    return Result.map(parsed, (model) => ({ model, isLegacy }))
+  })
 
 /** The model that a document whose normalization is known spells out. */
 const modelOf = ({ added_tokens, decoder, model }: Document, addDummyPrefix: boolean): Parsed => {

@@ -24,6 +24,7 @@ const disk = Effect.gen(function*() {
   yield* withFiles(made, {
     "/t/tokenizer.model": model.bytes, "/other.model": other.bytes, "/joining.model": joining.bytes,
     "/a.json": Result.getOrThrow(TokenizerJson.print(model)), "/a.bin": Result.getOrThrow(TokenizerBin.print(model)),
+    "/non.json": Result.getOrThrow(TokenizerJson.printNonLegacy(model)),
     "/torn.model": model.bytes.slice(0, 100), "/empty/x.txt": "no", "/text.jsonl": rows,
     "/two.txt": "the cat\nsat on\n", "/latin.txt": latin
   })
@@ -52,6 +53,15 @@ describe("cria tokenizer encode, decode", () => {
     for (const path of ["/t", "/t/tokenizer.model", "/a.json", "/a.bin"]) {
       assert.strictEqual(yield* prints(["encode", "the cat", "--tokenizer", path]), line("the cat"), path)
     }
+  }))
+  it.live("a tokenizer.json saved with legacy = false is the function that it is", () => Effect.gen(function*() {
+    const { encode } = Result.getOrThrow(Tokenizer.fromModelNonLegacy(model))
+    const to = ["--tokenizer", "/non.json"]
+    assert.notDeepEqual(encode(" the cat"), codec.encode(" the cat"))
+    assert.strictEqual(yield* prints(["encode", " the cat", ...to]), `${encode(" the cat").join(" ")}\n`)
+    assert.include(
+      yield* prints(["inspect", ...to]), "spaces     one is put before a first text that begins with none; all are kept"
+    )
   }))
   it.live("text is an argument, a file or standard input; lines go alone, if asked", () => Effect.gen(function*() {
     const to = ["--tokenizer", "/t"]
@@ -87,6 +97,10 @@ describe("cria tokenizer encode, decode", () => {
   }))
   it.live("what is no id, or no id of this vocabulary, is named with its place", () => Effect.gen(function*() {
     assert.include(yield* fails(["decode", "1", "x", "--tokenizer", "/t"]), "\"x\", number 1 of the ids, is no id")
+    assert.include(
+      yield* fails(["decode", "1", "99999999999999999999", "--tokenizer", "/t"]),
+      "decode: id 100000000000000000000 at position 1 is not in the vocabulary of 300 pieces"
+    )
     assert.include(
       yield* fails(["decode", "1", "300", "--tokenizer", "/t"]),
       "decode: id 300 at position 1 is not in the vocabulary of 300 pieces"

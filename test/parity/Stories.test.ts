@@ -8,7 +8,6 @@ import { Effect, FileSystem, Option } from "effect"
 import { Backend } from "../../src/backend/Backend.ts"
 import * as OnnxRuntime from "../../src/backend/onnx/OnnxRuntime.ts"
 import * as Checkpoint from "../../src/llama/Checkpoint.ts"
-import { loadTokenizer } from "../../src/llama/checkpoint/Folder.ts"
 import * as CheckpointWriter from "../../src/llama/CheckpointWriter.ts"
 import * as Config from "../../src/llama/Config.ts"
 import * as Transformer from "../../src/llama/Transformer.ts"
@@ -17,6 +16,7 @@ import * as Program from "../../src/tensor/Program.ts"
 import * as Specification from "../../src/tensor/Specification.ts"
 import * as T from "../../src/tensor/Tensor.ts"
 import * as Tokenizer from "../../src/token/Tokenizer.ts"
+import * as TokenizerFormat from "../../src/token/TokenizerFormat.ts"
 import { agree } from "../law/Evaluation.ts"
 import { scoresOf } from "../llama/checkpoints.ts"
 
@@ -81,7 +81,7 @@ describe("llama2.c's stories260K", () => {
       const scratch = yield* fileSystem.makeTempDirectoryScoped()
       const path = (name: string) => `${scratch}/${name}`
       const given = yield* Checkpoint.open(`${folder}/stories260K.bin`)
-      const tokenizer = yield* loadTokenizer(`${folder}/tok512.bin`)
+      const tokenizer = yield* TokenizerFormat.load(`${folder}/tok512.bin`)
       const told = yield* likeliest(given, story)
       assert.lengthOf(story, 200)
       assert.deepStrictEqual(told.next.slice(0, -1), story.slice(1))

@@ -83,16 +83,16 @@ export const decode = Command.make("decode", {
   lines: switched("lines", "Each line is a sequence of its own")
 }, Effect.fnUntraced(function*({ file, ids, lines, tokenizer }) {
   const { codec } = yield* TokenizerFile.chosen(tokenizer)
+  const { vocabSize } = codec
   const input = yield* Input.read(ids.length === 0 ? Option.none() : Option.some(ids.join(" ")), file)
   const stdio = yield* Stdio.Stdio
   const terminal = yield* Terminal.Terminal
   const shown = (yield* stdio.stdoutIsTerminal) ? visible : identity // a file gets what was decoded
   for (const part of partsOf(input, lines)) {
     const numbers = yield* idsOf(part)
-    const text = yield* Effect.try({
-      try: () => codec.decode(numbers),
-      catch: (error) => error instanceof IdRangeError ? error : new IdSyntaxError({ word: part, position: 0 })
-    })
+    const position = numbers.findIndex((id) => id >= vocabSize)
+    if (position >= 0) return yield* new IdRangeError({ id: numbers[position]!, position, vocabSize })
+    const text = codec.decode(numbers)
     yield* terminal.display(`${shown(text)}\n`)
   }
 })).pipe(

@@ -25,7 +25,9 @@ const hasDigit = (text: string): boolean => digitCount(text) > 0
 const digitsAlone = (text: string): boolean => Array.from(text).length === 1 || !hasDigit(text)
 
 /** What a vocabulary holds, in lines. */
-export const describe = ({ codec, model: { normalizer, pieces, trainer }, path }: TokenizerFile.Opened) => {
+export const describe = (
+  { codec, isLegacy, model: { normalizer, pieces, trainer }, path }: TokenizerFile.Opened
+) => {
   const count = (wanted: PieceType): number => pieces.filter(({ type }) => type === wanted).length
   const types = (["normal", "byte", "control", "unknown", "user-defined", "unused"] as const)
     .flatMap((type) => count(type) === 0 ? [] : [`${count(type)} ${type}`])
@@ -39,7 +41,9 @@ export const describe = ({ codec, model: { normalizer, pieces, trainer }, path }
     `  pieces     ${types.join(", ")}${longest.length === 0 ? "" : `; longest ${longest.join(", ")}`}`,
     `  specials   <unk> ${unkId}, ${trainer.bosPiece} ${bosId}, ${trainer.eosPiece} ${eosId}` +
       `, padding ${padId ?? "none"}`,
-    `  spaces     ${normalizer.addDummyPrefix ? "one is put before every text" : "none is added"}; ` +
+    `  spaces     ${!normalizer.addDummyPrefix
+      ? "none is added"
+      : isLegacy ? "one is put before every text" : "one is put before a first text that begins with none"}; ` +
       (normalizer.removeExtraWhitespaces ? "runs are made one" : "all are kept"),
     `  digits     ${joined.length === 0
       ? "single: no piece joins one to anything"

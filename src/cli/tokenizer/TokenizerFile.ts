@@ -1,8 +1,6 @@
 /**
  * Tokenizer files as commands name them: a file of any format, a folder that holds one, or the run that trained last.
  *
- *     .model = SentencePiece        .json = Hugging Face        .bin = llama2.c
- *
  * Checked  test/cli/TokenizerCommand.test.ts.
  *
  * @module
@@ -15,31 +13,11 @@ import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Flag from "effect/cli/Flag"
 import * as Durable from "../../store/Durable.ts"
-import * as SentencePiece from "../../token/SentencePiece.ts"
+import type * as SentencePiece from "../../token/SentencePiece.ts"
 import * as Tokenizer from "../../token/Tokenizer.ts"
-import * as TokenizerBin from "../../token/TokenizerBin.ts"
-import * as TokenizerJson from "../../token/TokenizerJson.ts"
-import * as Utf8 from "../../token/Utf8.ts"
+import * as TokenizerFormat from "../../token/TokenizerFormat.ts"
 import { given } from "../Flags.ts"
 import * as RunFolder from "../RunFolder.ts"
-
-/** How a format is read and written. */
-interface Format {
-  readonly ending: string
-  readonly parse: (bytes: Uint8Array) => Result.Result<SentencePiece.Model, Tokenizer.TokenizerFileError["reason"]>
-  readonly print: (model: SentencePiece.Model) => Result.Result<Uint8Array, Tokenizer.TokenizerFileError["reason"]>
-}
-
-/** The formats, in the order in which a folder is searched for them. */
-const formats: ReadonlyArray<Format> = [
-  { ending: ".model", parse: SentencePiece.parse, print: ({ bytes }) => Result.succeed(bytes) },
-  {
-    ending: ".json",
-    parse: (bytes) => TokenizerJson.parse(Utf8.lenientText(bytes)),
-    print: (model) => Result.map(TokenizerJson.print(model), (text) => new TextEncoder().encode(text))
-  },
-  { ending: ".bin", parse: TokenizerBin.parse, print: TokenizerBin.print }
-]
 
 /** A path that leads to no tokenizer. */
 export class NoTokenizerError extends Schema.TaggedError<NoTokenizerError>()("NoTokenizerError", {
@@ -59,25 +37,23 @@ export class FileTakenError extends Schema.TaggedError<FileTakenError>()("FileTa
   }
 }
 
-const formatOf = (path: string): Effect.Effect<Format, NoTokenizerError> => {
-  const found = formats.find(({ ending }) => path.endsWith(ending))
+const formatOf = (path: string): Effect.Effect<TokenizerFormat.TokenizerFormat, NoTokenizerError> => {
+  const found = TokenizerFormat.ofName(path)
   return found === undefined
     ? Effect.fail(new NoTokenizerError({ path, problem: "its ending is none that Cria knows" }))
     : Effect.succeed(found)
 }
 
 /** A tokenizer that was read. */
-export interface Opened {
+export interface Opened extends TokenizerFormat.Read {
   readonly path: string
-  readonly model: SentencePiece.Model
-  readonly codec: Tokenizer.Codec
 }
 
-/** Reads what the tokenizer of a file is made of, or of a folder that holds one. */
-export const load = Effect.fnUntraced(function*(given: string) {
+/** The file that a path names: itself, or one in that folder. */
+const fileAt = Effect.fnUntraced(function*(given: string) {
   const fileSystem = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
-  const places = formats.map(({ ending }) => join(given, `tokenizer${ending}`))
+  const places = TokenizerFormat.all.map(({ ending }) => join(given, `tokenizer${ending}`))
   const { type } = yield* fileSystem.stat(given).pipe(
     Effect.mapError((error) => new NoTokenizerError({ path: given, problem: Durable.reason(error) }))
   )
@@ -85,20 +61,20 @@ export const load = Effect.fnUntraced(function*(given: string) {
   if (inside === undefined) {
     return yield* new NoTokenizerError({ path: given, problem: "it is a folder without one" })
   }
-  const { parse } = yield* formatOf(inside)
-  const bytes = yield* fileSystem.readFile(inside)
-  const model = yield* Effect.fromResult(unusable(inside, parse(bytes)))
-  return { path: inside, model }
+  yield* formatOf(inside)
+  return inside
 })
 
-const unusable = <A>(path: string, result: Result.Result<A, Tokenizer.TokenizerFileError["reason"]>) =>
-  Result.mapError(result, (reason) => new Tokenizer.TokenizerFileError({ path, reason }))
+/** Reads what the tokenizer of a file is made of, or of a folder that holds one; its function is Meta's. */
+export const load = Effect.fnUntraced(function*(given: string) {
+  const path = yield* fileAt(given)
+  return { path, model: yield* TokenizerFormat.load(path) }
+})
 
-/** Reads the tokenizer of a file, or of a folder that holds one. */
+/** Reads the tokenizer of a file, or of a folder that holds one, as the function that the file means. */
 export const open = Effect.fnUntraced(function*(given: string) {
-  const { model, path } = yield* load(given)
-  const codec = yield* Effect.fromResult(unusable(path, Tokenizer.fromModel(model)))
-  return { path, model, codec } satisfies Opened
+  const path = yield* fileAt(given)
+  return { path, ...yield* TokenizerFormat.open(path) } satisfies Opened
 })
 
 /** The flag that names a tokenizer. */
@@ -120,7 +96,8 @@ export const save = Effect.fnUntraced(function*(path: string, model: SentencePie
   yield* requireWritable(path)
   const { dirname } = yield* Path.Path
   const { print } = yield* formatOf(path)
-  const bytes = yield* Effect.fromResult(unusable(path, print(model)))
+  const bytes = yield* Effect.fromResult(Result.mapError(print(model), (reason) =>
+    new Tokenizer.TokenizerFileError({ path, reason })))
   yield* Durable.makeFolder(dirname(path))
   yield* Durable.replaceFile(path, bytes)
 })

@@ -26,11 +26,9 @@ import * as SafetensorsFile from "../../format/SafetensorsFile.ts"
 import type { TensorFile } from "../../format/TensorFile.ts"
 import * as TorchFile from "../../format/TorchFile.ts"
 import * as Snapshot from "../../store/Snapshot.ts"
-import { type Model, parse as parseModel, type SentencePieceError } from "../../token/SentencePiece.ts"
-import * as Tokenizer from "../../token/Tokenizer.ts"
-import * as TokenizerBin from "../../token/TokenizerBin.ts"
-import * as TokenizerJson from "../../token/TokenizerJson.ts"
-import * as Utf8 from "../../token/Utf8.ts"
+import type { Model, SentencePieceError } from "../../token/SentencePiece.ts"
+import type { TokenizerFileError } from "../../token/Tokenizer.ts"
+import * as TokenizerFormat from "../../token/TokenizerFormat.ts"
 import * as Llama from "../Config.ts"
 import { CheckpointConfigError, CheckpointFormatError } from "./CheckpointError.ts"
 import * as GgufModel from "./GgufModel.ts"
@@ -46,7 +44,7 @@ export interface Options {
 }
 
 /** Why a tokenizer cannot be read. */
-export type TokenizerError = Tokenizer.TokenizerFileError | SentencePieceError | CheckpointConfigError | PlatformError
+export type TokenizerError = TokenizerFileError | SentencePieceError | CheckpointConfigError | PlatformError
 
 /** What a checkpoint is made of. */
 export interface Opened {
@@ -68,19 +66,6 @@ export interface Opened {
 
 const nothing = /^(?!)/
 
-/** Reads a tokenizer by what its name says: `.json` of Hugging Face, `.bin` of llama2.c, else SentencePiece's. */
-export const loadTokenizer = Effect.fnUntraced(function*(
-  path: string
-): Effect.fn.Return<Model, TokenizerError, FileSystem.FileSystem> {
-  const fileSystem = yield* FileSystem.FileSystem
-  const bytes = yield* fileSystem.readFile(path)
-  const parsed: Result.Result<Model, Tokenizer.TokenizerFileError["reason"]> = path.endsWith(".json")
-    ? TokenizerJson.parse(Utf8.lenientText(bytes))
-    : path.endsWith(".bin") ? TokenizerBin.parse(bytes) : parseModel(bytes)
-  return yield* Effect.fromResult(Result.mapError(parsed, (reason) =>
-    new Tokenizer.TokenizerFileError({ path, reason })))
-})
-
 /**
  * The first of some tokenizer files that is there; of those of one folder, the first with as many pieces as the model
  * has tokens, for pieces that were added later stand in `tokenizer.json` alone.
@@ -89,9 +74,9 @@ const tokenizerAt = (paths: ReadonlyArray<string>, vocabSize?: number): Opened["
   Effect.gen(function*() {
     const fileSystem = yield* FileSystem.FileSystem
     const there = yield* Effect.filter(paths, (path) => fileSystem.exists(path))
-    const first = yield* Effect.forEach(there.slice(0, 1), loadTokenizer)
+    const first = yield* Effect.forEach(there.slice(0, 1), TokenizerFormat.load)
     const isUnfit = first.some(({ pieces }) => vocabSize !== undefined && pieces.length !== vocabSize)
-    const others = isUnfit ? yield* Effect.forEach(there.slice(1), loadTokenizer) : []
+    const others = isUnfit ? yield* Effect.forEach(there.slice(1), TokenizerFormat.load) : []
     return Option.fromNullishOr(others.find(({ pieces }) => pieces.length === vocabSize) ?? first[0])
   })
 

@@ -119,6 +119,8 @@ export const checksumName = "manifest.sha256"
 
 const checksumLine = (json: Uint8Array): string => `${sha256(json)}  ${fileName}\n`
 
+const checksumLines = /^([0-9a-f]{64} {2}manifest\.json\n)+$/
+
 /** Fails when what a snapshot would say of itself cannot be written as JSON and read back the same. */
 export class ManifestError extends Schema.TaggedError<ManifestError>()("ManifestError", {
   step: Schema.Number,
@@ -154,7 +156,7 @@ export const decode = (json: Uint8Array, checksum: Uint8Array): Result.Result<Ma
   const text = new TextDecoder().decode(json)
   const expected = new TextDecoder().decode(checksum)
   // while a manifest is replaced there are two lines, of the one that goes and the one that comes
-  if (!`\n${expected}`.includes(`\n${checksumLine(json)}`)) {
+  if (!checksumLines.test(expected) || !expected.includes(checksumLine(json))) {
     return damage(`sha256 ${expected.slice(0, 64)}`, `sha256 ${sha256(json)}`)
   }
   const version = decodeVersion(text)

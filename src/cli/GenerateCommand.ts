@@ -84,6 +84,17 @@ const flags = {
   backend: backend("by default the one that trained, of a run; the fastest of them for other models")
 }
 
+/** A longer context than the model was made for. */
+export class ContextLengthError extends Schema.TaggedError<ContextLengthError>()("ContextLengthError", {
+  asked: Schema.Int,
+  contextLength: Schema.Int
+}) {
+  override get message() {
+    return `--context-length ${this.asked} is more than the ${this.contextLength} tokens that the model was made for\n` +
+      "  Beyond them it was never trained, and writes nonsense: ask for fewer, or leave the flag out."
+  }
+}
+
 /** Log-probabilities were asked for where they have no place. */
 export class LogProbsError extends Schema.TaggedError<LogProbsError>()("LogProbsError", {}) {
   override get message() {
@@ -193,6 +204,9 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   }
   // what cannot be answered is refused before the weights are read
   yield* requireCounts("cria generate", { "--slots": slots, "--context-length": contextLength })
+  if (contextLength > source.config.contextLength) return yield* new ContextLengthError({
+    asked: contextLength, contextLength: source.config.contextLength
+  })
   yield* check(single === undefined ? [] : [{ item: 0, ids: idsOf(codec, single) }], { codec, contextLength, settings })
   const name = yield* CheckpointSource.backendOf(source, given)
   yield* Console.error([place, ...given.weights === "f32" ? [] : [given.weights], name].join(", "))

@@ -112,6 +112,27 @@ export const requireFree = (folder: string): Stored<void, FolderTakenError | Not
     if ((yield* kindOf(place)) === "File") return yield* new NotAFolderError({ path: place })
   })
 
+/**
+ * Does what makes the folder of a run. Where it fails, or is stopped, before anything is written, the folder goes
+ * again, with those above it that were made for it.
+ */
+export const leavingNothingEmpty = (folder: string) =>
+  <A, E, R>(run: Effect.Effect<A, E, R>): Effect.Effect<A, E | PlatformError, R | FileSystem.FileSystem | Path.Path> =>
+    Effect.gen(function*() {
+      const fileSystem = yield* FileSystem.FileSystem
+      const path = yield* Path.Path
+      const missing: Array<string> = []
+      let place = folder
+      while (!(yield* fileSystem.exists(place)) && path.dirname(place) !== place) {
+        missing.push(place)
+        place = path.dirname(place)
+      }
+      const clear = Effect.forEach(missing, (made) =>
+        Effect.flatMap(fileSystem.readDirectory(made), (names) =>
+          names.length > 0 ? Effect.void : fileSystem.remove(made, { recursive: true })), { discard: true })
+      return yield* Effect.onError(run, () => Effect.ignore(clear))
+    })
+
 const parent = "runs"
 
 const numbered = (name: string, number: number): string => number === 1 ? name : `${name}-${number}`

@@ -234,6 +234,7 @@ export const run = Effect.fnUntraced(function*(screen: Screen.Screen, options: O
   const { folder, settings } = options
   const backend = yield* Backend
   const model = yield* Effect.scoped(learn(screen, options)).pipe(
+    RunFolder.leavingNothingEmpty(folder),
     Effect.onExit((exit) =>
       Exit.isFailure(exit) && Exit.hasInterrupts(exit) ? tellStopped(screen, folder, exit.cause) : Effect.void)
   )

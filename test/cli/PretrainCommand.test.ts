@@ -226,9 +226,23 @@ describe("what cria pretrain refuses", () => {
         const disk = yield* machine(files)
         const said = yield* refused(disk, ["pretrain", ...args])
         assert.match(said, message)
-        assert.isFalse([...disk.files().keys()].some((path) => path.startsWith("/runs")), "something was written")
+        assert.isFalse(yield* disk.fileSystem.exists("/runs"), "something was written")
       }))
   }
+
+  it.live("what fails before its first step, and leaves what was there before and nothing else", () =>
+    Effect.gen(function*() {
+      const disk = yield* machine({ "/there/notes.txt": "" })
+      // told once the folder is locked
+      const late = ["pretrain", "--text", "/texts/a.jsonl", ...tiny({ "--vocab-size": "9000" })]
+      for (const out of ["/there", "/there/new", "/empty", "/deep/er/new"]) {
+        if (out === "/empty") yield* disk.fileSystem.makeDirectory(out)
+        assert.match(yield* refused(disk, [...late, "--out", out]), /^error: tokenizer training: /)
+      }
+      const left = ["/there/notes.txt", "/there/new", "/empty", "/deep"]
+      assert.deepStrictEqual(yield* Effect.forEach(left, (path) => disk.fileSystem.exists(path)),
+        [true, false, true, false])
+    }))
 
   it.live("a folder that another process writes, before it learns a tokenizer", () =>
     Effect.gen(function*() {

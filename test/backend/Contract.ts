@@ -16,7 +16,7 @@ export const contract = <E>(
     for (const { group, holds, name } of laws(tolerance, {
       ...options, perOperation: perOperation * times, programs: programs * times
     })) {
-      it.effect(`${group}: ${name}`, () => holds, 60_000 * times)
+      it.effect(`${group}: ${name}`, () => holds, 240_000 * times)
     }
   })
 }

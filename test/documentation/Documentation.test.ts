@@ -43,7 +43,7 @@ const check = async (name: string, code: string, output: string | undefined): Pr
 }
 
 describe("documentation", () => {
-  beforeAll(() => assert.strictEqual(run("npm", "run", "--silent", "build"), ""), 120_000)
+  beforeAll(() => assert.strictEqual(run("npm", "run", "--silent", "build"), ""))
 
   it("has a first model in README.md", () => assert.isTrue(found.some(({ place }) => place.startsWith("README.md"))))
 

@@ -98,7 +98,7 @@ describe("Lock laws", () => {
       assert.strictEqual(most, 1)
       assert.isAtLeast(wins, 1)
       assert.deepStrictEqual(Effect.runSync(disk.fileSystem.readDirectory("/run")), [])
-    }), { numRuns: Number(process.env["CRIA_LOCK_RUNS"] ?? 200) }), 60_000)
+    }), { numRuns: Number(process.env["CRIA_LOCK_RUNS"] ?? 200) }))
 
   it("when the Scope closes nothing of the lock is left", async () => {
     const disk = withRun()

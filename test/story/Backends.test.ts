@@ -97,6 +97,6 @@ describe("a small pretraining run", async () => {
         assert.isAtMost(apart, composed, `${key}\n${expected[key].join(" ")}\n${found[key].join(" ")}`)
         if (process.env["CRIA_SHOW"] !== undefined) console.log(name, key, apart)
       }
-    }), 120_000)
+    }))
   }
 })

@@ -74,7 +74,7 @@ for (const name of engines) {
         assert.deepStrictEqual(counts(memory()), after)
       }))
       assert.isTrue(Exit.isSuccess(exit), String(exit))
-    }), 60_000)
+    }))
 
     it.live("a step that fails leaves its cells and the device as they were", () => Effect.gen(function*() {
       const exit = yield* counted((backend, memory) => Effect.gen(function*() {

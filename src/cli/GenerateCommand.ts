@@ -90,7 +90,7 @@ export class ContextLengthError extends Schema.TaggedError<ContextLengthError>()
   contextLength: Schema.Int
 }) {
   override get message() {
-    return `--context-length ${this.asked} is more than the ${this.contextLength} tokens that the model was made for\n` +
+    return `--context-length ${this.asked} is more than the model's ${this.contextLength} tokens\n` +
       "  Beyond them it was never trained, and writes nonsense: ask for fewer, or leave the flag out."
   }
 }

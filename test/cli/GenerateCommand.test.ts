@@ -160,9 +160,9 @@ describe("cria generate", () => {
         ["--slots", /^error: cria generate: --slots and --context-length must be whole numbers of at least 1/],
         ["--context-length", /^error: .*--context-length must be whole numbers/]
       ] as const) assert.match(yield* fails(["a", flag, "0", ...absent]), message)
-      assert.strictEqual(yield* fails(["a", "--context-length", "33", ...absent]), "error: --context-length 33 is more " +
-        "than the 32 tokens that the model was made for\n  Beyond them it was never trained, and writes nonsense: ask " +
-        "for fewer, or leave the flag out.\n")
+      assert.strictEqual(yield* fails(["a", "--context-length", "33", ...absent]),
+        "error: --context-length 33 is more than the model's 32 tokens\n  Beyond them it was never trained, and " +
+          "writes nonsense: ask for fewer, or leave the flag out.\n")
       assert.match(yield* fails(["One day ".repeat(20), ...absent]), /^error: .* must fit into a context of 32 tokens/)
       assert.strictEqual(yield* fails(["a", "--log-probs"]),
         "error: --log-probs has no place in plain text: add --json\n")

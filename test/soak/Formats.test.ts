@@ -141,7 +141,7 @@ const survives = async (files: Readonly<Record<string, Uint8Array>>, open: Open)
   return outcome === "read" ? "read" : "refused"
 }
 
-/** Every base is read as it is; then so many damaged ones are read or refused, and both happen. */
+/** Every base is read as it is; then so many damaged ones are read or refused, and no few of them refused. */
 const campaign = (
   name: string,
   bases: () => Promise<ReadonlyArray<Uint8Array>>,
@@ -151,15 +151,14 @@ const campaign = (
   it(name, async () => {
     const given = await bases()
     for (const base of given) assert.strictEqual(await survives(files(base), open), "read")
-    const outcomes = { read: 0, refused: 0 }
+    let refused = 0
     await fc.assert(
       fc.asyncProperty(fc.nat(given.length - 1), changes, async (which, changes) => {
-        outcomes[await survives(files(damaged(given[which]!, changes)), open)]++
+        if (await survives(files(damaged(given[which]!, changes)), open) === "refused") refused++
       }),
       { numRuns: runs }
     )
-    assert.isAbove(outcomes.refused, runs / 10)
-    assert.isAbove(outcomes.read, 0)
+    assert.isAbove(refused, runs / 10)
   })
 
 const tensors: ReadonlyArray<TensorFile.Source> = [

@@ -46,7 +46,7 @@ export const workOf = (
     return blank([], "float32")
   }
   const engine: Engine = {
-    name, version: "", threads: 1, isSynchronous: true, activate: () => {}, run: one, join: one,
+    name, version: "", threads: 1, device: undefined, isSynchronous: true, activate: () => {}, run: one, join: one,
     split: (kernel) => [one(kernel), ...outputs.slice(1).map(() => blank([], "int32"))],
     upload: (_, shape, type) => {
       uploads++

@@ -65,6 +65,8 @@ export interface Engine {
   readonly name: Name
   readonly version: string
   readonly threads: number
+  /** The graphics card, as its driver calls it, where that is known. */
+  readonly device: string | undefined
   /** Can values be read while a program runs? Otherwise only at its end. */
   readonly isSynchronous: boolean
   /** Makes this the engine that runs kernels, until the caller yields. */
@@ -251,6 +253,14 @@ const listen = (backend: unknown): ReadonlyArray<string> => {
   return complaints
 }
 
+/** What the driver of a graphics card says of it: a name, and which driver. */
+export const deviceOf = (backend: unknown): string | undefined => {
+  const info = member(member(backend, "device"), "adapterInfo")
+  const said = ["device", "description"].map((each) => member(info, each))
+    .filter((text) => typeof text === "string" && text !== "")
+  return said.length === 0 ? undefined : said.join(", ")
+}
+
 const over = (name: Name, registered: string, registry: Registry, found: string): Engine => {
   const complaints = listen(registry.registry[registered])
   const one = (kernel: string, result: unknown): Tensor => {
@@ -262,6 +272,7 @@ const over = (name: Name, registered: string, registry: Registry, found: string)
     name,
     version: found,
     threads: 1,
+    device: deviceOf(registry.registry[registered]),
     isSynchronous: name !== "webgpu",
     activate: () => {
       if (registry.backendName !== registered) void registry.setBackend(registered) // at once, for it has been started

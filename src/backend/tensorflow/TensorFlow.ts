@@ -49,6 +49,7 @@ export const make = (engine: Engine): Backend["Service"] => {
     version: `TensorFlow.js ${engine.version} (${engine.name})`,
     capabilities: {
       precisions: state.precisions, kernels: [], threads: engine.threads, primitives: primitives(engine.name),
+      ...engine.device === undefined ? {} : { device: engine.device },
       ...engine.name === "webgpu" || engine.name === "node-gpu" ? { unordered: ["scatter add"] } : {}
     },
     live: Effect.sync(() => engine.memory().numTensors),

@@ -130,6 +130,14 @@ describe("engines side by side", () => {
     assert.include(message, "tensorflow-cpu, read: cell w [i: 2] was made by another backend")
   }).pipe(Effect.scoped))
 
+  it("are named as drivers name a card", () => {
+    const named = (adapterInfo: object) => Engine.deviceOf({ device: { adapterInfo } })
+    assert.strictEqual(named({ device: "NVIDIA H100", description: "NVIDIA: 535.1" }), "NVIDIA H100, NVIDIA: 535.1")
+    assert.strictEqual(named({ device: "", description: "SwiftShader driver 5.0.0" }), "SwiftShader driver 5.0.0")
+    assert.isUndefined(named({ device: "" }))
+    assert.isUndefined(Engine.deviceOf({}))
+  })
+
   it.effect("say what they are", () => Effect.gen(function*() {
     const { capabilities, compile, name, version } = yield* Backend
     assert.deepStrictEqual([name, version], ["tensorflow-wasm", "TensorFlow.js 4.22.0 (wasm)"])

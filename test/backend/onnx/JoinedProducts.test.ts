@@ -103,7 +103,7 @@ for (const [engine, backend] of backends) {
             assert.deepStrictEqual(sizes, alone?.sizes)
             elements.forEach((element, k) => assert.closeTo(element, alone?.elements[k] ?? NaN, rounding))
           }
-        }), { numRuns: 30 }))
+        }), { numRuns: 10 }))
     })
   })
 }

@@ -9,6 +9,7 @@
  * @module
  */
 import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
 import * as Flag from "effect/cli/Flag"
 import { Backend, type Cells } from "../backend/Backend.ts"
 import * as Checkpoint from "../llama/Checkpoint.ts"
@@ -29,6 +30,18 @@ export const flag = Flag.Literals("weights", widths).pipe(
   Flag.withMetavar("WIDTH"), Flag.withDefault("f32"),
   Flag.withDescription("How wide weights are kept; 8-bit and 4-bit take less memory and are faster; f32 by default")
 )
+
+/** Weights that cannot be kept in so few bits. */
+export class WidthUnfitError extends Schema.TaggedError<WidthUnfitError>()("WidthUnfitError", {
+  path: Schema.String,
+  width: Schema.String,
+  sizes: Schema.String
+}) {
+  override get message() {
+    return `${this.path} cannot be kept in ${this.width}: 32 weights share a scale, and ${this.sizes} cannot be cut ` +
+      "into so many\n  Leave --weights out: then they are kept in f32."
+  }
+}
 
 /** A checkpoint whose weights are wanted. */
 export type Source = Omit<Checkpoint.Checkpoint, "tokenizer">
@@ -69,6 +82,9 @@ export const load = <A, E, R>(
       yield* Checkpoint.load(checkpoint, parameters)
       return yield* use({ model, parameters, frozen })
     }
-    const coded = yield* Quantization.quantized(model, Quantization.schemes[width])
+    const coded = yield* Effect.mapError(
+      Quantization.quantized(model, Quantization.schemes[width]),
+      ({ values }) => new WidthUnfitError({ path: checkpoint.path, width, sizes: values[0]?.[1] ?? "a size" })
+    )
     return yield* use({ model: coded, parameters: yield* Quantization.load(coded, checkpoint.read), frozen })
   })

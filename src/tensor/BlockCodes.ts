@@ -93,32 +93,50 @@ export const encode = (
   elements: Float32Array | Float64Array, sizes: Sizes, over: ReadonlyArray<string>, scheme: Scheme
 ): Result.Result<Encoded, WeightError> => {
   const coded = sizesOf(sizes, over, scheme)
-  const odd = elements.findIndex((element) => !Number.isFinite(Math.fround(element)))
-  if (odd >= 0) return Result.fail(new WeightError({ element: odd, value: String(elements[odd]) }))
   const { bits, block } = scheme
   const zero = 2 ** (bits - 1)
   const [codes, scales] = [new Uint8Array(count(coded.codes)), new Float32Array(count(coded.scales))]
   const axes = Object.keys(sizes)
   const rows = places(sizes, axes.filter((axis) => !over.includes(axis)))
   const columns = places(sizes, over)
-  for (let row = 0, next = 0; row < rows.length; row++) {
-    for (let start = 0; start < columns.length; start += block, next++) {
-      let largest = 0
-      for (let i = 0; i < block; i++) {
-        largest = Math.max(largest, Math.abs(elements[rows[row]! + columns[start + i]!]!))
-      }
-      const scale = scales[next] = largest / (zero - 1)
-      const inverse = scales[next] === 0 ? 0 : 1 / scales[next]!
-      for (let i = 0; i < block; i++) {
-        const steps = scale === 0 ? 0 : Math.round(elements[rows[row]! + columns[start + i]!]! * inverse)
-        const code = zero + (steps >= zero ? zero - 1 : steps <= -zero ? 1 - zero : steps) // a tiny scale is inexact
-        const at = next * block + i
-        if (bits === 8) codes[at] = code
-        else codes[at >> 1]! |= code << (at & 1) * 4
+  const blocks = columns.length / block // of a row
+  const gathered = new Float64Array(block)
+  for (let tile = 0; tile < rows.length; tile += tileRows) {
+    const end = Math.min(rows.length, tile + tileRows)
+    for (let start = 0; start < columns.length; start += block) {
+      for (let row = tile; row < end; row++) {
+        const [place, next] = [rows[row]!, row * blocks + start / block]
+        let largest = 0
+        let areFinite = true
+        for (let i = 0; i < block; i++) {
+          const element = gathered[i] = elements[place + columns[start + i]!]!
+          const size = element < 0 ? -element : element
+          if (size > largest) largest = size
+          if (!(size <= greatest)) areFinite = false
+        }
+        if (!areFinite) return Result.fail(notFinite(elements))
+        const scale = scales[next] = largest / (zero - 1)
+        const inverse = scales[next] === 0 ? 0 : 1 / scales[next]!
+        for (let i = 0; i < block; i++) {
+          const steps = scale === 0 ? 0 : Math.round(gathered[i]! * inverse)
+          const code = zero + (steps >= zero ? zero - 1 : steps <= -zero ? 1 - zero : steps) // a tiny scale is inexact
+          const at = next * block + i
+          if (bits === 8) codes[at] = code
+          else codes[at >> 1]! |= code << (at & 1) * 4
+        }
       }
     }
   }
   return Result.succeed({ codes, scales })
+}
+
+const tileRows = 64 // whose blocks of a row lie apart in memory, and share cache lines with those of the next rows
+
+const greatest = (2 - 2 ** -23 + 2 ** -24) * 2 ** 127 * (1 - 2 ** -53) // what float32 rounds to a finite number
+
+const notFinite = (elements: Float32Array | Float64Array): WeightError => {
+  const odd = elements.findIndex((element) => !Number.isFinite(Math.fround(element)))
+  return new WeightError({ element: odd, value: String(elements[odd]) })
 }
 
 /** Where every index of some axes lies, the last of them changing fastest. */

@@ -200,6 +200,8 @@ describe("cria generate", () => {
         assert.include(errors, `snapshot-00000004, ${weights}, reference\n3 tokens`)
         assert.isTrue(output.startsWith("A"))
       }
+      const unfit = /snapshot-00000004 cannot be kept in 4-bit: 32 weights share a scale, and \[.*\] cannot be cut/
+      assert.match(yield* fails(["A", "--weights", "4-bit"]), unfit)
     }))
   it.live("draws and ends as the folder of a model says, unless flags do, and says so", () =>
     Effect.gen(function*() {

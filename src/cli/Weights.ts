@@ -4,10 +4,12 @@
  * Codes are always frozen where the engine can take them as constants: it multiplies by codes that it has seen before a
  * run, and unpacks all others anew for every token (7B: some 47 s of processor time a token instead of 0.2).
  *
- * Checked  test/cli/GenerateCommand.test.ts, test/cli/EvaluateCommand.test.ts.
+ * Checked  test/cli/GenerateCommand.test.ts, test/cli/EvaluateCommand.test.ts,
+ *          test/cli/Weights.test.ts (which are slow).
  *
  * @module
  */
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Flag from "effect/cli/Flag"
@@ -66,6 +68,14 @@ const bytesOf = (config: Config, width: Width, precisions: ReadonlyArray<string>
 const isFrozen = (width: Width, bytes: number): boolean =>
   bytes < (width === "f32" ? 2 ** 28 : 2 ** 31 - 2 ** 25)
 
+/** What is said of weights that are slow to compute with. */
+export const warning = (config: Config, width: Width): string | undefined => {
+  const bytes = bytesOf(config, width, ["f32"])
+  return width === "f32" || isFrozen(width, bytes) ? undefined
+    : `${width} weights of ${(bytes / 1e9).toPrecision(2)} GB are more than ONNX Runtime takes as constants here (2 ` +
+      "GiB): it unpacks them anew for every token, which takes long"
+}
+
 /** Loads weights for whatever is done with them. Refused where they would not fit into memory, before any is read. */
 export const load = <A, E, R>(
   checkpoint: Source, width: Width, use: <P>(loaded: Loaded<P>) => Effect.Effect<A, E, R>
@@ -77,6 +87,8 @@ export const load = <A, E, R>(
     yield* Checkpoint.requireMemory(checkpoint, bytes / parameterCount(config), Host.memory())
     const model = yield* Transformer.make(config)
     const frozen = isFrozen(width, bytes)
+    const slow = warning(config, width)
+    if (slow !== undefined) yield* Console.error(slow)
     if (width === "f32") {
       const parameters = yield* backend.allocate(Specification.zeros(model.specification))
       yield* Checkpoint.load(checkpoint, parameters)

@@ -14,6 +14,7 @@
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as JsonText from "./JsonText.ts"
 import * as PieceTable from "./PieceTable.ts"
 import * as SentencePiece from "./SentencePiece.ts"
 import type * as TokenizerJson from "./TokenizerJson.ts"
@@ -66,7 +67,7 @@ const Document = Schema.Struct({
 })
 const known: ReadonlySet<string> = new Set(Object.keys(Document.fields))
 
-const decodeFields = Schema.decodeUnknownResult(Schema.fromJsonString(Schema.Record(Schema.String, Schema.Unknown)))
+const decodeFields = Schema.decodeUnknownResult(Schema.Record(Schema.String, Schema.Unknown))
 const decodeDocument = Schema.decodeUnknownResult(Document)
 
 /** From this on, Hugging Face writes a length that means none: 10³⁰, as the nearest double. */
@@ -74,10 +75,12 @@ const NO_LIMIT = 1e20
 
 /** Reads a `tokenizer_config.json`. */
 export const parse = (text: string): Result.Result<TokenizerConfig, TokenizerConfigError> => {
-  const fields = decodeFields(text)
-  if (Result.isFailure(fields)) return fail("$", fields.failure.message)
-  const decoded = decodeDocument(fields.success)
-  if (Result.isFailure(decoded)) return fail("$", decoded.failure.message)
+  const fields = JsonText.parse(text).pipe(
+    Result.flatMap((json) => Result.mapError(decodeFields(json), JsonText.problemOf))
+  )
+  if (Result.isFailure(fields)) return Result.fail(new TokenizerConfigError(fields.failure))
+  const decoded = Result.mapError(decodeDocument(fields.success), JsonText.problemOf)
+  if (Result.isFailure(decoded)) return Result.fail(new TokenizerConfigError(decoded.failure))
   const { add_bos_token, add_eos_token, chat_template, legacy, model_max_length, ...tokens } = decoded.success
   if (typeof chat_template === "object" && chat_template !== null) {
     return fail(

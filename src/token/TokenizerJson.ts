@@ -17,6 +17,7 @@
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as JsonText from "./JsonText.ts"
 import * as PieceTable from "./PieceTable.ts"
 import * as SentencePiece from "./SentencePiece.ts"
 
@@ -49,7 +50,6 @@ const Document = Schema.Struct({
   })
 })
 
-const decodeJson = Schema.decodeUnknownResult(Schema.fromJsonString(Schema.Unknown))
 const decodeDocument = Schema.decodeUnknownResult(Document)
 
 const SPACE = "\u2581"
@@ -71,12 +71,11 @@ const decoderOf = (addDummyPrefix: boolean) => ({
 type Document = typeof Document.Type
 type Parsed = Result.Result<SentencePiece.Model, TokenizerJsonError | SentencePiece.SentencePieceError>
 
-const documentOf = (text: string): Result.Result<Document, TokenizerJsonError> => {
-  const json = decodeJson(text)
-  if (Result.isFailure(json)) return fail("$", `not JSON: ${json.failure.message}`)
-  const decoded = decodeDocument(json.success)
-  return Result.isFailure(decoded) ? fail("$", decoded.failure.message) : Result.succeed(decoded.success)
-}
+const documentOf = (text: string): Result.Result<Document, TokenizerJsonError> =>
+  JsonText.parse(text).pipe(
+    Result.flatMap((json) => Result.mapError(decodeDocument(json), JsonText.problemOf)),
+    Result.mapError((problem) => new TokenizerJsonError(problem))
+  )
 
 /** Whether the document is of the kind saved with `legacy = false`. */
 const isNonLegacy = ({ normalizer, pre_tokenizer }: Document): boolean =>

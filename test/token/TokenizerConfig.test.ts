@@ -67,10 +67,10 @@ describe("TokenizerConfig", () => {
   })
 
   it("says what it cannot use, and where", () => {
-    assert.include(problem("["), "tokenizer_config.json, at $: ")
-    assert.include(problem("[]"), "tokenizer_config.json, at $: ")
-    assert.include(problem(`{ "add_bos_token": "yes" }`), "add_bos_token")
-    assert.include(problem(`{ "model_max_length": -1 }`), "model_max_length")
+    assert.include(problem("["), "tokenizer_config.json, at $: not JSON: ")
+    assert.include(problem("[]"), "tokenizer_config.json, at $: Expected object\n")
+    assert.include(problem(`{ "add_bos_token": "yes" }`), "at $.add_bos_token: Expected boolean | null\n")
+    assert.include(problem(`{ "model_max_length": -1 }`), "at $.model_max_length: Expected a value greater than 0\n")
     assert.strictEqual(
       problem(`{ "chat_template": [{ "name": "default", "template": "" }] }`),
       "tokenizer_config.json, at $.chat_template: 1 named templates, where one is a text; " +

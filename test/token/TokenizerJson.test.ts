@@ -125,8 +125,16 @@ describe("TokenizerJson", () => {
         "Cria reads byte-pair tokenizers converted from SentencePiece, such as Llama's; " +
         "others need their tokenizer.model"
     )
-    assert.include(problem("{"), "at $: not JSON")
-    assert.include(problem("{}"), "added_tokens")
+    assert.include(problem("{"), "at $: not JSON: ")
+    assert.include(problem("{}"), "at $.added_tokens: Missing key\n")
+    assert.include(
+      problem(changed((document) => { document.model.vocab["a b"] = 0.5 })),
+      "at $.model.vocab[\"a b\"]: Expected an integer\n"
+    )
+    assert.include(
+      problem(changed((document) => { document.model.merges[1] = 3 })),
+      "at $.model.merges[1]: Expected string | array\n"
+    )
     assert.include(
       problem(changed((document) => { document.normalizer = null })),
       "at $.normalizer: not the normalizer of a Llama tokenizer"

@@ -69,4 +69,7 @@ if (only !== undefined) {
       `${train.toFixed(1)} ms`, `${decode.toFixed(2)} ms`
     ].map((text) => text.padEnd(22)).join(""))
   }
+  if (/swiftshader|lavapipe|lvp_/i.test(process.env.VK_DRIVER_FILES ?? "")) {
+    console.log("WebGPU runs on a card in software here (VK_DRIVER_FILES): its figures say nothing about cards")
+  }
 }

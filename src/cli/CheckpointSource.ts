@@ -98,6 +98,8 @@ export const backendOf = Effect.fnUntraced(function*(
     readonly threads: Option.Option<number>
   }
 ) {
+  // checked here, or the fastest would be one that takes no number of threads
+  if (Option.isSome(threads)) yield* Effect.fromResult(Settings.parse("flags", { threads: threads.value }))
   if (Option.isSome(backend)) return backend.value
   const fileSystem = yield* FileSystem.FileSystem
   const path = yield* Path.Path

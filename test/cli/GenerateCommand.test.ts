@@ -163,6 +163,7 @@ describe("cria generate", () => {
       assert.strictEqual(yield* fails(["a", "--context-length", "33", ...absent]),
         "error: --context-length 33 is more than the model's 32 tokens\n  Beyond them it was never trained, and " +
           "writes nonsense: ask for fewer, or leave the flag out.\n")
+      assert.match(yield* fails(["a", "--threads", "0"]), /^error: flags: .*\n {2}threads = 0: /)
       assert.match(yield* fails(["One day ".repeat(20), ...absent]), /^error: .* must fit into a context of 32 tokens/)
       assert.strictEqual(yield* fails(["a", "--log-probs"]),
         "error: --log-probs has no place in plain text: add --json\n")

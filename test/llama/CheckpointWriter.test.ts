@@ -144,6 +144,21 @@ describe("Hugging Face's folder", () => {
     }))
 })
 
+describe("the tokenizer of a Hugging Face folder", () => {
+  live("is the file that has as many pieces as the model has tokens, the first where none has", () =>
+    Effect.gen(function*() {
+      const { at, fileSystem } = yield* scratch
+      yield* CheckpointWriter.huggingFace(at("a"), drawn())
+      const count = Effect.flatMap(Checkpoint.open(at("a")), ({ tokenizer }) =>
+        Effect.map(tokenizer, (found) => Option.getOrThrow(found).pieces.length))
+      assert.strictEqual(yield* count, 262)
+      yield* fileSystem.writeFile(at("a/tokenizer.model"), Tokenizer.bytesModel.bytes) // pieces were added since
+      assert.strictEqual(yield* count, 262)
+      yield* fileSystem.remove(at("a/tokenizer.json"))
+      assert.strictEqual(yield* count, 259)
+    }))
+})
+
 describe("8 bit", () => {
   live("groups of llama2.c divide the rows of all matrices, or runq would pass over their ends", () =>
     Effect.gen(function*() {

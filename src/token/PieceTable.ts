@@ -1,11 +1,13 @@
 /**
  * The pieces of a vocabulary in flat arrays, and the way from a text to its piece.
  *
- *     text of piece i = units[offsets[i], offsets[i + 1])        hash(l · r) = hash(l) · B^|r| + hash(r)
+ *     text of piece i = units[offsets[i], offsets[i + 1])        hash("") = 0,  hash(x · u) = hash(x) · B + u + 1
+ *
+ * x a text · u a code unit after it · B the 32-bit prime of the hash FNV
  *
  * From     tens of thousands of strings and objects take longer to make than all else that loading a vocabulary needs,
- *          and most programs never ask for one; hashing by a polynomial is Karp & Rabin 1987, the table open addressing
- *          with linear probing, at most half full (Knuth, volume 3, §6.4).
+ *          and most programs never ask for one; the hash is Karp & Rabin 1987, the table open addressing with linear
+ *          probing, at most half full (Knuth, volume 3, §6.4).
  * Checked  test/token/PieceTable.test.ts (any texts, bytes that are no text, texts that stand twice),
  *          test/token/SentencePiece.test.ts, test/token/Vocabulary.test.ts.
  *

@@ -19,7 +19,8 @@ import * as Result from "effect/Result"
 import * as Semaphore from "effect/Semaphore"
 import { createRequire } from "node:module"
 import { availableParallelism } from "node:os"
-import { dirname } from "node:path"
+import { basename, dirname } from "node:path"
+import { fileURLToPath } from "node:url"
 import { alignment, allocate, type Buffer, isRemote, minimumBytes, type Remote } from "./Buffer.ts"
 import { type EngineError, failure } from "./EngineError.ts"
 import * as LargePages from "./LargePages.ts"
@@ -173,6 +174,8 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
   const inputFunctions = [native(30, "aa"), native(36, "anaa"), native(33, "ana")] as const
   const outputFunctions = [native(31, "aa"), native(37, "anaa"), native(34, "ana")] as const
   const createTensor = native(49, "aanania")
+  const addConfiguration = native(130, "ass")
+  const addInitializer = native(150, "asa")
   const createMemoryInfo = native(68, "siiia")
   const createAllocator = native(131, "aaa")
   const allocateMemory = native(75, "ana")
@@ -186,6 +189,11 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
     },
     /** Options of one session: a provider counts its sessions by them. */
     optionsWith: sessionOptions,
+    /** Adds weights to the options of one session: tensors that live as long as it does. */
+    handOver: (options: number, tensors: Iterable<readonly [name: string, tensor: number]>): void => {
+      check(addConfiguration(options, "session.model_external_initializers_file_folder_path", dirname(weightsFile)))
+      for (const [name, tensor] of tensors) check(addInitializer(options, name, tensor))
+    },
     releaseOptions: native(100, "a", "void"),
     createSession: native(8, "aanaa"),
     inputs: (session: number) => declared(session, ...inputFunctions),
@@ -428,17 +436,28 @@ export const make = (options: Options = {}): Effect.Effect<Interface, EngineErro
 /** Models with so many bytes hold weights that are worth large pages. */
 const large = 2 ** 22
 
+/** This very file, which is smaller than any weight that is handed over. */
+const weightsFile = fileURLToPath(import.meta.url)
+
 const levels: Record<Optimization, number> = { off: 0, basic: 1, extended: 2, all: 99 }
 
 const over = (library: Library, provider: Provider | undefined): Interface => {
   // Fails here where it cannot be had. These options are kept, and with them the device, until the process ends.
   if (provider !== undefined) library.optionsWith(levels.all, provider)
+  const { addressOf } = library
   const load = (
-    model: Uint8Array, level: Optimization, onHost?: ReadonlySet<string>
+    model: Uint8Array, level: Optimization, tensors: ReadonlyMap<string, number>, onHost?: ReadonlySet<string>
   ): Effect.Effect<number, EngineError> => {
-    if (provider === undefined) return loadModel(library, model, library.options[level])
+    if (provider === undefined && tensors.size === 0) return loadModel(library, model, library.options[level])
     return Effect.acquireUseRelease(
-      Effect.sync(() => library.optionsWith(levels[level], provider, onHost)),
+      Effect.try({
+        try: () => {
+          const options = library.optionsWith(levels[level], provider, onHost)
+          if (tensors.size > 0) library.handOver(options, tensors)
+          return options
+        },
+        catch: (cause) => failure("BadModel", "createSession", cause)
+      }),
       (options) => loadModel(library, model, options),
       (options) => Effect.sync(() => library.releaseOptions(options))
     )
@@ -451,17 +470,32 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
     threads: library.threads,
     providers: library.providers,
     allocate: allocate(library.addressOf, library.pages.prefer),
-    createSession: (model, { onHost, optimization = "all" } = {}) => {
-      const session = makeSession(
-        load(model, optimization, onHost).pipe(Effect.flatMap((session) => Effect.try({
-          try: () => nativeSession(library, session, runs, provider),
+    ...provider === undefined ? { weightsFile: basename(weightsFile) } : {},
+    createSession: (model, { onHost, optimization = "all", weights = new Map<string, Buffer>() } = {}) => {
+      const session = makeSession(Effect.gen(function*() {
+        const tensors = new Map([...weights].map(([name, buffer]) =>
+          [name, library.createTensor(buffer, addressOf(buffer.bytes))] as const))
+        const releaseTensors = () => tensors.forEach((tensor) => library.releaseValue(tensor))
+        const address = yield* Effect.onError(load(model, optimization, tensors, onHost), () =>
+          Effect.sync(releaseTensors))
+        return yield* Effect.try({
+          try: () => {
+            const session = nativeSession(library, address, runs, provider)
+            const release = () => {
+              session.release()
+              releaseTensors()
+            }
+            return { ...session, release, keep: weights } // their memory is read as long as the session is open
+          },
           catch: (cause) => {
-            library.releaseSession(session)
+            library.releaseSession(address)
+            releaseTensors()
             return failure("BadModel", "createSession", cause)
           }
-        })))
-      )
-      return provider === undefined && model.length >= large ? library.pages.gather(session) : session
+        })
+      }))
+      const bytes = [...weights.values()].reduce((total, { bytes }) => total + bytes.length, model.length)
+      return provider === undefined && bytes >= large ? library.pages.gather(session) : session
     }
   }
 }

@@ -37,6 +37,10 @@ const lessons = {
     remedy: "The first line names what was rejected. Usual causes: an operator newer than the opset, types or sizes"
       + " that do not fit, damaged bytes. Weights beyond 2 GiB must be inputs, not initializers."
   },
+  GraphTooLarge: {
+    rule: "a graph takes less than 2 GiB of constants",
+    remedy: "Leave the largest of them out of the constants, and bind them."
+  },
   BadBuffer: {
     rule: "every buffer must be what the model declares",
     remedy: "Make buffers with `allocate` or `view`, from the same sizes the model was written for."
@@ -61,8 +65,8 @@ export type Reason = keyof typeof lessons
 /** Fails an engine operation: the reason, the operation, and every value that broke the rule. */
 export class EngineError extends Schema.TaggedError<EngineError>()("EngineError", {
   reason: Schema.Literals([
-    "MissingLibrary", "StackTooSmall", "ThreadsPinned", "MissingProvider", "BadOption", "BadModel", "BadBuffer",
-    "OutOfMemory", "RunFailed", "Closed"
+    "MissingLibrary", "StackTooSmall", "ThreadsPinned", "MissingProvider", "BadOption", "BadModel", "GraphTooLarge",
+    "BadBuffer", "OutOfMemory", "RunFailed", "Closed"
   ]),
   operation: Schema.String,
   values: Schema.Array(Schema.String)

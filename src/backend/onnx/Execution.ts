@@ -15,6 +15,7 @@ import { onHost } from "./Detour.ts"
 import { type DeviceMemory, exchange, type Slot } from "./DeviceMemory.ts"
 import { cellName, emit, inputName, outputName, watchName, writeName } from "./Emit.ts"
 import { EngineError, failure } from "./EngineError.ts"
+import { handOver } from "./HandedWeights.ts"
 import { type ElementType, encodeModel } from "./ModelProto.ts"
 import { placement } from "./Placement.ts"
 import type { Interface, Run, Session } from "./Session.ts"
@@ -64,17 +65,34 @@ export const compile = (
     : tiled(engine, plan, precision, constants)
 }
 
+/** The engine reads graphs of less than 2 GiB; a little is left for the rest. */
+const largestGraph = 2 ** 31 - 2 ** 24
+
 const load = Effect.fnUntraced(function*(
   engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>
 ) {
   const emitted = emit(lowered, precision, constants, engine.provider)
+  const { graph, weights } = engine.weightsFile === undefined
+    ? { graph: emitted.graph, weights: [] }
+    : handOver(emitted.graph, engine.weightsFile)
+  const inside = graph.initializers.reduce((total, { bytes }) => total + bytes.length, 0)
+  if (inside >= largestGraph) {
+    return yield* failure("GraphTooLarge", "createSession", `the constants that stand in it have ${inside} bytes`)
+  }
   const model = yield* Effect.try({
-    try: () => encodeModel(emitted.graph),
+    try: () => encodeModel(graph),
     catch: (cause) => failure("BadModel", "createSession", cause)
   })
+  const handed = new Map<string, Buffer>()
+  for (const { bytes, name, sizes, type } of weights) {
+    const buffer = yield* engine.allocate(type, sizes)
+    buffer.bytes.set(bytes)
+    handed.set(name, buffer)
+  }
   // In float64 not all rewrites: one makes x σ(x) an operator that has no such kernel, and loading would fail.
   const session = yield* engine.createSession(model, {
     optimization: precision === "f32" ? "all" : "basic",
+    weights: handed,
     ...engine.provider === "webgpu" ? { onHost: onHost(emitted.graph) } : {}
   })
   return { ...emitted, session }

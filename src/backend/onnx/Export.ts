@@ -40,7 +40,7 @@ const alignment = 4096
 
 interface Exported {
   readonly model: Uint8Array
-  readonly cells: ReadonlyArray<External & { readonly path: string }>
+  readonly cells: ReadonlyArray<Required<External> & { readonly path: string }>
 }
 
 /** The bytes of the model, and where its cells go in the file of data. */

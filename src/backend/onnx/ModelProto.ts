@@ -58,11 +58,11 @@ export interface Initializer extends Value {
   readonly bytes: Uint8Array
 }
 
-/** A named constant of a graph whose bytes stand in another file, beside that of the model. */
+/** A named constant of a graph whose bytes stand in another file, beside that of the model; by default from its start. */
 export interface External extends Value {
   readonly location: string
-  readonly offset: number
-  readonly length: number
+  readonly offset?: number
+  readonly length?: number
 }
 
 /** A setting of an operator; the key says which kind. Integers are 64-bit and must be safe integers. */
@@ -192,10 +192,10 @@ const writeExternal = (writer: Writer, { length, location, name, offset, sizes, 
   for (const size of sizes) writeInt(writer, 1, size)
   writeInt(writer, 2, elements[type].code)
   writeText(writer, 8, name)
-  for (const [key, value] of Object.entries({ location, offset: String(offset), length: String(length) })) {
-    writeNested(writer, 13, () => {
+  for (const [key, value] of Object.entries({ location, offset, length })) {
+    if (value !== undefined) writeNested(writer, 13, () => {
       writeText(writer, 1, key)
-      writeText(writer, 2, value)
+      writeText(writer, 2, String(value))
     })
   }
   writeInt(writer, 14, 1) // the bytes are external

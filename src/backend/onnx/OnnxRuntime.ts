@@ -16,7 +16,6 @@ import * as Layer from "effect/Layer"
 import * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
 import type { Lowered, Port } from "../../tensor/Instruction.ts"
-import { count } from "../../tensor/Node.ts"
 import type { Program } from "../../tensor/Program.ts"
 import { lower } from "../../tensor/Program.ts"
 import {
@@ -26,14 +25,13 @@ import {
 import { bindCells, bound, checkInputs, checkOptions, freeze, type Input, outcome } from "../HostProgram.ts"
 import * as HostState from "../HostState.ts"
 import type { Buffer } from "./Buffer.ts"
-import { type CellMemory, elementsOf, elementTypes, type Lent, onDevice, onHost } from "./CellMemory.ts"
+import { type CellMemory, elementsOf, type Lent, onDevice, onHost } from "./CellMemory.ts"
 import { composeTruths, spreadPowers } from "./Detour.ts"
 import { Engine, layer as engineLayer } from "./Engine.ts"
 import type { EngineError, Reason } from "./EngineError.ts"
 import { type Compiled, compile as compileLowered, type Execution } from "./Execution.ts"
 import { joinProducts } from "./JoinedProducts.ts"
 import { hasKernel, kernels } from "./Kernel.ts"
-import { elements } from "./ModelProto.ts"
 import type { Interface } from "./Session.ts"
 
 const name = "onnxruntime"
@@ -42,6 +40,7 @@ const name = "onnxruntime"
 const remedies: Partial<Record<Reason, string>> = {
   RunFailed: "Usual cause: an id outside its axis (a token beyond the vocabulary, a position past the end of a table). "
     + "The reference backend names the element. Cells that are replaced in place may hold part of their new values.",
+  GraphTooLarge: "Leave the largest of them out of `constants`, and bind them.",
   OutOfMemory: "Use smaller batches or fewer programs at once, and end the Scopes of cells that are no longer needed.",
   Closed: "The Scope that compiled the program has ended: run inside that Scope."
 }
@@ -64,9 +63,6 @@ export const composed = {
   "unary rsqrt": "composed", "reduce max": "composed", "matmul": "composed", "scatter set": "composed",
   "scatter add": "composed", "topK": "composed", "barrier": "composed"
 } as const
-
-/** The engine reads graphs of less than 2 GiB; a little is left for the rest. */
-const largestGraph = 2 ** 31 - 2 ** 24
 
 /** WebGPU gives a wrong second output of the one (see WebGpu.ts), and leaves the other's branch to the processor. */
 const notOnWebGpu: ReadonlySet<string> = new Set(["rmsNorm", "softmaxCrossEntropy"])
@@ -144,20 +140,11 @@ const makeOver = <X extends HostState.Stretch>(
     return Effect.flatMap(Effect.acquireRelease(hold, release), ({ loaded }) => loaded)
   }
 
-  const checkSize = (program: string, constants: ReadonlyArray<AnyCell>): Effect.Effect<void, BackendError> => {
-    const bytes = constants.reduce((total, { kind, precision, sizes }) =>
-      total + count(sizes) * elements[elementTypes[HostState.storageOf(kind, precision)]].bytes, 0)
-    return bytes < largestGraph ? Effect.void : state.fail(`compile ${program}`,
-      `the constants have ${bytes} bytes together; a graph takes less than ${largestGraph}`,
-      "Leave the largest of them out of `constants`, and bind them.")
-  }
-
   const compile = Effect.fnUntraced(function*<I, S, O>(
     program: Program<I, S, O>, options: CompileOptions = {}
   ): Effect.fn.Return<Executable<I, S, O>, BackendError, Scope.Scope> {
     const { constants = new Map<string, AnyCell>(), precision = state.precision, watch = [] } = options
     yield* checkOptions(state, program, precision, watch)
-    yield* checkSize(program.name, [...constants.values()])
     const frozen = yield* freeze(state, program, precision, constants)
     const loaded = frozen.size > 0
       ? yield* load(program, precision, watch, frozen)

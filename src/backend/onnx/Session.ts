@@ -86,6 +86,11 @@ export interface Interface {
   readonly threads: number
   /** Where a program could run, as this build of the library was made: `cpu`, `webgpu`, … */
   readonly providers: ReadonlyArray<string>
+  /**
+   * A file that exists, of which a graph may say that it holds weights which a session is handed (see `HandedWeights`).
+   * Absent where weights must stand in the model.
+   */
+  readonly weightsFile?: string
   /** A zeroed buffer. */
   readonly allocate: <T extends ElementType>(
     type: T, sizes: ReadonlyArray<number>
@@ -94,6 +99,8 @@ export interface Interface {
   readonly createSession: (
     model: Uint8Array, options?: {
       readonly optimization?: Optimization
+      /** Weights by name, read where they lie: they must not change while the session is open. */
+      readonly weights?: ReadonlyMap<string, Buffer>
       /** Names of nodes that a device is to leave to the processor. */
       readonly onHost?: ReadonlySet<string>
     }

@@ -58,7 +58,7 @@ export interface Initializer extends Value {
   readonly bytes: Uint8Array
 }
 
-/** A named constant of a graph whose bytes stand in another file, beside that of the model; by default from its start. */
+/** A named constant of a graph whose bytes stand in another file, beside that of the model, at its start by default. */
 export interface External extends Value {
   readonly location: string
   readonly offset?: number

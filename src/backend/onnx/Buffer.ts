@@ -65,6 +65,10 @@ const makeBuffer = <T extends ElementType>(
   return { type, sizes, bytes, data: new arrays[type](memory, start, count) }
 }
 
+/** A buffer over memory that is there already, wherever it starts: to be read, and not to be bound. */
+export const over = (type: ElementType, sizes: ReadonlyArray<number>, bytes: Uint8Array): Buffer =>
+  makeBuffer(type, sizes, bytes.buffer, bytes.byteOffset)
+
 /** An element type with sizes, as messages show them; a negative size is an open one. */
 export const describe = (type: ElementType | undefined, sizes: ReadonlyArray<number>): string =>
   `${type ?? "(unsupported type)"} [${sizes.map((size) => size < 0 ? "?" : size).join(", ")}]`

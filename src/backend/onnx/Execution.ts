@@ -10,7 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import type { Lowered, Port } from "../../tensor/Instruction.ts"
 import type { Precision } from "../Backend.ts"
-import { type Buffer, isRemote, type Remote, view } from "./Buffer.ts"
+import { type Buffer, isRemote, over, type Remote, view } from "./Buffer.ts"
 import { onHost } from "./Detour.ts"
 import { type DeviceMemory, exchange, type Slot } from "./DeviceMemory.ts"
 import { cellName, emit, inputName, outputName, watchName, writeName } from "./Emit.ts"
@@ -83,12 +83,7 @@ const load = Effect.fnUntraced(function*(
     try: () => encodeModel(graph),
     catch: (cause) => failure("BadModel", "createSession", cause)
   })
-  const handed = new Map<string, Buffer>()
-  for (const { bytes, name, sizes, type } of weights) {
-    const buffer = yield* engine.allocate(type, sizes)
-    buffer.bytes.set(bytes)
-    handed.set(name, buffer)
-  }
+  const handed = new Map(weights.map(({ bytes, name, sizes, type }) => [name, over(type, sizes, bytes)]))
   // In float64 not all rewrites: one makes x σ(x) an operator that has no such kernel, and loading would fail.
   const session = yield* engine.createSession(model, {
     optimization: precision === "f32" ? "all" : "basic",

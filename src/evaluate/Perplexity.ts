@@ -157,7 +157,10 @@ export const requireWindows = (
   return faults.length > 0 ? Effect.fail(new WindowError({ faults })) : Effect.void
 }
 
-/** Compiles what scores texts with a model, over the cells of its parameters as they are when a text is scored. */
+/**
+ * Compiles what scores texts with a model, over the cells of its parameters as they are when a text is scored (frozen: as they
+ * are when it is made).
+ */
 export const make = Effect.fnUntraced(function*<P>(
   { batchSize, frozen = false, model, parameters, stride, window }: Options<P>
 ): Effect.fn.Return<Perplexity, WindowError | BackendError | ShapeError, Backend | Scope.Scope> {

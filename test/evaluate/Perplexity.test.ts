@@ -144,6 +144,19 @@ layer(Reference.layer)("Perplexity", (it) => {
       assert.notStrictEqual(before.perplexity, vocabSize)
     }))
 
+  it.effect("reads frozen parameters as they are when it is made", () =>
+    Effect.gen(function*() {
+      const backend = yield* Backend
+      const cells = yield* parameters
+      const [frozen, live] = [yield* make({ parameters: cells, frozen: true }), yield* make({ parameters: cells })]
+      const store = TokenStore.fromTexts(["any text"], encoder)
+      const before = yield* live.score(store)
+      assert.deepStrictEqual(yield* frozen.score(store), before)
+      yield* backend.write(cells.head, new Float64Array(8 * vocabSize))
+      assert.deepStrictEqual(yield* frozen.score(store), before)
+      assert.notStrictEqual((yield* live.score(store)).loss, before.loss)
+    }))
+
   it.effect("refuses windows that cannot be, all faults at once", () =>
     Effect.gen(function*() {
       const error = yield* Effect.flip(make({ window: 7, stride: 8, batchSize: 0 }))

@@ -154,6 +154,8 @@ describe("the tokenizer of a Hugging Face folder", () => {
       assert.strictEqual(yield* count, 262)
       yield* fileSystem.writeFile(at("a/tokenizer.model"), Tokenizer.bytesModel.bytes) // pieces were added since
       assert.strictEqual(yield* count, 262)
+      yield* fileSystem.writeFileString(at("a/tokenizer.json"), "{") // damaged: the one that is left is counted
+      assert.strictEqual(yield* count, 259)
       yield* fileSystem.remove(at("a/tokenizer.json"))
       assert.strictEqual(yield* count, 259)
     }))

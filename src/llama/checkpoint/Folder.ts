@@ -68,7 +68,8 @@ const nothing = /^(?!)/
 
 /**
  * The first of some tokenizer files that is there; of those of one folder, the first with as many pieces as the model
- * has tokens, for pieces that were added later stand in `tokenizer.json` alone.
+ * has tokens, for pieces that were added later stand in `tokenizer.json` alone. Of the others, one that cannot be read
+ * does not fit.
  */
 const tokenizerAt = (paths: ReadonlyArray<string>, vocabSize?: number): Opened["tokenizer"] =>
   Effect.gen(function*() {
@@ -76,8 +77,10 @@ const tokenizerAt = (paths: ReadonlyArray<string>, vocabSize?: number): Opened["
     const there = yield* Effect.filter(paths, (path) => fileSystem.exists(path))
     const first = yield* Effect.forEach(there.slice(0, 1), TokenizerFormat.load)
     const isUnfit = first.some(({ pieces }) => vocabSize !== undefined && pieces.length !== vocabSize)
-    const others = isUnfit ? yield* Effect.forEach(there.slice(1), TokenizerFormat.load) : []
-    return Option.fromNullishOr(others.find(({ pieces }) => pieces.length === vocabSize) ?? first[0])
+    const others = isUnfit ? there.slice(1) : []
+    const read = yield* Effect.forEach(others, (path) => Effect.option(TokenizerFormat.load(path)))
+    const fitting = read.flatMap(Option.toArray).find(({ pieces }) => pieces.length === vocabSize)
+    return Option.fromNullishOr(fitting ?? first[0])
   })
 
 const decodeModel = Schema.decodeUnknownResult(Schema.Struct({ model: Llama.Config }), { errors: "all" })

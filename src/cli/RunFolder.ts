@@ -114,22 +114,15 @@ export const requireFree = (folder: string): Stored<void, FolderTakenError | Not
 
 /**
  * Does what makes the folder of a run. Where it fails, or is stopped, before anything is written, the folder goes
- * again, with those above it that were made for it.
+ * again; those above it stay, for another run may stand there by then.
  */
 export const leavingNothingEmpty = (folder: string) =>
-  <A, E, R>(run: Effect.Effect<A, E, R>): Effect.Effect<A, E | PlatformError, R | FileSystem.FileSystem | Path.Path> =>
+  <A, E, R>(run: Effect.Effect<A, E, R>): Effect.Effect<A, E | PlatformError, R | FileSystem.FileSystem> =>
     Effect.gen(function*() {
       const fileSystem = yield* FileSystem.FileSystem
-      const path = yield* Path.Path
-      const missing: Array<string> = []
-      let place = folder
-      while (!(yield* fileSystem.exists(place)) && path.dirname(place) !== place) {
-        missing.push(place)
-        place = path.dirname(place)
-      }
-      const clear = Effect.forEach(missing, (made) =>
-        Effect.flatMap(fileSystem.readDirectory(made), (names) =>
-          names.length > 0 ? Effect.void : fileSystem.remove(made, { recursive: true })), { discard: true })
+      if (yield* fileSystem.exists(folder)) return yield* run
+      const clear = Effect.flatMap(fileSystem.readDirectory(folder), (names) =>
+        names.length > 0 ? Effect.void : fileSystem.remove(folder, { recursive: true }))
       return yield* Effect.onError(run, () => Effect.ignore(clear))
     })
 

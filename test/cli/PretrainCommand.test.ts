@@ -239,9 +239,9 @@ describe("what cria pretrain refuses", () => {
         if (out === "/empty") yield* disk.fileSystem.makeDirectory(out)
         assert.match(yield* refused(disk, [...late, "--out", out]), /^error: tokenizer training: /)
       }
-      const left = ["/there/notes.txt", "/there/new", "/empty", "/deep"]
+      const left = ["/there/notes.txt", "/there/new", "/empty", "/deep/er/new", "/deep/er"]
       assert.deepStrictEqual(yield* Effect.forEach(left, (path) => disk.fileSystem.exists(path)),
-        [true, false, true, false])
+        [true, false, true, false, true]) // another run may stand above
     }))
 
   it.live("a folder that another process writes, before it learns a tokenizer", () =>

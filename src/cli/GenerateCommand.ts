@@ -56,7 +56,8 @@ const flags = {
   weights: Weights.flag,
   temperature: given(Flag.Finite("temperature"), "NUMBER", "Below 1 safer, above 1 wilder; what the model's folder " +
     "says, or 0.8, by default"),
-  topK: count("top-k", "Choose among so many likeliest tokens only"),
+  topK: count("top-k", "Choose among so many likeliest tokens only; what the model's folder says, or all, by " +
+    "default"),
   topP: given(Flag.Finite("top-p"), "SHARE", "Choose among the likeliest tokens that share this much; what the " +
     "model's folder says, or 0.95, by default"),
   greedy: switched("greedy", "Always take the likeliest token"),
@@ -114,8 +115,7 @@ const ruleOf = Effect.fnUntraced(function*(
     .flatMap(([flag, value]) => Option.isSome(value) ? [flag] : [])
   if (isGreedy && given.length > 0) return yield* new FlagConflictError({ flags: ["--greedy", ...given] })
   if (isGreedy) return greedy
-  const told = Option.fromNullishOr(generation)
-  const top = Option.orElse(topK, () => Option.flatMap(told, ({ topK }) => Option.fromNullishOr(topK)))
+  const top = Option.orElse(topK, () => Option.fromNullishOr(generation?.topK))
   const options = {
     temperature: Option.getOrElse(temperature, () => generation?.temperature ?? 0.8),
     topP: Option.getOrElse(topP, () => generation?.topP ?? 0.95),

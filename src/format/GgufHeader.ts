@@ -119,7 +119,7 @@ const reader = (bytes: Uint8Array, fileBytes: number) => {
     }
     return decoded
   }
-  /** Steps over `count` elements of at least `width` bytes; false where the file cannot hold so many. */
+  /** Whether the rest of the file can hold `count` elements of at least `width` bytes; a fault where it cannot. */
   const hasRoom = (count: number, width: number, what: string): boolean => {
     if (!isWhole(cursor)) return false
     if (count <= (fileBytes - cursor.at) / width) return true

@@ -118,7 +118,7 @@ export interface Bound<I, O> {
   readonly run: (inputs: Given<I>) => Effect.Effect<Results<O>, BackendError>
   /**
    * The same, with the results where they lie and not in memory of the caller's: they hold until `use` has ended. For
-   * results of megabytes in programs of milliseconds.
+   * results of megabytes in programs of milliseconds. `use` must not run the same binding, for which it would wait.
    */
   readonly runWith: <A, E, R>(
     inputs: Given<I>, use: (results: Results<O>) => Effect.Effect<A, E, R>

@@ -82,8 +82,8 @@ export const freeze = <X extends Stretch>(
  * not needed.
  */
 export const bindCells = <X extends Stretch>(
-  state: HostState<X>, program: AnyProgram, precision: Precision, constants: ReadonlyMap<string, unknown>,
-  cells: unknown
+  state: HostState<X>, program: AnyProgram, precision: Precision,
+  constants: { readonly has: (path: string) => boolean }, cells: unknown
 ): Effect.Effect<ReadonlyMap<string, Held<X>>, BackendError> => {
   const operation = `bind ${program.name}`
   const wanted = leaves(program.state).filter(([path]) => !constants.has(path))
@@ -174,10 +174,7 @@ const unfit = (kind: Kind, sizes: Sizes, value: Elements | number | boolean): st
   return negative < 0 ? undefined : `an id counts from 0, but element ${negative} is ${value[negative]}`
 }
 
-/**
- * What a run hands back, made of the elements of each output and watched value by name. The arrays are the caller's
- * from then on.
- */
+/** What a run hands back, made of the elements of each output and watched value by name: the arrays that are given. */
 export const outcome = <I, S, O>(
   program: Program.Program<I, S, O>, lowered: Lowered, outputs: ReadonlyMap<string, Elements>,
   watched: ReadonlyMap<string, Elements>

@@ -82,8 +82,8 @@ export interface Slots {
   readonly seat: (slot: number) => Effect.Effect<void, BackendError>
   /**
    * Computes one token of every slot, each at its place, and hands on the scores of the tokens after them, slot by
-   * slot, which hold until `use` has ended. A slot that nobody uses is given any token at place 0, which it overwrites
-   * when it is seated.
+   * slot, which hold until `use` has ended; `use` takes no further step. A slot that nobody uses is given any token at
+   * place 0, which it overwrites when it is seated.
    */
   readonly step: <A, E, R>(
     ids: Int32Array, places: Int32Array, use: (logits: Logits) => Effect.Effect<A, E, R>

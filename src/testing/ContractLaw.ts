@@ -12,6 +12,7 @@
  */
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as Scope from "effect/Scope"
 import { Backend, BackendError, type Elements, type Precision, type Values } from "../backend/Backend.ts"
 import type { Kind } from "../tensor/Node.ts"
@@ -337,8 +338,15 @@ export const laws = (
     const { run, runWith } = yield* (yield* compiled(yield* accumulate)).bind({ w })
     const x = real(2, 3)
     const kept = yield* run({ x })
-    const lent = yield* runWith({ x }, ({ y }) => Effect.sync(() => numbers(y)))
-    yield* close("results where they lie", lent, [6, 12])
+    const [before, after, other] = yield* runWith({ x }, ({ y }) => Effect.gen(function*() {
+      const before = numbers(y)
+      const other = yield* Effect.forkChild(run({ x: real(0, 0) }), { startImmediately: true })
+      yield* Effect.forEach(Array.from({ length: 20 }), () => Effect.yieldNow, { discard: true })
+      return [before, numbers(y), other] as const
+    }))
+    yield* close("results where they lie", before, [6, 12])
+    yield* close("the same while another run waits", after, [6, 12])
+    yield* close("the run that waited", numbers((yield* Fiber.join(other)).y), [0, 0])
     yield* close("results of an earlier run", numbers(kept.y), [2, 3])
     const failed = yield* Effect.flip(runWith({ x }, () => Effect.fail("the use failed" as const)))
     yield* same("the failure of a use", failed, "the use failed")

@@ -16,13 +16,16 @@
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
+import type * as Scope from "effect/Scope"
 import * as Semaphore from "effect/Semaphore"
+import { statSync } from "node:fs"
 import { createRequire } from "node:module"
 import { availableParallelism } from "node:os"
 import { basename, dirname } from "node:path"
 import { fileURLToPath } from "node:url"
 import { alignment, allocate, type Buffer, isRemote, minimumBytes, type Remote } from "./Buffer.ts"
 import { type EngineError, failure } from "./EngineError.ts"
+import { fewestBytes } from "./HandedWeights.ts"
 import * as LargePages from "./LargePages.ts"
 import { elementCount, elements, elementTypeOf } from "./ModelProto.ts"
 import {
@@ -77,6 +80,13 @@ interface NativeFunction {
 }
 
 const parameterTypes: Readonly<Record<string, string>> = { a: "uintptr_t", n: "size_t", i: "int", s: "str" }
+
+/** A weight that a session is handed: memory that is read as long as the session is open, and the tensor over it. */
+interface Handed {
+  readonly name: string
+  readonly buffer: Buffer
+  readonly tensor: number
+}
 
 /** The library, loaded once: its environment, and what sessions need of it. Kept until the process ends. */
 const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
@@ -190,9 +200,9 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
     /** Options of one session: a provider counts its sessions by them. */
     optionsWith: sessionOptions,
     /** Adds weights to the options of one session: tensors that live as long as it does. */
-    handOver: (options: number, tensors: Iterable<readonly [name: string, tensor: number]>): void => {
-      check(addConfiguration(options, "session.model_external_initializers_file_folder_path", dirname(weightsFile)))
-      for (const [name, tensor] of tensors) check(addInitializer(options, name, tensor))
+    handOver: (options: number, folder: string, handed: ReadonlyArray<Handed>): void => {
+      check(addConfiguration(options, "session.model_external_initializers_file_folder_path", folder))
+      for (const { name, tensor } of handed) check(addInitializer(options, name, tensor))
     },
     releaseOptions: native(100, "a", "void"),
     createSession: native(8, "aanaa"),
@@ -285,7 +295,7 @@ const growStacks = (koffi: Koffi): Effect.Effect<void, EngineError> => {
   })
 }
 
-// Calls wait on the four threads that Node also reads files with; one of them is left free.
+// Calls wait on the four threads that Node also reads files with; one of them is left for those and for `LargePages`.
 const permits = Semaphore.makeUnsafe(3)
 
 /** Loads a model on another thread. The callback names `model` and `out`, so neither is collected before its call. */
@@ -436,32 +446,40 @@ export const make = (options: Options = {}): Effect.Effect<Interface, EngineErro
 /** Models with so many bytes hold weights that are worth large pages. */
 const large = 2 ** 22
 
-/** This very file, which is smaller than any weight that is handed over. */
-const weightsFile = fileURLToPath(import.meta.url)
+/** This very file, as long as it is smaller than any weight that is handed over: a bundle need not be. */
+const weightsFile = Result.getOrUndefined(Result.try(() => {
+  const file = fileURLToPath(import.meta.url)
+  return statSync(file).size < fewestBytes ? file : undefined
+}))
 
 const levels: Record<Optimization, number> = { off: 0, basic: 1, extended: 2, all: 99 }
 
 const over = (library: Library, provider: Provider | undefined): Interface => {
   // Fails here where it cannot be had. These options are kept, and with them the device, until the process ends.
   if (provider !== undefined) library.optionsWith(levels.all, provider)
-  const { addressOf } = library
   const load = (
-    model: Uint8Array, level: Optimization, tensors: ReadonlyMap<string, number>, onHost?: ReadonlySet<string>
+    model: Uint8Array, level: Optimization, handed: ReadonlyArray<Handed>, onHost?: ReadonlySet<string>
   ): Effect.Effect<number, EngineError> => {
-    if (provider === undefined && tensors.size === 0) return loadModel(library, model, library.options[level])
+    if (provider === undefined && handed.length === 0) return loadModel(library, model, library.options[level])
+    const handOver = (options: number) => Effect.try({
+      try: () => {
+        if (weightsFile !== undefined && handed.length > 0) library.handOver(options, dirname(weightsFile), handed)
+      },
+      catch: (cause) => failure("BadModel", "createSession", cause)
+    })
     return Effect.acquireUseRelease(
-      Effect.try({
-        try: () => {
-          const options = library.optionsWith(levels[level], provider, onHost)
-          if (tensors.size > 0) library.handOver(options, tensors)
-          return options
-        },
-        catch: (cause) => failure("BadModel", "createSession", cause)
-      }),
-      (options) => loadModel(library, model, options),
+      Effect.sync(() => library.optionsWith(levels[level], provider, onHost)),
+      (options) => Effect.andThen(handOver(options), loadModel(library, model, options)),
       (options) => Effect.sync(() => library.releaseOptions(options))
     )
   }
+  const hand = (name: string, buffer: Buffer): Effect.Effect<Handed, EngineError, Scope.Scope> => Effect.acquireRelease(
+    Effect.try({
+      try: () => ({ name, buffer, tensor: library.createTensor(buffer, library.addressOf(buffer.bytes)) }),
+      catch: (cause) => failure("BadBuffer", "createSession", cause)
+    }),
+    ({ tensor }) => Effect.sync(() => library.releaseValue(tensor))
+  )
   const runs = provider === undefined ? permits : Semaphore.makeUnsafe(1) // one queue of commands to a device
   return {
     name: "koffi",
@@ -470,32 +488,22 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
     threads: library.threads,
     providers: library.providers,
     allocate: allocate(library.addressOf, library.pages.prefer),
-    ...provider === undefined ? { weightsFile: basename(weightsFile) } : {},
-    createSession: (model, { onHost, optimization = "all", weights = new Map<string, Buffer>() } = {}) => {
-      const session = makeSession(Effect.gen(function*() {
-        const tensors = new Map([...weights].map(([name, buffer]) =>
-          [name, library.createTensor(buffer, addressOf(buffer.bytes))] as const))
-        const releaseTensors = () => tensors.forEach((tensor) => library.releaseValue(tensor))
-        const address = yield* Effect.onError(load(model, optimization, tensors, onHost), () =>
-          Effect.sync(releaseTensors))
-        return yield* Effect.try({
-          try: () => {
-            const session = nativeSession(library, address, runs, provider)
-            const release = () => {
-              session.release()
-              releaseTensors()
-            }
-            return { ...session, release, keep: weights } // their memory is read as long as the session is open
-          },
+    ...provider === undefined && weightsFile !== undefined ? { weightsFile: basename(weightsFile) } : {},
+    createSession: Effect.fnUntraced(function*(
+      model, { onHost, optimization = "all", weights = new Map<string, Buffer>() } = {}
+    ) {
+      const handed = yield* Effect.forEach(weights, ([name, buffer]) => hand(name, buffer)) // freed after the session
+      const session = makeSession(
+        load(model, optimization, handed, onHost).pipe(Effect.flatMap((session) => Effect.try({
+          try: () => nativeSession(library, session, runs, provider),
           catch: (cause) => {
-            library.releaseSession(address)
-            releaseTensors()
+            library.releaseSession(session)
             return failure("BadModel", "createSession", cause)
           }
-        })
-      }))
-      const bytes = [...weights.values()].reduce((total, { bytes }) => total + bytes.length, model.length)
-      return provider === undefined && bytes >= large ? library.pages.gather(session) : session
-    }
+        })))
+      )
+      const bytes = handed.reduce((total, { buffer }) => total + buffer.bytes.length, model.length)
+      return yield* provider === undefined && bytes >= large ? library.pages.gather(session) : session
+    })
   }
 }

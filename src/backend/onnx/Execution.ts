@@ -77,7 +77,8 @@ const load = Effect.fnUntraced(function*(
     : handOver(emitted.graph, engine.weightsFile)
   const inside = graph.initializers.reduce((total, { bytes }) => total + bytes.length, 0)
   if (inside >= largestGraph) {
-    return yield* failure("GraphTooLarge", "createSession", `the constants that stand in it have ${inside} bytes`)
+    return yield* failure("GraphTooLarge", "createSession",
+      `the constants have ${inside} bytes together; a graph takes less than ${largestGraph}`)
   }
   const model = yield* Effect.try({
     try: () => encodeModel(graph),

@@ -3,8 +3,8 @@
  *
  * The graph says of such a weight that its bytes stand in another file, and the session is given a tensor in their
  * place. The file is never read, but must exist. A rewrite of the graph that needed the bytes would look for them
- * there: so only weights are handed over that nothing but products and look-ups reads, and that are longer than the
- * file, so that reading them there would fail and not give others.
+ * there: so only weights are handed over that nothing but products and look-ups reads, which have an operand that is no
+ * constant, and that are longer than the file, so that reading them there would fail and not give others.
  *
  * From     `AddInitializer` of ONNX Runtime's C interface.
  * Checked  test/backend/onnx/HandedWeights.test.ts.
@@ -12,7 +12,7 @@
  * @module
  */
 import { readsOf } from "./Emit.ts"
-import type { Graph, Initializer } from "./ModelProto.ts"
+import type { Graph, Initializer, Node } from "./ModelProto.ts"
 
 /** Operators that take weights as they are, and the operand that a weight may be. */
 const readers: Readonly<Record<string, ReadonlyArray<number>>> = {
@@ -26,9 +26,17 @@ export const fewestBytes = 2 ** 16
 export const handOver = (
   graph: Graph, location: string
 ): { readonly graph: Graph; readonly weights: ReadonlyArray<Initializer> } => {
+  const constant = new Set(graph.initializers.map(({ name }) => name))
+  const folds = new Set<Node>() // computed from constants alone, when the graph is loaded
+  for (const node of graph.nodes) {
+    if (!readsOf(node).every((read) => read === "" || constant.has(read))) continue
+    folds.add(node)
+    node.outputs.forEach((output) => constant.add(output))
+  }
   const isOperand = ({ name }: Initializer): boolean => graph.nodes.every((node) => {
+    const reads = readsOf(node).filter((read) => read === name)
     const allowed = node.inputs.filter((input, i) => input === name && (readers[node.op]?.includes(i) ?? false))
-    return readsOf(node).filter((read) => read === name).length === allowed.length
+    return reads.length === 0 || !folds.has(node) && reads.length === allowed.length
   })
   const isWeight = (initializer: Initializer): boolean =>
     initializer.bytes.length >= fewestBytes && isOperand(initializer)

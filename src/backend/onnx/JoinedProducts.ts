@@ -53,7 +53,7 @@ export const joinProducts = (
       const shape = [rows, ...(shapes[0] ?? []).slice(-behind.length)]
       const axes = ["row", ...behind]
       const value = values.push({ shape, axes, kind }) - 1
-      const name = ports.map(({ name }) => name).join(" + ")
+      const name = ports.map(({ name }) => name).join("\n+ ") // no path of a cell has a line break
       cells.push({ name, value, sizes: Object.fromEntries(axes.map((axis, i) => [axis, shape[i] ?? 1])) })
       bytes.set(name, concatenated(ports.flatMap(({ name }) => constants.get(name) ?? [])))
       return value

@@ -8,13 +8,14 @@
  * Linux 6.1, or where no large pieces are free) leaves all as it is.
  *
  * From     madvise(2), MADV_HUGEPAGE and MADV_COLLAPSE; proc(5), maps.
- * Checked  test/backend/onnx/LargePages.
+ * Checked  test/backend/onnx/LargePages.test.ts.
  *
  * @module
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
+import * as Semaphore from "effect/Semaphore"
 import { readFileSync } from "node:fs"
 
 /** Addresses from the first up to the second. */
@@ -73,9 +74,10 @@ export const make = (koffi: Koffi): LargePages => {
   const ranges = Effect.sync(() => Result.match(Result.try(() => readFileSync("/proc/self/maps", "latin1")), {
     onFailure: (): ReadonlyArray<Range> => [], onSuccess: writable
   }))
+  const one = Semaphore.makeUnsafe(1) // of the threads that all of Node waits for
   const collapse = ([start, end]: Range): Effect.Effect<void> =>
-    Effect.callback<void>((resume) =>
-      madvise.async(start, end - start, advice.collapse, () => resume(Effect.void)))
+    one.withPermit(Effect.callback<void>((resume) =>
+      madvise.async(start, end - start, advice.collapse, () => resume(Effect.void))))
   return {
     prefer: (address, byteLength) => {
       for (const [start, end] of added([], [[address, address + byteLength]])) {

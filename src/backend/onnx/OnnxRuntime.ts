@@ -149,12 +149,13 @@ const makeOver = <X extends HostState.Stretch>(
     const loaded = frozen.size > 0
       ? yield* load(program, precision, watch, frozen)
       : yield* share(program, precision, watch)
-    return executable(program, precision, loaded, frozen)
+    const paths = new Set(frozen.keys()) // what they hold is the session's from here on, or nobody's
+    return executable(program, precision, loaded, paths)
   })
 
   const executable = <I, S, O>(
     program: Program<I, S, O>, precision: Precision, { compiled, lowered }: Loaded,
-    frozen: ReadonlyMap<string, Elements>
+    frozen: ReadonlySet<string>
   ): Executable<I, S, O> => {
     const operation = `run ${program.name}`
     const bind: Executable<I, S, O>["bind"] = Effect.fnUntraced(function*(cells) {

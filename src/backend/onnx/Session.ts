@@ -49,8 +49,8 @@ export interface Run {
 export const patience = 8
 
 /**
- * Milliseconds of runs after which the event loop has its turn. Two such stretches may lie one behind the other: that
- * in which a run on another thread was answered, and the next.
+ * Milliseconds of runs of one binding after which the event loop has its turn. Two such stretches may lie one behind
+ * the other: that in which a run on another thread was answered, and the next.
  */
 const stretch = 4
 

@@ -265,7 +265,7 @@ describe("compiled programs", () => {
     assert.strictEqual(
       error.message,
       "ONNX Runtime, in createSession: a graph takes less than 2 GiB of constants\n" +
-        "  the constants that stand in it have 2147483648 bytes\n" +
+        "  the constants have 2147483648 bytes together; a graph takes less than 2130706432\n" +
         "  Leave the largest of them out of the constants, and bind them."
     )
   }).pipe(Effect.provide(engines.koffi)))

@@ -1,11 +1,11 @@
 /**
  * The weights of a checkpoint in memory, as wide as is wanted: float32, or codes of 8 or 4 bits.
  *
- * Codes are always frozen where the engine can take them as constants: it multiplies by codes that it has seen before a
- * run, and unpacks all others anew for every token (7B: some 47 s of processor time a token instead of 0.2).
+ * Codes are frozen as far as memory goes, for each program takes a copy: ONNX Runtime multiplies by codes that it has
+ * seen before a run, and unpacks all others anew for every token, which takes it a hundred times as long.
  *
  * Checked  test/cli/GenerateCommand.test.ts, test/cli/EvaluateCommand.test.ts,
- *          test/cli/Weights.test.ts (which are slow).
+ *          test/cli/Weights.test.ts (which weights are said to be slow).
  *
  * @module
  */
@@ -64,7 +64,7 @@ const bytesOf = (config: Config, width: Width, precisions: ReadonlyArray<string>
   return (parameterCount(config) - table) * (width === "8-bit" ? 9 / 8 : 5 / 8) + table * whole
 }
 
-/** Whether weights of so many bytes are frozen: plain ones where copies cost little, codes as far as an engine goes. */
+/** Whether weights of so many bytes are frozen: plain ones where copies cost little, codes where three can be had. */
 const isFrozen = (width: Width, bytes: number): boolean =>
   bytes < (width === "f32" ? 2 ** 28 : 2 ** 31 - 2 ** 25)
 
@@ -72,8 +72,8 @@ const isFrozen = (width: Width, bytes: number): boolean =>
 export const warning = (config: Config, width: Width): string | undefined => {
   const bytes = bytesOf(config, width, ["f32"])
   return width === "f32" || isFrozen(width, bytes) ? undefined
-    : `${width} weights of ${(bytes / 1e9).toPrecision(2)} GB are more than ONNX Runtime takes as constants here (2 ` +
-      "GiB): it unpacks them anew for every token, which takes long"
+    : `${width} weights of ${(bytes / 1e9).toPrecision(2)} GB are not built into the programs, each of which would ` +
+      "take a copy: ONNX Runtime unpacks them anew for every token, which takes long"
 }
 
 /** Loads weights for whatever is done with them. Refused where they would not fit into memory, before any is read. */
@@ -87,7 +87,7 @@ export const load = <A, E, R>(
     yield* Checkpoint.requireMemory(checkpoint, bytes / parameterCount(config), Host.memory())
     const model = yield* Transformer.make(config)
     const frozen = isFrozen(width, bytes)
-    const slow = warning(config, width)
+    const slow = backend.capabilities.kernels.includes("contractCodes") ? warning(config, width) : undefined
     if (slow !== undefined) yield* Console.error(slow)
     if (width === "f32") {
       const parameters = yield* backend.allocate(Specification.zeros(model.specification))

@@ -14,7 +14,7 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import { createRequire } from "node:module"
-import { join } from "node:path"
+import { resolve } from "node:path"
 import { pathToFileURL } from "node:url"
 import type { Elements } from "../Backend.ts"
 import { type Reason, TensorFlowError } from "./TensorFlowError.ts"
@@ -199,7 +199,7 @@ const messageOf = (error: unknown): string => error instanceof Error ? error.mes
 export const loadFrom = (folder: string): Load => (name) => {
   const found = (from: string) => Result.try(() => createRequire(from).resolve(name))
   if (Result.isSuccess(found(import.meta.url))) return importPackage(name)
-  const there = found(join(folder, "package.json"))
+  const there = found(resolve(folder, "package.json"))
   return Result.isSuccess(there)
     ? importPackage(pathToFileURL(there.success).href)
     : Promise.reject(new Error(`Cannot find package '${name}', neither beside Cria nor in ${folder}`))

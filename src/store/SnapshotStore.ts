@@ -43,10 +43,10 @@ export interface Saved extends Snapshot.Listed {
   readonly removed: ReadonlyArray<string>
 }
 
-/** Fails when a snapshot could not be written, or one that is no longer kept could not be removed. */
+/** Fails when a snapshot could not be written or amended, or one that is no longer kept could not be removed. */
 export class SnapshotWriteError extends Schema.TaggedError<SnapshotWriteError>()("SnapshotWriteError", {
   path: Schema.String,
-  stage: Schema.Literals(["write", "remove"]),
+  stage: Schema.Literals(["write", "amend", "remove"]),
   reason: Schema.String,
   isDiskFull: Schema.Boolean,
   leftover: Schema.NullOr(Schema.String),
@@ -54,10 +54,13 @@ export class SnapshotWriteError extends Schema.TaggedError<SnapshotWriteError>()
 }) {
   override get message(): string {
     const { isDiskFull, leftover, newest, path, reason, stage } = this
-    const title = stage === "write"
-      ? `${path} could not be saved: ${reason}`
-      : `${path} is no longer kept, but could not be removed: ${reason}`
-    const kept = newest === null ? "There is no other snapshot." : `The others are untouched; ${newest} is the newest.`
+    const title = {
+      write: `${path} could not be saved: ${reason}`,
+      amend: `${path} is whole, but what was measured since could not be noted: ${reason}`,
+      remove: `${path} is no longer kept, but could not be removed: ${reason}`
+    }[stage]
+    const kept = stage === "amend" ? "What is missing is measured again when the run goes on from there."
+      : newest === null ? "There is no other snapshot." : `The others are untouched; ${newest} is the newest.`
     const rest = leftover === null ? "" : ` What remains of it in ${leftover} is cleared when the run is next opened.`
     const remedy = isDiskFull ? "Free space on this disk" : "See that this folder can be written"
     return `${title}\n${kept}${rest} ${remedy}, then resume the run.`
@@ -92,11 +95,11 @@ export class SnapshotStore extends Context.Service<SnapshotStore, {
    */
   readonly save: <E>(request: Request<E>) => Effect.Effect<Saved, SaveError | E>
   /**
-   * Replaces what the newest snapshot says of itself, once more is known of its step; its tensors stay. Fails where the
-   * step is not that of the newest.
+   * Replaces what the newest snapshot says of its journal and its metrics, once more is known of its step; all else
+   * stays, its tensors and the environment that made them too. Fails where the step is not that of the newest.
    */
   readonly amend: (
-    fields: Omit<Request, "tensors">
+    fields: Pick<Request, "step" | "journal" | "metrics" | "unfinished">
   ) => Effect.Effect<void, SnapshotWriteError | SnapshotOrderError | Manifest.ManifestError | Snapshot.LoadError>
   /** Removes the snapshots after a step, newest first, for a run that resumes from that one; gives what was removed. */
   readonly discardAfter: (step: number) => Effect.Effect<ReadonlyArray<string>, SnapshotWriteError | PlatformError>
@@ -176,14 +179,14 @@ const make = Effect.fnUntraced(function*({ folder, keepLast }: { readonly folder
   const provided = Effect.provide(context)
 
   const writeFailure = Effect.fnUntraced(function*(
-    stage: "write" | "remove",
+    stage: SnapshotWriteError["stage"],
     target: string,
     error: PlatformError,
-    leftover: string
+    leftover: string | null
   ) {
     const all = yield* Effect.orElseSucceed(Snapshot.list(folder), () => [])
-    const newest = all.filter(({ path }) => path !== target).at(-1)?.path ?? null
-    const remains = yield* Effect.orElseSucceed(fileSystem.exists(leftover), () => true)
+    const newest = all.filter(({ path }) => stage === "amend" || path !== target).at(-1)?.path ?? null
+    const remains = leftover !== null && (yield* Effect.orElseSucceed(fileSystem.exists(leftover), () => true))
     return yield* new SnapshotWriteError({
       path: target,
       stage,
@@ -248,27 +251,30 @@ const make = Effect.fnUntraced(function*({ folder, keepLast }: { readonly folder
       return { step, path: target, bytes, seconds, removed }
     }).pipe(Effect.uninterruptible, single.withPermits(1), provided)
 
-  const amend = (fields: Omit<Request, "tensors">) =>
-    Effect.gen(function*() {
-      const { step } = fields
-      const target = path.join(folder, Snapshot.nameOf(step))
+  const amend: SnapshotStore["Service"]["amend"] = ({ journal, metrics, step, unfinished }) => {
+    const target = path.join(folder, Snapshot.nameOf(step))
+    const [sum, file] = [path.join(target, Manifest.checksumName), path.join(target, Manifest.fileName)]
+    const clearPartials = Effect.forEach([Manifest.checksumName, Manifest.fileName], (name) =>
+      fileSystem.remove(path.join(target, `${Durable.partialPrefix}${name}`), { force: true }), { discard: true })
+    return Effect.gen(function*() {
       const newest = (yield* Snapshot.list(folder)).at(-1)
       if (newest?.step !== step) return yield* new SnapshotOrderError({ step, newest: newest?.path ?? "nothing" })
-      const { files } = yield* Snapshot.verify(target, [])
-      const before = yield* fileSystem.readFileString(path.join(target, Manifest.checksumName))
-      const { checksum, json } = yield* Effect.fromResult(
-        Manifest.encode({ formatVersion: Manifest.formatVersion, ...fields, files }))
-      const sum = path.join(target, Manifest.checksumName)
+      yield* clearPartials
+      const { unfinished: _, ...kept } = yield* Snapshot.verify(target, [])
+      const before = yield* fileSystem.readFileString(sum)
+      const { checksum, json } = yield* Effect.fromResult(Manifest.encode({
+        ...kept, formatVersion: Manifest.formatVersion, journal, metrics,
+        ...unfinished === undefined ? {} : { unfinished }
+      }))
       yield* Durable.replaceFile(sum, new TextEncoder().encode(before + new TextDecoder().decode(checksum)))
-      yield* Durable.replaceFile(path.join(target, Manifest.fileName), json)
+      yield* Durable.replaceFile(file, json)
       yield* Durable.replaceFile(sum, checksum)
     }).pipe(
-      Effect.catchTag("PlatformError", (error) => {
-        const target = path.join(folder, Snapshot.nameOf(fields.step))
-        return writeFailure("write", target, error, path.join(target, Durable.partialPrefix))
-      }),
+      Effect.onError(() => Effect.ignore(clearPartials)),
+      Effect.catchTag("PlatformError", (error) => writeFailure("amend", target, error, null)),
       Effect.uninterruptible, single.withPermits(1), provided
     )
+  }
 
   const discardAfter = (step: number) =>
     Snapshot.list(folder).pipe(

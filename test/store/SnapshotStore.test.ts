@@ -1,6 +1,6 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, FileSystem, Option, Path } from "effect"
+import { Deferred, Effect, Exit, Fiber, FileSystem, Option, Path, Result } from "effect"
 import * as fc from "fast-check"
 import * as Snapshot from "../../src/store/Snapshot.ts"
 import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
@@ -119,6 +119,8 @@ describe("SnapshotStore laws", () => {
 describe("an amended snapshot", () => {
   const { tensors: _, ...fields } = request(1)
   const amended = { ...fields, metrics: { "val/loss": 3 } }
+  const manifestOf = (disk: MemoryDisk.MemoryDisk) =>
+    MemoryDisk.live(disk, 2, Effect.map(Snapshot.load(`${folder}/${Snapshot.nameOf(1)}`), ({ manifest }) => manifest))
   const metricsOf = (disk: MemoryDisk.MemoryDisk) =>
     MemoryDisk.live(disk, 2, Effect.map(Snapshot.load(`${folder}/${Snapshot.nameOf(1)}`), ({ manifest }) =>
       manifest.metrics))
@@ -141,6 +143,60 @@ describe("an amended snapshot", () => {
       }
     }
     assert.deepStrictEqual([...seen].sort(), ["{}", `{"val/loss":3}`].sort())
+  })
+
+  it("keeps the environment that made its tensors, and all but its journal and what was measured", async () => {
+    const disk = MemoryDisk.make()
+    const unfinished = { loss: 2 }
+    succeed(await MemoryDisk.live(disk, 1, use((store) => store.save({ ...request(1), unfinished }))))
+    const before = succeed(await manifestOf(disk))
+    assert.deepStrictEqual(before.unfinished, unfinished)
+    const other = {
+      ...amended, environment: { ...fields.environment, threadCount: 64 }, dataHash: "d2", configuration: {},
+      journal: { journal: 400, timing: 500 }
+    }
+    succeed(await MemoryDisk.live(disk, 1, use((store) => store.amend(other))))
+    const { unfinished: _, ...kept } = before
+    assert.deepStrictEqual(succeed(await manifestOf(disk)),
+      { ...kept, metrics: { "val/loss": 3 }, journal: { journal: 400, timing: 500 } })
+  })
+
+  it("on a disk that fills at any byte is whole, is told to be, and leaves nothing half written", async () => {
+    let fails = true
+    let room = 0
+    for (; fails; room += 29) {
+      const disk = MemoryDisk.make()
+      fails = succeed(await MemoryDisk.live(disk, 1, use(Effect.fnUntraced(function*(store) {
+        yield* store.save(request(1))
+        disk.fillAt([...disk.files().values()].reduce((sum, { length }) => sum + length, room))
+        const outcome = yield* Effect.result(store.amend(amended))
+        disk.fillAt(Infinity)
+        assert.deepStrictEqual([...disk.files().keys()].filter((name) => name.includes(".partial")), [])
+        if (Result.isSuccess(outcome)) return false
+        assert.strictEqual(outcome.failure.message,
+          "/runs/a/snapshot-00000001 is whole, but what was measured since could not be noted: ENOSPC: no space left " +
+            "on device, write\nWhat is missing is measured again when the run goes on from there. Free space on this disk, " +
+            "then resume the run.")
+        const { newest, stage } = outcome.failure as SnapshotStore.SnapshotWriteError
+        assert.deepStrictEqual([stage, newest], ["amend", "/runs/a/snapshot-00000001"])
+        return true
+      }))))
+      succeed(await manifestOf(disk))
+      succeed(await MemoryDisk.live(disk, 3, use((store) => store.amend(amended))))
+      assert.deepStrictEqual(succeed(await manifestOf(disk)).metrics, { "val/loss": 3 })
+    }
+    assert.isAbove(room, 200)
+  })
+
+  it("first clears what a killed process left of the amendment before, which takes space", async () => {
+    const disk = MemoryDisk.make()
+    succeed(await MemoryDisk.live(disk, 1, use((store) => store.save(request(1)))))
+    disk.put(`${folder}/${Snapshot.nameOf(1)}/.partial-manifest.json`, new Uint8Array(5000))
+    succeed(await MemoryDisk.live(disk, 2, use((store) => {
+      disk.fillAt([...disk.files().values()].reduce((sum, { length }) => sum + length, 0))
+      return store.amend(amended)
+    })))
+    assert.deepStrictEqual(succeed(await manifestOf(disk)).metrics, { "val/loss": 3 })
   })
 
   it("can be the best from then on, and keeps its tensors", async () => {

@@ -158,8 +158,8 @@ export const requireWindows = (
 }
 
 /**
- * Compiles what scores texts with a model, over the cells of its parameters as they are when a text is scored (frozen: as they
- * are when it is made).
+ * Compiles what scores texts with a model, over the cells of its parameters as they are when a text is scored (frozen:
+ * as they are when it is made).
  */
 export const make = Effect.fnUntraced(function*<P>(
   { batchSize, frozen = false, model, parameters, stride, window }: Options<P>

@@ -3,6 +3,9 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import * as TestClock from "effect/testing/TestClock"
 import * as fc from "fast-check"
 import { added, make, type Range, writable } from "../../../src/backend/onnx/LargePages.ts"
 
@@ -47,6 +50,36 @@ describe("large pages", () => {
       const pages = make({ load: () => { throw new Error("no libc.so.6") } })
       pages.prefer(0, 2 * page)
       assert.strictEqual(yield* pages.gather(Effect.succeed(7)), 7)
+    }))
+
+  const onLinux = it.effect.runIf(process.platform === "linux")
+  onLinux("are asked for what a load brought, after a second, until its scope ends", () =>
+    Effect.gen(function*() {
+      const asked: Array<Range> = []
+      const madvise = Object.assign(() => 0, {
+        async: (...[start, length, advice, done]: ReadonlyArray<unknown>) => {
+          assert.strictEqual(advice, 25)
+          asked.push([Number(start), Number(start) + Number(length)])
+          if (typeof done === "function") done()
+        }
+      })
+      const { gather } = make({ load: () => ({ func: () => madvise }) })
+      const scope = yield* Scope.make()
+      const bytes = 40 * page
+      const load = Effect.sync(() => new Uint8Array(bytes).fill(1))
+      const loaded = yield* Scope.provide(gather(load), scope)
+      yield* TestClock.adjust("900 millis")
+      assert.deepStrictEqual(asked, [])
+      yield* TestClock.adjust("100 millis")
+      const total = asked.reduce((sum, [start, end]) => sum + end - start, 0)
+      assert.isAtLeast(total, bytes - 2 * page)
+      assert.isTrue(asked.every(([start, end]) => end - start <= 2 ** 24 && (end - start) % page === 0))
+      const known = asked.length
+      yield* Scope.provide(gather(load), scope)
+      yield* Scope.close(scope, Exit.void)
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual(asked.length, known)
+      assert.strictEqual(loaded.length, bytes)
     }))
 
   it("are asked for whole, within memory that is not touched yet", () => {

@@ -38,6 +38,29 @@ layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)
       assert.strictEqual(placement.inPlace.length, 2 * model.config.layerCount)
     }))
 
+  it.effect("refuses a place behind the cache, and leaves the cache as it is", () =>
+    Effect.gen(function*() {
+      const backend = yield* Backend
+      const cache = KeyValueCache.specification(model.config, { batch: 2, source: contextLength })
+      const program = yield* Program.make("step", {
+        inputs: { ids: Specification.ids({ batch: 2, position: 1 }), starts: Specification.ids({ batch: 2 }) },
+        state: { parameters: model.specification, cache }
+      }, (inputs, state) => {
+        const { cache, hidden } = KeyValueCache.extend(model, state.parameters, state.cache, inputs)
+        return { outputs: { hidden }, state: { cache } }
+      })
+      const cells = yield* backend.allocate(cache)
+      const { run } = yield* (yield* backend.compile(program)).bind({ parameters: yield* parameters(3), cache: cells })
+      const ids = Int32Array.of(1, 2)
+      yield* run({ ids, starts: Int32Array.of(0, contextLength - 1) })
+      const before = yield* backend.read(cells)
+      for (const start of [contextLength, contextLength + 1, 2 ** 31 - 1]) {
+        const { detail } = yield* Effect.flip(run({ ids, starts: Int32Array.of(start, 0) }))
+        assert.include(detail, "attendKept")
+      }
+      assert.deepStrictEqual(yield* backend.read(cells), before)
+    }))
+
   it.effect("gives each token the probability that the reference gives it", () =>
     Effect.gen(function*() {
       const rule = sampling({ temperature: 0.8, topK: 50 })

@@ -175,8 +175,8 @@ describe("an amended snapshot", () => {
         if (Result.isSuccess(outcome)) return false
         assert.strictEqual(outcome.failure.message,
           "/runs/a/snapshot-00000001 is whole, but what was measured since could not be noted: ENOSPC: no space left " +
-            "on device, write\nWhat is missing is measured again when the run goes on from there. Free space on this disk, " +
-            "then resume the run.")
+            "on device, write\nWhat is missing is measured again when the run goes on from there. Free space on this " +
+            "disk, then resume the run.")
         const { newest, stage } = outcome.failure as SnapshotStore.SnapshotWriteError
         assert.deepStrictEqual([stage, newest], ["amend", "/runs/a/snapshot-00000001"])
         return true

@@ -25,7 +25,7 @@ import * as Flag from "effect/cli/Flag"
 import { type Answer, answers } from "../generate/Answer.ts"
 import { check, type Prompt, requireCounts } from "../generate/Request.ts"
 import { greedy, Options as SamplingOptions, type Rule, sampling } from "../generate/Sampling.ts"
-import type * as Checkpoint from "../llama/Checkpoint.ts"
+import type * as HuggingFaceModel from "../llama/checkpoint/HuggingFaceModel.ts"
 import * as Transformer from "../llama/Transformer.ts"
 import * as Snapshot from "../store/Snapshot.ts"
 import * as Tokenizer from "../token/Tokenizer.ts"
@@ -109,7 +109,7 @@ const checkSampling = Schema.decodeUnknownResult(SamplingOptions, { errors: "all
 
 /** How tokens are chosen: as flags say, else as the model's folder does, else as Cria does. */
 const ruleOf = Effect.fnUntraced(function*(
-  { greedy: isGreedy, temperature, topK, topP }: Given, generation: Checkpoint.Checkpoint["generation"]
+  { greedy: isGreedy, temperature, topK, topP }: Given, generation: HuggingFaceModel.Generation | undefined
 ) {
   const given = Object.entries({ "--temperature": temperature, "--top-k": topK, "--top-p": topP })
     .flatMap(([flag, value]) => Option.isSome(value) ? [flag] : [])
@@ -133,7 +133,7 @@ const ruleOf = Effect.fnUntraced(function*(
 
 /** What the model's folder says of generation, and what of it counts. */
 const told = (
-  { greedy, temperature, topK, topP }: Given, generation: Checkpoint.Checkpoint["generation"],
+  { greedy, temperature, topK, topP }: Given, generation: HuggingFaceModel.Generation | undefined,
   known: ReadonlyArray<number>
 ): ReadonlyArray<string> => {
   if (generation === undefined) return []
@@ -194,12 +194,13 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   const place = yield* placeOf(given)
   const source = yield* CheckpointSource.open({ ...given, path: place })
   const codec = yield* CheckpointSource.codecOf(source)
-  const rule = yield* ruleOf(given, source.generation)
+  const generation = source.generation === undefined ? undefined : yield* source.generation
+  const rule = yield* ruleOf(given, generation)
   const slots = Option.getOrElse(given.slots, () => single !== undefined && given.candidates === 1 ? 1 : 8)
   const contextLength = Option.getOrElse(given.contextLength, () => source.config.contextLength)
   const own = settingsOf(codec, { rule, maximumTokens: given.maxTokens, seed: given.seed })
   const settings = {
-    ...own, stopIds: [...new Set([...own.stopIds, ...source.generation?.endIds ?? []])],
+    ...own, stopIds: [...new Set([...own.stopIds, ...generation?.endIds ?? []])],
     candidates: given.candidates, stopTexts: given.stop
   }
   // what cannot be answered is refused before the weights are read
@@ -210,7 +211,7 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   yield* check(single === undefined ? [] : [{ item: 0, ids: idsOf(codec, single) }], { codec, contextLength, settings })
   const name = yield* CheckpointSource.backendOf(source, given)
   yield* Console.error([place, ...given.weights === "f32" ? [] : [given.weights], name].join(", "))
-  for (const line of told(given, source.generation, own.stopIds)) yield* Console.error(line)
+  for (const line of told(given, generation, own.stopIds)) yield* Console.error(line)
 
   const terminal = yield* Terminal.Terminal
   const show = (yield* (yield* Stdio.Stdio).stdoutIsTerminal) ? visible : identity // a file gets what was written

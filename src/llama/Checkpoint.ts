@@ -56,7 +56,7 @@ export interface Checkpoint {
   readonly read: (path: string) => Effect.Effect<Reals, TensorFile.Failure | CheckpointTensorError>
   /** The tokenizer, where the checkpoint has one. */
   readonly tokenizer: Folder.Opened["tokenizer"]
-  /** How text is generated, where the checkpoint says it: Hugging Face's folders do. */
+  /** How text is generated, where the checkpoint says it: Hugging Face's folders do. Read and judged when it is run. */
   readonly generation: Folder.Opened["generation"]
 }
 

@@ -226,8 +226,13 @@ describe("cria generate", () => {
       assert.include(drawn.errors, `the model's folder says: temperature 0.01, top-p 0.5, end at id ${end}\n`)
       assert.deepStrictEqual(lines(drawn.output)[0], lines(ended.output)[0]) // so cold that it is greedy
       assert.include((yield* write("--temperature", "0.5")).errors, "folder says: top-p 0.5, end at")
-      yield* say({ top_p: 2 })
-      assert.include((yield* write()).errors, "error: /hf/generation_config.json: ")
+      yield* say({ do_sample: false, temperature: 0 })
+      assert.strictEqual((yield* write("--greedy", "--json")).output, plain.output)
+      yield* say({ do_sample: true, temperature: 0 })
+      assert.include((yield* write()).errors, "error: /hf/generation_config.json: text cannot be generated as this")
+      // who generates nothing asks for none of it
+      const { output } = yield* cria(disk, ["import", "/hf", "--out", "/imported"])
+      assert.match(output, /^\/imported: .* from huggingface/)
     }))
   it.live("needs the tokenizer of a checkpoint of others", () =>
     Effect.gen(function*() {

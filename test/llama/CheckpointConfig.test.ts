@@ -137,12 +137,21 @@ describe("Hugging Face's generation_config.json", () => {
       { endIds: [2], temperature: 0.6, topK: 40, topP: 0.9, unused: [] })
     assert.deepStrictEqual(said({ do_sample: true, top_k: 0, top_p: null }), { endIds: [2], unused: [] })
   })
+  it("judges how tokens are drawn only where they are", () => {
+    for (const greedy of [{ do_sample: false }, {}]) {
+      assert.deepStrictEqual(said({ ...greedy, temperature: 0, top_k: -1, top_p: 2 }), { endIds: [2], unused: [] })
+    }
+    assert.include(faultsOf(read({ do_sample: true, temperature: 0 })), "  temperature = 0: expected a number above 0")
+  })
   it("names what nothing is made of, and refuses what it cannot mean", () => {
     assert.deepStrictEqual(said({ repetition_penalty: 1.1, num_beams: 4, suppress_tokens: null }).unused,
       ["repetition_penalty", "num_beams"])
-    const message = faultsOf(read({ do_sample: "yes", temperature: 0, top_k: 1.5, top_p: 1.5, eos_token_id: "</s>" }))
+    assert.deepStrictEqual(said({ repetition_penalty: 1.0, num_beams: 1, penalty_alpha: 1 }).unused, ["penalty_alpha"])
+    assert.include(faultsOf(read({ do_sample: "yes" })), "do_sample = \"yes\": expected true or false")
+    assert.include(faultsOf(read([])), "/m/generation_config.json: text cannot be generated as this file says\n")
+    const message = faultsOf(read({ do_sample: true, temperature: 0, top_k: 1.5, top_p: 1.5, eos_token_id: "</s>" }))
     for (const line of [
-      "/m/generation_config.json: ", "do_sample = \"yes\": expected true or false",
+      "/m/generation_config.json: text cannot be generated as this file says\n",
       "temperature = 0: expected a number above 0",
       "top_k = 1.5: expected a whole number from 0", "top_p = 1.5: expected a number above 0 and at most 1",
       "eos_token_id = \"</s>\": expected an id, or a list of ids"

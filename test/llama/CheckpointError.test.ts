@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
   CheckpointConfigError, CheckpointExistsError, CheckpointFormatError, CheckpointMemoryError, CheckpointTensorError,
-  CheckpointUnfitError
+  CheckpointUnfitError, GenerationConfigError
 } from "../../src/llama/checkpoint/CheckpointError.ts"
 import { parameterCount, presets } from "../../src/llama/Config.ts"
 
@@ -12,6 +12,13 @@ describe("errors of checkpoints", () => {
       "a/config.json: this model is none that Cria computes\n  rope_theta = -1: expected a number above 0\n" +
         "A key that is read past would change what the model says without a word. Take another model, or, where the " +
         "key changes nothing for yours, remove it from the file.")
+  })
+  it("name what a folder says of generation and cannot mean", () => {
+    const faults = [{ key: "temperature", value: "0", expected: "a number above 0" }]
+    assert.strictEqual(new GenerationConfigError({ path: "a/generation_config.json", faults }).message,
+      "a/generation_config.json: text cannot be generated as this file says\n" +
+        "  temperature = 0: expected a number above 0\nCorrect the file, or remove it: it says how text is drawn and " +
+        "where it ends, and the model is the same without it.")
   })
   it("list all tensors at once, and no more than can be read", () => {
     const many = Array.from({ length: 14 }, (_, i) => `t${i}`)

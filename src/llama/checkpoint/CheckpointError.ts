@@ -28,6 +28,21 @@ export class CheckpointConfigError extends Schema.TaggedError<CheckpointConfigEr
   }
 }
 
+/** What a folder says of generation and cannot mean, told where text is generated; all faults at once. */
+export class GenerationConfigError extends Schema.TaggedError<GenerationConfigError>()("GenerationConfigError", {
+  path: Schema.String,
+  faults: Schema.Array(Fault)
+}) {
+  override get message() {
+    const lines = this.faults.map(({ expected, key, value }) => `  ${key} = ${value}: expected ${expected}`)
+    return [
+      `${this.path}: text cannot be generated as this file says`, ...lines,
+      "Correct the file, or remove it: it says how text is drawn and where it ends, and the model is the same " +
+        "without it."
+    ].join("\n")
+  }
+}
+
 const listed = 12 // a foreign file differs in hundreds of names: the message lists so many, the error has all
 
 const list = (title: string, names: ReadonlyArray<string>): ReadonlyArray<string> =>

@@ -30,7 +30,7 @@ import type { Model, SentencePieceError } from "../../token/SentencePiece.ts"
 import type { TokenizerFileError } from "../../token/Tokenizer.ts"
 import * as TokenizerFormat from "../../token/TokenizerFormat.ts"
 import * as Llama from "../Config.ts"
-import { CheckpointConfigError, CheckpointFormatError } from "./CheckpointError.ts"
+import { CheckpointConfigError, CheckpointFormatError, type GenerationConfigError } from "./CheckpointError.ts"
 import * as GgufModel from "./GgufModel.ts"
 import * as HuggingFaceModel from "./HuggingFaceModel.ts"
 import type { Naming } from "./Layout.ts"
@@ -60,8 +60,8 @@ export interface Opened {
   /** Names of tensors that are there and are not read. */
   readonly computed: RegExp
   readonly tokenizer: Effect.Effect<Option.Option<Model>, TokenizerError, FileSystem.FileSystem>
-  /** How text is generated, where the checkpoint says it. */
-  readonly generation?: HuggingFaceModel.Generation
+  /** How text is generated, where the checkpoint says it; read and judged only when it is asked for. */
+  readonly generation?: Effect.Effect<HuggingFaceModel.Generation, GenerationConfigError | PlatformError>
 }
 
 const nothing = /^(?!)/
@@ -118,10 +118,10 @@ const openHuggingFace = Effect.fnUntraced(function*(folder: string, names: Reado
   const tokenizer = tokenizerAt(
     ["tokenizer.model", "tokenizer.json"].map((name) => path.join(folder, name)), config.vocabSize)
   const told = path.join(folder, "generation_config.json")
-  const generation = names.includes("generation_config.json")
-    ? yield* Effect.fromResult(
-      HuggingFaceModel.parseGeneration(told, yield* fileSystem.readFileString(told), endIds))
-    : { endIds, unused: [] }
+  const generation: Opened["generation"] = !names.includes("generation_config.json")
+    ? Effect.succeed({ endIds, unused: [] })
+    : Effect.flatMap(fileSystem.readFileString(told), (text) =>
+      Effect.fromResult(HuggingFaceModel.parseGeneration(told, text, endIds)))
   return {
     format: "huggingface", path: folder, config, isTied, shards: [tensors], naming, computed: naming.computed,
     tokenizer, generation

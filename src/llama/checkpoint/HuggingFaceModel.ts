@@ -4,7 +4,8 @@
  * Keys that are absent have the defaults of `LlamaConfig`, not those of Llama 2: 10⁻⁶ for `rms_norm_eps`, 2 048 for
  * `max_position_embeddings`. The base of the rotation is `rope_theta`, or that of `rope_parameters` (transformers 5).
  * Text ends at the ids that `generation_config.json` names, or else at those of `config.json`; how tokens are drawn
- * counts where it says `do_sample`, for without that transformers takes the likeliest whatever else stands there.
+ * counts, and is judged, where it says `do_sample`, for without that transformers takes the likeliest whatever else
+ * stands there.
  *
  * From     huggingface/transformers 5.18, `configuration_llama.py`, `modeling_llama.py`.
  * Checked  test/llama/CheckpointConfig.test.ts (there and back, every refusal); test/parity/Checkpoint.test.ts.
@@ -16,7 +17,7 @@
 import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import type { Config } from "../Config.ts"
-import { CheckpointConfigError, type Fault } from "./CheckpointError.ts"
+import { type CheckpointConfigError, type Fault, GenerationConfigError } from "./CheckpointError.ts"
 import * as Keys from "./Keys.ts"
 import type { Naming } from "./Layout.ts"
 
@@ -116,9 +117,10 @@ const probability: Keys.Rule = {
   expected: "a number above 0 and at most 1", accepts: (value) => typeof value === "number" && value > 0 && value <= 1
 }
 
-const generationRules: Keys.Rules = {
-  eos_token_id: Keys.optional(endIds),
-  do_sample: Keys.optional(Keys.truth),
+const generationRules: Keys.Rules = { eos_token_id: Keys.optional(endIds), do_sample: Keys.optional(Keys.truth) }
+
+/** Keys that say how tokens are drawn, judged where they are. */
+const drawingRules: Keys.Rules = {
   temperature: Keys.optional(Keys.positive),
   top_k: Keys.optional({ expected: "a whole number from 0", accepts: isId }),
   top_p: Keys.optional(probability)
@@ -127,30 +129,40 @@ const generationRules: Keys.Rules = {
 /** Keys that change nothing: of other keys, of the length (the request says it), of padding. */
 const inert = new Set([
   "_from_model_config", "transformers_version", "bos_token_id", "pad_token_id", "use_cache", "max_length",
-  "max_new_tokens", ...Object.keys(generationRules)
+  "max_new_tokens", ...Object.keys(generationRules), ...Object.keys(drawingRules)
 ])
+
+/** Values with which keys that Cria has no counterpart of change nothing, besides null and false. */
+const neutral: ReadonlyMap<string, unknown> = new Map([["repetition_penalty", 1], ["num_beams", 1]])
 
 /** Reads a `generation_config.json`; `endIds` are those of the model's `config.json`. */
 export const parseGeneration = (
   path: string, text: string, endIds: ReadonlyArray<number>
-): Result.Result<Generation, CheckpointConfigError> =>
-  Result.flatMap(Keys.parse(path, text), (record) => {
-    const known = Object.fromEntries(Object.entries(record).filter(([key]) => Object.hasOwn(generationRules, key)))
-    const faults = Keys.faultsOf(known, generationRules)
-    if (faults.length > 0) return Result.fail(new CheckpointConfigError({ path, faults }))
-    const isDrawn = known["do_sample"] === true
-    const drawn = (key: string, name: string) => {
-      const value = Keys.number(known, key, 0)
-      return isDrawn && value > 0 ? { [name]: value } : {}
-    }
-    const own = idsOf(known["eos_token_id"])
-    const neutral: ReadonlyArray<unknown> = [null, false]
-    return Result.succeed({
-      endIds: own.length > 0 ? own : endIds,
-      ...drawn("temperature", "temperature"), ...drawn("top_k", "topK"), ...drawn("top_p", "topP"),
-      unused: Object.keys(record).filter((key) => !inert.has(key) && !neutral.includes(record[key]))
-    })
+): Result.Result<Generation, GenerationConfigError> =>
+  Result.mapError(Keys.parse(path, text), ({ faults }) => new GenerationConfigError({ path, faults })).pipe(
+    Result.flatMap((record) => generationOf(path, record, endIds)))
+
+const generationOf = (
+  path: string, record: Keys.Fields, endIds: ReadonlyArray<number>
+): Result.Result<Generation, GenerationConfigError> => {
+  const isDrawn = record["do_sample"] === true
+  const rules = { ...generationRules, ...isDrawn ? drawingRules : {} }
+  const known = Object.fromEntries(Object.entries(record).filter(([key]) => Object.hasOwn(rules, key)))
+  const faults = Keys.faultsOf(known, rules)
+  if (faults.length > 0) return Result.fail(new GenerationConfigError({ path, faults }))
+  const drawn = (key: string, name: string) => {
+    const value = Keys.number(known, key, 0)
+    return isDrawn && value > 0 ? { [name]: value } : {}
+  }
+  const own = idsOf(known["eos_token_id"])
+  const changesNothing = (key: string): boolean =>
+    inert.has(key) || record[key] === null || record[key] === false || neutral.get(key) === record[key]
+  return Result.succeed({
+    endIds: own.length > 0 ? own : endIds,
+    ...drawn("temperature", "temperature"), ...drawn("top_k", "topK"), ...drawn("top_p", "topP"),
+    unused: Object.keys(record).filter((key) => !changesNothing(key))
   })
+}
 
 /** Reads a `config.json`. */
 export const parse = (

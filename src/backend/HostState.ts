@@ -46,7 +46,8 @@ export const processMemory: Memory = (storage, elements) => {
 /** Every cell starts at a multiple of so many bytes from the start of its arena. */
 export const alignment = 64
 
-const bytes: Record<Storage, number> = { f32: 4, f64: 8, id: 4, truth: 1, code: 1 }
+/** Bytes of an element. */
+export const bytes: Readonly<Record<Storage, number>> = { f32: 4, f64: 8, id: 4, truth: 1, code: 1 }
 
 /** A stretch of memory: typed arrays of this process, or what stands for memory of a device. */
 export interface Stretch {

@@ -2,7 +2,7 @@
  * Typed memory that native code reads and writes in place.
  *
  * From     the rules that sharing memory with C sets: it must not move, and it must be aligned for vector units.
- * Checked  test/backend/onnx/Buffer.
+ * Checked  test/backend/onnx/Buffer.test.ts.
  *
  * @module
  */

@@ -7,7 +7,8 @@
  * sessions (pools of their own spin against each other) and is kept until the process ends.
  *
  * From     onnxruntime_c_api.h, API version 23; the table of functions only ever grows at its end.
- * Checked  test/backend/onnx/Engine, test/soak/Engine. Run on linux x64 only; the other paths follow the npm package.
+ * Checked  test/backend/onnx/Engine.test.ts, test/soak/Engine.test.ts. Run on linux x64 only; the other paths follow
+ *          the npm package.
  * Departs  memory patterns are off: with fixed sizes they doubled the memory of a session and won no time. Denormals
  *          are kept: the session option flushes JavaScript's own numbers on this thread, the global one only those of
  *          the pool's threads, so that a result depends on which thread computed it.

@@ -14,7 +14,7 @@
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import type { BackendError, Elements } from "../Backend.ts"
-import { type Access, place, type Storage, type Stretch } from "../HostState.ts"
+import { type Access, bytes, place, type Storage, type Stretch } from "../HostState.ts"
 import type { Buffer, Remote } from "./Buffer.ts"
 import { type EngineError, failure } from "./EngineError.ts"
 import { encodeModel, type Graph, type Node, type Value } from "./ModelProto.ts"
@@ -65,8 +65,6 @@ export interface DeviceMemory extends Access<Place> {
 export const exchange = (slot: Slot): void => {
   [slot.now, slot.next] = [slot.next, slot.now]
 }
-
-const bytes: Record<Storage, number> = { f32: 4, f64: 8, id: 4, truth: 1, code: 1 }
 
 /** Words of memory behind so many elements. */
 const wordsOf = (storage: Storage, length: number): number => Math.ceil(length * bytes[storage] / 4)

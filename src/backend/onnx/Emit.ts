@@ -6,7 +6,7 @@
  * runs the graph clears it first, which is quicker than copying zeros. What no result needs is left out.
  *
  * From     Cria's own.
- * Checked  test/backend/onnx/Emit; test/backend/onnx/OnnxRuntime.
+ * Checked  test/backend/onnx/Emit.test.ts; test/backend/onnx/OnnxRuntime.test.ts.
  *
  * @module
  */

@@ -2,7 +2,7 @@
  * Makes sessions of a positional program and binds them to memory: whole, or a head and tiles.
  *
  * From     Cria's own.
- * Checked  test/backend/onnx/Execution; test/backend/onnx/Tiling.
+ * Checked  test/backend/onnx/Execution.test.ts; test/backend/onnx/Tiling.test.ts.
  *
  * @module
  */

@@ -5,7 +5,7 @@
  * bf16 cannot pass), with the same results. Sessions have thread pools of their own, which therefore do not spin.
  *
  * From     onnxruntime-node 1.30.0, its native binding (the public `run` has no synchronous form).
- * Checked  test/backend/onnx/Engine, beside the C library.
+ * Checked  test/backend/onnx/Engine.test.ts, beside the C library.
  * Departs  an ArrayBuffer's address is out of reach here: buffers have malloc's 16-byte alignment, not 64.
  *
  * @module

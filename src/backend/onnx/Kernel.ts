@@ -206,33 +206,36 @@ const attendKept: Kernel = {
   reads: keptShape((operand) => operand === 3 || operand === 4),
   writes: keptShape((output) => output > 0),
   write: (writer, { inputs, outputs }) => {
-    const { fresh, give, literal, lying, name, node, one, reshape, target, uses, value } = writer
+    const { fresh, give, literal, longs, lying, name, node, one, reshape, target, uses, value } = writer
     const [query = -1, key = -1, valueAtHand = -1, keptKey = -1, keptValue = -1, starts = -1] = inputs
     const [mixed = -1, newKey = -1, newValue = -1] = outputs
     const [batch = 1, , kvHead = 1, group = 1] = value(query).shape
     const cache = joinedLast(value(keptKey).shape)
     const [, , source = 1, headSize = 1] = cache
     const flat = (id: number, heads: number): string => reshape(lying(id), [batch, 1, heads * headSize])
-    const ids = (key: string, shape: ReadonlyArray<number>, elements: ReadonlyArray<number>): string =>
-      literal(`ids ${key}`, "i32", shape, () => bytesOf(elements, "id", "f32"))
-    const old = [keptKey, keptValue].map((id) => reshape(lying(id), cache))
-    const places = [newKey, newValue].map((id) => target(id, cache))
-    const inPlace = places.map((place, i) =>
-      place.name.replace("write:", "cell:") === old[i] && uses([keptKey, keptValue][i] ?? -1) === 1)
-    const written = places.map((place, i) => inPlace[i] === true ? place.name : fresh())
+    const ids = (name: string, shape: ReadonlyArray<number>, elements: ReadonlyArray<number>): string =>
+      literal(`ids ${name}`, "i32", shape, () => bytesOf(elements, "id", "f32"))
+    const caches = ([[keptKey, newKey], [keptValue, newValue]] as const).map(([kept, renewed]) => {
+      const old = reshape(lying(kept), cache)
+      const place = target(renewed, cache)
+      const isReplaced = old.replace("cell:", "write:") === place.name // a cell and its new value, as Emit names them
+      const inPlace = isReplaced && uses(kept) === 1
+      return { old, place, inPlace, written: inPlace ? place.name : fresh() }
+    })
     const result = fresh()
     node("GroupQueryAttention", [
-      flat(query, kvHead * group), flat(key, kvHead), flat(valueAtHand, kvHead), ...old, name(starts),
-      ids(`${source}`, [1], [source])
-    ], [result, ...written], { num_heads: { int: kvHead * group }, kv_num_heads: { int: kvHead } }, microsoft)
+      flat(query, kvHead * group), flat(key, kvHead), flat(valueAtHand, kvHead), ...caches.map(({ old }) => old),
+      name(starts), ids(`${source}`, [1], [source])
+    ], [result, ...caches.map(({ written }) => written)], {
+      num_heads: { int: kvHead * group }, kv_num_heads: { int: kvHead }
+    }, microsoft)
     give(mixed, { name: result, shape: [batch, 1, kvHead * group * headSize] })
-    places.forEach((place, i) => {
-      if (inPlace[i] === true) return
-      const numbers = ids(`below ${source}`, [1, 1, source, 1], Array.from({ length: source }, (_, place) => place))
-      const isFilled = one("LessOrEqual", [numbers, reshape(lying(starts), [batch, 1, 1, 1])])
-      const whole = one("Where", [isFilled, written[i] ?? "", old[i] ?? ""])
-      node("Reshape", [whole, writer.longs(place.shape)], [place.name])
-    })
+    for (const { inPlace, old, place, written } of caches) {
+      if (inPlace) continue
+      const places = ids(`below ${source}`, [1, 1, source, 1], Array.from({ length: source }, (_, i) => i))
+      const isFilled = one("LessOrEqual", [places, reshape(lying(starts), [batch, 1, 1, 1])])
+      node("Reshape", [one("Where", [isFilled, written, old]), longs(place.shape)], [place.name])
+    }
   }
 }
 

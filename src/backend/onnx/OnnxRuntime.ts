@@ -6,7 +6,7 @@
  * Scope that asked for it.
  *
  * From     Cria's own.
- * Checked  test/backend/onnx/OnnxRuntime (the contract), test/backend/onnx/Execution.
+ * Checked  test/backend/onnx/OnnxRuntime.test.ts (the contract), test/backend/onnx/Execution.test.ts.
  *
  * @module
  */

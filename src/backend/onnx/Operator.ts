@@ -5,7 +5,8 @@
  * empty operand (a sum, a product, a join) is written without it.
  *
  * From     the operator definitions of ONNX opset 23 and of com.microsoft 1.
- * Checked  test/backend/onnx/Emit; test/backend/onnx/OnnxRuntime (the laws, against the float64 reference).
+ * Checked  test/backend/onnx/Emit.test.ts; test/backend/onnx/OnnxRuntime.test.ts (the laws, against the float64
+ *          reference).
  * Departs  a scatter that adds uses ScatterElements: ScatterND with a reduction races on several threads. A negative id
  *          that a program computes counts from the end, as ONNX has it (inputs have none); one outside its axis fails
  *          the run.

@@ -14,7 +14,7 @@
  *
  * From     Cria's own; both hazards were seen (an aliased parameter that another operator still read gave wrong
  *          gradients; a matrix product written over its operand is silently wrong).
- * Checked  test/backend/onnx/Placement (what is decided, and against the reference).
+ * Checked  test/backend/onnx/Placement.test.ts (what is decided, and against the reference).
  *
  * @module
  */

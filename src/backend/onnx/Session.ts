@@ -5,7 +5,8 @@
  * addresses. Memory is safe by construction: a binding is checked against the model before native code sees it, a run
  * in flight holds its buffers, and closing a session waits for its runs.
  *
- * Checked  test/backend/onnx/Engine (both implementations), test/soak/Engine (crashes, resident memory).
+ * Checked  test/backend/onnx/Engine.test.ts (both implementations), test/soak/Engine.test.ts (crashes, resident
+ *          memory).
  *
  * @module
  */

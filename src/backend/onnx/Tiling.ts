@@ -7,7 +7,7 @@
  * Writes that share cells form a region; regions of one structure share their sessions.
  *
  * From     Cria's own. Measured: AdamW over 24 M parameters 33–37 ms in tiles of 262 144, 48–86 ms as one graph.
- * Checked  test/backend/onnx/Tiling.
+ * Checked  test/backend/onnx/Tiling.test.ts.
  *
  * @module
  */

@@ -2,7 +2,7 @@
  * What writes the nodes of an ONNX graph: names of values, literals that are kept once, nodes with fresh names.
  *
  * From     Cria's own.
- * Checked  test/backend/onnx/Emit.
+ * Checked  test/backend/onnx/Emit.test.ts.
  *
  * @module
  */

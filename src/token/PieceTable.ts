@@ -71,7 +71,10 @@ export interface Made {
   readonly repeated: ReadonlyMap<number, number>
 }
 
-/** The pieces of all records, in order; takes memory in proportion to the bytes of their texts. */
+/**
+ * The pieces of all records, in order; takes memory in proportion to `bytes`. No two records may share bytes, as no two
+ * fields of a file do: throws `RangeError` where their texts together are longer than `bytes`.
+ */
 export const make = (bytes: Uint8Array, records: Int32Array): Made => {
   const size = records.length / RECORD
   const scoreBits = new Int32Array(size)
@@ -83,7 +86,7 @@ export const make = (bytes: Uint8Array, records: Int32Array): Made => {
   const slots = new Int32Array(slotCount).fill(-1)
   const invalid = new Map<number, number>()
   const repeated = new Map<number, number>()
-  // No text has more code units than bytes.
+  // No text has more code units than bytes, and none shares its bytes with another.
   const units = new Uint16Array(bytes.length)
   let count = 0
   for (let id = 0; id < size; id++) {
@@ -126,6 +129,13 @@ export const make = (bytes: Uint8Array, records: Int32Array): Made => {
     }
     if (other < 0) slots[slot] = id
     else repeated.set(id, other)
+  }
+  // What was written past the end of `units` is lost.
+  if (count > units.length) {
+    throw new RangeError(
+      `piece table: the texts of ${size} records have ${count} code units, but only ${bytes.length} bytes were ` +
+        "given; records share bytes: give each text bytes of its own"
+    )
   }
   const scores = new Float32Array(scoreBits.buffer)
   return { table: { size, units: units.slice(0, count), offsets, scores, types, hashes, slots }, invalid, repeated }

@@ -5,8 +5,8 @@
  *
  * From     google/sentencepiece, `src/sentencepiece_model.proto` and the loading rules of `src/model_interface.cc`;
  *          Llama 2 §2.2 (byte-pair encoding, bytes for unknown characters, 32 000 pieces).
- * Checked  test/token/SentencePiece.test.ts (the real Llama 2 file is rebuilt byte for byte; every validation
- *          message; mutated files).
+ * Checked  test/token/SentencePiece.test.ts (the real Llama 2 file is rebuilt byte for byte; pieces with any fields in
+ *          any order; every validation message; mutated files).
  * Departs  a name given to two pieces is refused even where one is a control piece: SentencePiece would let text
  *          produce the control id. Scores must be finite.
  *
@@ -145,9 +145,17 @@ export const parse = (bytes: Uint8Array): Result.Result<Model, SentencePieceErro
 const readPieces = (bytes: Uint8Array, problems: Array<Problem>) => {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
   const others: Array<Protobuf.Field> = []
-  // Room for as many usual pieces, of ten bytes or more, as the file can hold.
-  let records = new Int32Array(Math.ceil(bytes.length / 10) * PieceTable.RECORD)
+  // A guess: usual pieces have ten bytes or more. Those without a score can have fewer, and more of them fit.
+  let room = Math.ceil(bytes.length / 10)
+  let records = new Int32Array(room * PieceTable.RECORD)
   let count = 0
+  /** To be called before a record when `count` is `room`: what is written past the end of an array is lost. */
+  const makeRoom = (): void => {
+    room *= 2
+    const larger = new Int32Array(room * PieceTable.RECORD)
+    larger.set(records)
+    records = larger
+  }
   // Pieces with something unusual about them, to be looked at one by one.
   const odd: Array<number> = []
 
@@ -172,11 +180,7 @@ const readPieces = (bytes: Uint8Array, problems: Array<Problem>) => {
     }
   }
   const readPiece = (from: number, end: number): void => {
-    if ((count + 1) * PieceTable.RECORD > records.length) {
-      const larger = new Int32Array(records.length * 2)
-      larger.set(records)
-      records = larger
-    }
+    if (count === room) makeRoom()
     const error = Protobuf.visit(bytes, from, end, readField)
     if (error !== undefined) problems.push(error)
     odd.push(count++)
@@ -191,6 +195,7 @@ const readPieces = (bytes: Uint8Array, problems: Array<Problem>) => {
       const score = view.getInt32(textEnd + 1, true)
       // An exponent of ones: infinite, or not a number.
       if ((score & 0x7f800000) === 0x7f800000) odd.push(count)
+      if (count === room) makeRoom()
       const record = count++ * PieceTable.RECORD
       records[record] = at + 4
       records[record + 1] = textEnd

@@ -52,6 +52,17 @@ describe("PieceTable", () => {
     }), { numRuns: 200 })
   })
 
+  it("refuses records that share bytes and are longer together than all bytes", () => {
+    const bytes = new TextEncoder().encode("abcd")
+    assert.throws(
+      () => PieceTable.make(bytes, Int32Array.of(0, 4, 0, 0, 1, 3, 0, 0)),
+      RangeError,
+      "piece table: the texts of 2 records have 6 code units, but only 4 bytes were given; " +
+        "records share bytes: give each text bytes of its own"
+    )
+    assert.strictEqual(PieceTable.make(bytes, Int32Array.of(0, 2, 0, 0, 2, 4, 0, 0)).table.size, 2)
+  })
+
   it("tells of texts that stand twice, whose piece is the first", () => {
     const few = fc.array(fc.record({ text: fc.constantFrom("", "a", "aa", "é", "🦙"), score: fc.constant(0),
       type: fc.constantFrom(...PieceTable.pieceTypes) }))

@@ -3,6 +3,7 @@ import { Result } from "effect"
 import * as fc from "fast-check"
 import { createHash } from "node:crypto"
 import * as Protobuf from "../../src/format/Protobuf.ts"
+import * as PieceTable from "../../src/token/PieceTable.ts"
 import * as SentencePiece from "../../src/token/SentencePiece.ts"
 import * as Tokenizer from "../../src/token/Tokenizer.ts"
 import { hasData, llamaModel, readData } from "./realModel.ts"
@@ -40,6 +41,42 @@ const sample = modelOf(
     vocabSize: 262
   }
 )
+
+/** How a piece is written: its fields in order, the code units that its text is made longer by, fields around it. */
+interface PieceRecord {
+  readonly order: ReadonlyArray<"text" | "score" | "type" | "extension" | "replaced">
+  readonly longer: number
+  readonly isAfterAnother: boolean
+  readonly score: number
+  readonly type: SentencePiece.PieceType
+}
+const textOnly: PieceRecord = { order: ["text"], longer: 0, isAfterAnother: false, score: 0, type: "normal" }
+const usual: PieceRecord = { ...textOnly, order: ["text", "score"], score: -1 }
+const unknown: PieceRecord = { ...textOnly, order: ["text", "type"], type: "unknown" }
+
+/** Records to a file, and the pieces that it holds; texts are short, and all are different. */
+const fileOf = (records: ReadonlyArray<PieceRecord>) => {
+  const pieces: Array<SentencePiece.Piece> = []
+  const bytes = bytesOf((w) => records.forEach(({ isAfterAnother, longer, order, score, type }, id) => {
+    const text = id.toString(36) + "é".repeat(longer)
+    if (isAfterAnother) Protobuf.writeText(w, 200, "an extension")
+    Protobuf.writeMessage(w, 1, () => order.forEach((field) => {
+      if (field === "score") Protobuf.writeFloat(w, 2, score)
+      else if (field === "type") Protobuf.writeInt(w, 3, PieceTable.pieceTypes.indexOf(type) + 1)
+      else if (field === "extension") Protobuf.writeText(w, 15, "of a piece")
+      else {
+        // Of two texts the last one counts.
+        if (field === "replaced") Protobuf.writeText(w, 1, "replaced")
+        Protobuf.writeText(w, 1, text)
+      }
+    }))
+    pieces.push({
+      text, score: order.includes("score") ? score : 0, type: order.includes("type") ? type : "normal"
+    })
+  }))
+  return { bytes, pieces }
+}
+const times = (count: number, record: PieceRecord): ReadonlyArray<PieceRecord> => Array.from({ length: count }, () => record)
 
 describe("SentencePiece", () => {
   it("what is made is what is parsed", () => {
@@ -90,6 +127,46 @@ describe("SentencePiece", () => {
         assert.deepStrictEqual(modelOf(fresh, false).pieces.slice(3), fresh)
       }
     ), { numRuns: 50 })
+  })
+
+  it("pieces are all there, whichever fields each has, in whatever order", () => {
+    const any: fc.Arbitrary<PieceRecord> = fc.record({
+      order: fc.tuple(
+        fc.shuffledSubarray(["score", "type", "extension"] as const),
+        fc.nat(3),
+        fc.constantFrom("text" as const, "replaced" as const)
+      ).map(([others, at, text]) => [...others.slice(0, at), text, ...others.slice(at)]),
+      longer: fc.constantFrom(0, 0, 1, 57, 58, 63, 64, 200),
+      isAfterAnother: fc.boolean(),
+      score: fc.float({ noNaN: true, noDefaultInfinity: true }),
+      type: fc.constantFrom<SentencePiece.PieceType>("normal", "control", "user-defined", "unused")
+    })
+    const kind = fc.oneof({ weight: 2, arbitrary: fc.constantFrom(textOnly, usual) }, any)
+    const run = fc.tuple(fc.integer({ min: 1, max: 40 }), kind).map(([count, record]) => times(count, record))
+    fc.assert(fc.property(fc.array(run, { maxLength: 6 }), fc.nat(), (runs, at) => {
+      const records = runs.flat()
+      records.splice(at % (records.length + 1), 0, unknown)
+      const { bytes, pieces } = fileOf(records)
+      const model = Result.getOrThrow(SentencePiece.parse(bytes))
+      assert.deepStrictEqual(model.pieces, pieces)
+      assert.strictEqual(model.table.size, pieces.length)
+    }), { numRuns: 100 })
+  })
+
+  it("pieces without a score, which are shorter than usual ones, take no other's place", () => {
+    for (const records of [
+      [unknown, ...times(4, textOnly), ...times(2, usual)],
+      [unknown, ...times(10, textOnly), ...times(20, usual)],
+      [unknown, ...times(10, textOnly), ...times(20, usual), textOnly],
+      [unknown, ...times(20, textOnly), ...times(26, usual), textOnly],
+      [unknown, ...times(400, textOnly)]
+    ]) {
+      const { bytes, pieces } = fileOf(records)
+      assert.deepStrictEqual(Result.getOrThrow(SentencePiece.parse(bytes)).pieces, pieces)
+    }
+    // A record of two bytes is the shortest there is.
+    const empty = bytesOf((w) => times(99, textOnly).forEach(() => Protobuf.writeMessage(w, 1, () => {})))
+    assert.strictEqual(errorOf(empty).problems.filter(({ problem }) => problem.endsWith("text is empty")).length, 99)
   })
 
   it("unknown fields are kept, at the top and when pieces are replaced", () => {

@@ -76,7 +76,7 @@ const fileOf = (records: ReadonlyArray<PieceRecord>) => {
   }))
   return { bytes, pieces }
 }
-const times = (count: number, record: PieceRecord): ReadonlyArray<PieceRecord> => Array.from({ length: count }, () => record)
+const times = (count: number, record: PieceRecord) => Array.from({ length: count }, () => record)
 
 describe("SentencePiece", () => {
   it("what is made is what is parsed", () => {

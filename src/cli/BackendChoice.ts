@@ -69,7 +69,10 @@ export const choices: Record<Name, Choice> = {
     what: "ONNX Runtime on a graphics card, through WebGPU",
     ran: "on linux x64 with SwiftShader, which is no card; not on one, nor elsewhere"
   },
-  "onnx-cuda": { start: () => OnnxRuntime.layerCuda(), what: "ONNX Runtime on an NVIDIA card", ran: "nowhere yet" },
+  "onnx-cuda": {
+    start: (threads) => OnnxRuntime.layerCuda(onnx(threads)), // the number is fixed by whichever is tried first
+    what: "ONNX Runtime on an NVIDIA card", ran: "nowhere yet"
+  },
   "tensorflow-node-gpu": {
     start: tensorFlow(TensorFlow.layerNodeGpu), what: "TensorFlow's library on an NVIDIA card", ran: "nowhere yet"
   },

@@ -79,6 +79,23 @@ export const open = Effect.fnUntraced(function*(
   return { ...checkpoint, tokenizer: model } satisfies Source
 })
 
+/** A longest sequence that is asked of a checkpoint which says its own. */
+export class ContextLengthError extends Schema.TaggedError<ContextLengthError>()("ContextLengthError", {
+  path: Schema.String,
+  contextLength: Schema.Number
+}) {
+  override get message() {
+    return `${this.path} says itself that its longest sequence has ${this.contextLength} tokens\n` +
+      "  --context-length is for folders of Meta's, which do not say: leave it out."
+  }
+}
+
+/** Opens a checkpoint that is to be written in another form. */
+export const openToConvert = (from: Parameters<typeof open>[0]) =>
+  Effect.flatMap(open(from), (source) => Option.isSome(from.contextLength) && source.format !== "meta"
+    ? Effect.fail(new ContextLengthError({ path: source.path, contextLength: source.config.contextLength }))
+    : Effect.succeed(source))
+
 /** A checkpoint that was opened, with its tokenizer if there is one. */
 export interface Source extends Omit<Checkpoint.Checkpoint, "tokenizer"> {
   readonly tokenizer: Model | undefined

@@ -123,7 +123,7 @@ export const command = Command.make("export", {
   const ending = endings[to]
   if (ending !== undefined && !out.endsWith(ending)) return yield* new EndingError({ path: out, target: to, ending })
   const screen = yield* Screen.make
-  const source = yield* CheckpointSource.open(from)
+  const source = yield* CheckpointSource.openToConvert(from)
   yield* write(to, out, source, chosen, length)
   if (to === "llama2c" && source.tokenizer !== undefined) {
     const file = `${out.replace(/\.bin$/, "")}.tokenizer.bin`

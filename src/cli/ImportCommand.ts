@@ -24,7 +24,7 @@ export const command = Command.make("import", {
 }, Effect.fnUntraced(function*({ out, ...from }) {
   const path = yield* Path.Path
   const screen = yield* Screen.make
-  const source = yield* CheckpointSource.open(from)
+  const source = yield* CheckpointSource.openToConvert(from)
   const target = Option.getOrElse(out, () =>
     path.join("runs", path.basename(path.resolve(from.path)).replace(/\.(gguf|bin)$/, "")))
   const { features, model } = yield* Host.processor

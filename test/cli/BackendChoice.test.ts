@@ -30,7 +30,7 @@ describe("the backend that is taken unasked", () => {
     Effect.scoped, Effect.provide(ConfigProvider.layer(ConfigProvider.fromUnknown({ CRIA_MODULES: "/nowhere" })))
   ))
   it.live("is one that computes here", () => Effect.gen(function*() {
-    const name = yield* BackendChoice.fastest(2)
+    const name = yield* BackendChoice.fastest(3) // no default of any machine with two or four cores
     assert.include(["onnx", "onnx-cuda"], name)
   }))
 })

@@ -52,6 +52,15 @@ describe("cria export", () => {
         "error: /a.gguf does not end in .bin, by which a llama2c file is known\n  Give --out /a.gguf.bin.\n")
       for (const path of ["/out-gguf", "/a.gguf"]) assert.isFalse(yield* disk.fileSystem.exists(path))
     }))
+  it.live("takes a longest sequence only for what does not say its own", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      assert.match(
+        yield* told(disk, "export", "/hf", "--to", "gguf", "--out", "/b.gguf", "--context-length", "9"),
+        /^error: \/hf says itself that its longest sequence has \d+ tokens\n {2}--context-length is for folders of Meta's/
+      )
+      assert.isFalse(yield* disk.fileSystem.exists("/b.gguf"))
+    }))
   it.live("writes llama2.c's tokenizer by the name under which it is found again, before any other", () =>
     Effect.gen(function*() {
       const disk = yield* withModel

@@ -20,10 +20,10 @@ import type { Options as ProviderOptions } from "./WebGpu.ts"
 export interface Options extends ProviderOptions {
   /** Path of a libonnxruntime that has the provider's libraries beside it, in place of the one in onnxruntime-node. */
   readonly library?: string
+  /** Threads of the processor, for what the card does not do; all cores by default, and one number for a process. */
+  readonly threads?: number
 }
 
 /** The backend over CUDA. Fails where its libraries or a card are missing. */
-export const layerCuda = ({ isAlone = false, library }: Options = {}): Layer.Layer<Backend, EngineError> =>
-  layerNoDeps.pipe(Layer.provide(
-    layerKoffi({ provider: { name: "CUDA", isAlone }, ...library === undefined ? {} : { library } })
-  ))
+export const layerCuda = ({ isAlone = false, ...options }: Options = {}): Layer.Layer<Backend, EngineError> =>
+  layerNoDeps.pipe(Layer.provide(layerKoffi({ provider: { name: "CUDA", isAlone }, ...options })))

@@ -69,7 +69,9 @@ export const Settings = Schema.Struct({
   evaluateEvery: Schema.optionalKey(Count),
   snapshotEvery: Schema.optionalKey(Count),
   keep: Schema.optionalKey(Count),
-  validationShare: Schema.optionalKey(Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1, exclusiveMaximum: true }))),
+  validationShare: Schema.optionalKey(
+    Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 1, exclusiveMaximum: true }))
+  ),
   seed: Schema.optionalKey(Schema.Int),
   threads: Schema.optionalKey(Count),
   backend: Schema.optionalKey(Schema.Literals(backendNames)),

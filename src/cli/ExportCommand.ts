@@ -21,7 +21,7 @@ import * as Durable from "../store/Durable.ts"
 import * as Program from "../tensor/Program.ts"
 import * as Specification from "../tensor/Specification.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
-import { count, FlagConflictError, given } from "./Flags.ts"
+import { count, given } from "./Flags.ts"
 import * as Screen from "./Screen.ts"
 
 type Target = typeof targets[number]
@@ -49,6 +49,19 @@ export class TypeUnfitError extends Schema.TaggedError<TypeUnfitError>()("TypeUn
     const held = this.held.length === 1 ? this.held[0] : `one of ${this.held.join(", ")}`
     return `${this.target} holds no ${this.type}: give ${held} with --type` +
       (this.held.length === 1 ? ", or leave it out" : "")
+  }
+}
+
+/** A number of tokens that no model is written for. */
+export class LengthError extends Schema.TaggedError<LengthError>()("LengthError", {
+  length: Schema.Number,
+  /** The most that the model reads; absent where the form has no fixed number. */
+  contextLength: Schema.optionalKey(Schema.Number)
+}) {
+  override get message() {
+    return `--length ${this.length}: ` + (this.contextLength === undefined
+      ? "only an ONNX model is written for a number of tokens: leave it out, or give --to onnx"
+      : `the model reads 1 to ${this.contextLength} tokens`)
   }
 }
 
@@ -118,12 +131,15 @@ export const command = Command.make("export", {
 }, Effect.fnUntraced(function*({ length, out, to, type, ...from }) {
   const chosen = Option.getOrElse(type, () => "f32" as const)
   const known: ReadonlyArray<Type> = held[to]
-  if (to !== "onnx" && Option.isSome(length)) return yield* new FlagConflictError({ flags: [`--to ${to}`, "--length"] })
+  if (to !== "onnx" && Option.isSome(length)) return yield* new LengthError({ length: length.value })
   if (!known.includes(chosen)) return yield* new TypeUnfitError({ target: to, type: chosen, held: known })
   const ending = endings[to]
   if (ending !== undefined && !out.endsWith(ending)) return yield* new EndingError({ path: out, target: to, ending })
   const screen = yield* Screen.make
   const source = yield* CheckpointSource.openToConvert(from)
+  const { contextLength } = source.config
+  const wanted = Option.getOrElse(length, () => contextLength)
+  if (wanted < 1 || wanted > contextLength) return yield* new LengthError({ length: wanted, contextLength })
   yield* write(to, out, source, chosen, length)
   if (to === "llama2c" && source.tokenizer !== undefined) {
     const file = `${out.replace(/\.bin$/, "")}.tokenizer.bin`

@@ -5,14 +5,14 @@
  *
  * Most entries of one rank arrive from left to right, so each rank has a queue of its own, and a heap holds the ranks
  * that have one: far fewer than places. An entry that arrives to the left of its queue's end goes to a heap of
- * stragglers.
+ * stragglers. An entry in order takes constant time, any other logarithmic.
  *
  * From     the agenda of google/sentencepiece, `src/bpe_model.cc`, which is one heap of all pairs.
- * Checked  test/token/Agenda.test.ts (a sorted list), test/token/BytePair.test.ts. Constant time for an entry in
- *          order, else logarithmic.
+ * Checked  test/token/Agenda.test.ts (a sorted list), test/token/BytePair.test.ts.
  *
  * @module
  */
+import { grown } from "./GrowingArray.ts"
 
 /** Holds entries; {@link Agenda.pop} sets `rank` and `place`. Empty again once drained. */
 export interface Agenda {
@@ -24,7 +24,7 @@ export interface Agenda {
 }
 
 /** A straggler is rank · 2³¹ + place in a double, exact for ranks below 2²². */
-const PLACES = 2 ** 31
+const rankStep = 2 ** 31
 
 /** An agenda for ranks from 0 to `rankCount` − 1. */
 export const make = (rankCount: number): Agenda => {
@@ -38,10 +38,10 @@ export const make = (rankCount: number): Agenda => {
 
   const push = (rank: number, place: number): void => {
     const isFirst = head[rank]! < 0
-    if (!isFirst && places[tail[rank]!]! > place) return stragglers.push(rank * PLACES + place)
+    if (!isFirst && places[tail[rank]!]! > place) return stragglers.push(rank * rankStep + place)
     if (used === places.length) {
-      places = doubled(places)
-      next = doubled(next)
+      places = grown(new Int32Array(2 * used), places)
+      next = grown(new Int32Array(2 * used), next)
     }
     places[used] = place
     next[used] = -1
@@ -60,9 +60,9 @@ export const make = (rankCount: number): Agenda => {
       return false
     }
     const first = rank < 0 ? -1 : head[rank]!
-    if (rank < 0 || (straggler >= 0 && straggler < rank * PLACES + places[first]!)) {
-      agenda.rank = Math.floor(straggler / PLACES)
-      agenda.place = straggler - agenda.rank * PLACES
+    if (rank < 0 || (straggler >= 0 && straggler < rank * rankStep + places[first]!)) {
+      agenda.rank = Math.floor(straggler / rankStep)
+      agenda.place = straggler - agenda.rank * rankStep
       stragglers.pop()
       return true
     }
@@ -76,22 +76,12 @@ export const make = (rankCount: number): Agenda => {
   return agenda
 }
 
-const doubled = (array: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> => {
-  const larger = new Int32Array(array.length * 2)
-  larger.set(array)
-  return larger
-}
-
 /** A binary heap of numbers that are 0 or more, smallest first; `top` is −1 when it is empty. */
 const minimumHeap = () => {
   let items = new Float64Array(64)
   let count = 0
   const push = (item: number): void => {
-    if (count === items.length) {
-      const larger = new Float64Array(count * 2)
-      larger.set(items)
-      items = larger
-    }
+    if (count === items.length) items = grown(new Float64Array(2 * count), items)
     let at = count++
     while (at > 0) {
       const parent = (at - 1) >> 1

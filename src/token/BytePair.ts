@@ -6,8 +6,8 @@
  * From     google/sentencepiece, `src/bpe_model.cc`; Sennrich et al. 2016, algorithm 1; Llama 2 §2.2; for dropout,
  *          Provilkov, Emelianenko & Voita 2020.
  * Checked  test/token/BytePair.test.ts (a quadratic reference on random vocabularies and texts; SentencePiece's own
- *          unit tests), parity/tokenizer (the library's ids), test/token/Tokenizer.test.ts (the 47 cases of
- *          llama.cpp).
+ *          unit tests), test/parity/Tokenizer.test.ts (the library's ids), test/token/Tokenizer.test.ts (the 47
+ *          cases of llama.cpp).
  * Departs  in method, never in result. Two characters that stand side by side in no piece cannot be merged across, so
  *          text is cut there and the parts, which recur, are encoded once and remembered. The vocabulary decides where
  *          it may be cut, and unused or user-defined pieces, which look further, switch the memory off. Linear where
@@ -16,7 +16,8 @@
  * @module
  */
 import * as Agenda from "./Agenda.ts"
-import { MERGES } from "./Vocabulary.ts"
+import { grown } from "./GrowingArray.ts"
+import { merging } from "./Vocabulary.ts"
 import type { UserDefined, Vocabulary } from "./Vocabulary.ts"
 import * as WordMemory from "./WordMemory.ts"
 
@@ -37,9 +38,9 @@ export interface Encoder {
  * Text is cut into words wherever two characters meet that stand side by side in no piece. Longer words are not
  * remembered.
  */
-const LONGEST_REMEMBERED = 48
+const longestRemembered = 48
 /** Up to this many symbols, looking at every pair for each merge is faster than an agenda. */
-const LONGEST_SCANNED = 40
+const longestScanned = 40
 
 /** A symbol that is already a whole user-defined piece: it merges with nothing. Encoded as −2 − id. */
 const frozen = (id: number): number => -2 - id
@@ -97,15 +98,15 @@ export const make = (vocabulary: Vocabulary): Encoder => {
       let unit = text.charCodeAt(at)
       // Characters that merge with nothing need no word, no memory and no merging.
       const loner = loners[unit]!
-      if (loner !== MERGES) {
-        if (ids.length < idCount + 3) ids = grown(ids, idCount + 3)
+      if (loner !== merging) {
+        makeRoomForIds(3)
         if (loner >= 0) ids[idCount++] = loner
         else writeUnknown(unit)
         at++
         continue
       }
       if (isHigh(unit) && astralLeads[unit - 0xd800] === 0 && isLow(text.charCodeAt(at + 1))) {
-        if (ids.length < idCount + 4) ids = grown(ids, idCount + 4)
+        makeRoomForIds(4)
         writeUnknown(((unit & 0x3ff) << 10) + (text.charCodeAt(at + 1) & 0x3ff) + 0x10000)
         at += 2
         continue
@@ -119,12 +120,12 @@ export const make = (vocabulary: Vocabulary): Encoder => {
         unit = next
       }
       const size = at - start
-      if (ids.length < idCount + size * 3) ids = grown(ids, idCount + size * 3)
+      makeRoomForIds(3 * size)
       if (size === 1 || (size === 2 && isLow(unit) && isHigh(text.charCodeAt(start)))) {
         write(symbolAt(start), start)
         continue
       }
-      if (size > LONGEST_REMEMBERED) {
+      if (size > longestRemembered) {
         encodeStretch(start, at)
         continue
       }
@@ -172,7 +173,7 @@ export const make = (vocabulary: Vocabulary): Encoder => {
   const encodeStretch = (start: number, end: number): void => {
     makeRoom(end - start)
     const count = readSymbols(start, end)
-    if (count <= LONGEST_SCANNED || unused !== undefined) return mergeAndWrite(0, count)
+    if (count <= longestScanned || unused !== undefined) return mergeAndWrite(0, count)
     let from = 0
     for (let i = 1; i <= count; i++) {
       if (i < count && areNeighbours(symbols[i - 1]!, symbols[i]!)) continue
@@ -187,7 +188,12 @@ export const make = (vocabulary: Vocabulary): Encoder => {
       symbols = new Int32Array(length * 2)
       places = new Int32Array(length * 2)
     }
-    if (ids.length < idCount + length * 3) ids = grown(ids, idCount + length * 3)
+    makeRoomForIds(3 * length)
+  }
+
+  const makeRoomForIds = (count: number): void => {
+    const needed = idCount + count
+    if (ids.length < needed) ids = grown(new Int32Array(Math.max(2 * ids.length, needed)), ids)
   }
 
   const readSymbols = (start: number, end: number): number => {
@@ -212,13 +218,13 @@ export const make = (vocabulary: Vocabulary): Encoder => {
 
   const mergeAndWrite = (from: number, end: number): void => {
     if (end - from === 1) return write(symbols[from]!, places[from]!)
-    if (end - from <= LONGEST_SCANNED && unused === undefined) mergeByScanning(from, end)
+    if (end - from <= longestScanned && unused === undefined) mergeByScanning(from, end)
     else mergeByAgenda(from, end)
   }
 
   // The pair at each place of a short stretch: what it merges into, and when.
-  const pairs = new Int32Array(LONGEST_SCANNED + 1)
-  const order = new Int32Array(LONGEST_SCANNED + 1)
+  const pairs = new Int32Array(longestScanned + 1)
+  const order = new Int32Array(longestScanned + 1)
 
   const mergeByScanning = (from: number, end: number): void => {
     let last = end - from - 1
@@ -229,18 +235,18 @@ export const make = (vocabulary: Vocabulary): Encoder => {
         ? asciiPair[(left << 7) | right]!
         : merge(symbols[from + i]!, symbols[from + i + 1]!)
       pairs[i] = pair
-      order[i] = pair < 0 ? NEVER : rank[pair]!
+      order[i] = pair < 0 ? never : rank[pair]!
     }
     for (;;) {
       let best = 0
-      let bestOrder = NEVER
+      let bestOrder = never
       for (let i = 0; i < last; i++) {
         if (order[i]! < bestOrder) {
           bestOrder = order[i]!
           best = i
         }
       }
-      if (bestOrder === NEVER) break
+      if (bestOrder === never) break
       symbols[from + best] = pairs[best]!
       for (let i = best + 1; i < last; i++) {
         symbols[from + i] = symbols[from + i + 1]!
@@ -252,7 +258,7 @@ export const make = (vocabulary: Vocabulary): Encoder => {
       for (let i = best > 0 ? best - 1 : best; i <= best && i < last; i++) {
         const pair = merge(symbols[from + i]!, symbols[from + i + 1]!)
         pairs[i] = pair
-        order[i] = pair < 0 ? NEVER : rank[pair]!
+        order[i] = pair < 0 ? never : rank[pair]!
       }
     }
     for (let i = 0; i <= last; i++) write(symbols[from + i]!, places[from + i]!)
@@ -352,17 +358,11 @@ export const make = (vocabulary: Vocabulary): Encoder => {
   return { encode, encodeWithDropout }
 }
 
-const NEVER = 0x7fffffff
+const never = 0x7fffffff
 
 const isSurrogate = (unit: number): boolean => (unit & 0xf800) === 0xd800
 const isHigh = (unit: number): boolean => (unit & 0xfc00) === 0xd800
 const isLow = (unit: number): boolean => (unit & 0xfc00) === 0xdc00
-
-const grown = (array: Int32Array<ArrayBuffer>, needed: number): Int32Array<ArrayBuffer> => {
-  const larger = new Int32Array(Math.max(array.length * 2, needed))
-  larger.set(array)
-  return larger
-}
 
 const userDefinedAt = (
   userDefined: Vocabulary["userDefined"],

@@ -5,11 +5,12 @@
  *
  * From     google/sentencepiece, `src/sentencepiece_processor.cc` (Decode).
  * Checked  test/token/Tokenizer.test.ts (streaming = all at once on random ids; every row of the decoding table),
- *          parity/tokenizer.
+ *          test/parity/Tokenizer.test.ts.
  *
  * @module
  */
 import * as Schema from "effect/Schema"
+import { grown } from "./GrowingArray.ts"
 import * as PieceTable from "./PieceTable.ts"
 import type * as SentencePiece from "./SentencePiece.ts"
 import * as Utf8 from "./Utf8.ts"
@@ -43,16 +44,17 @@ export interface Detokenizer {
   /** The text of a sequence. Throws {@link IdRangeError}. */
   readonly decode: (ids: ArrayLike<number>) => string
   readonly streamDecoder: () => StreamDecoder
-  /** Bytes of UTF-8 that an id stands for: a space for U+2581, 1 for a byte piece, 0 for a control piece. */
+  /** Bytes of UTF-8 that an id stands for: U+2581 counts 1, the space that it is; a byte piece 1; a control piece 0. */
   readonly byteLengths: Int32Array
 }
 
-const TEXT = 0
-const CONTROL = 1
-const UNKNOWN = 2
-const BYTE = 3
+const textKind = 0
+const controlKind = 1
+const unknownKind = 2
+const byteKind = 3
 const kindOf: Readonly<Record<PieceTable.PieceType, number>> = {
-  normal: TEXT, unused: TEXT, "user-defined": TEXT, control: CONTROL, unknown: UNKNOWN, byte: BYTE
+  normal: textKind, unused: textKind, "user-defined": textKind, control: controlKind, unknown: unknownKind,
+  byte: byteKind
 }
 
 /** The decoding functions of a model. */
@@ -70,8 +72,8 @@ export const make = (model: SentencePiece.Model): Detokenizer => {
   const byteLengths = new Int32Array(size)
   const surface = surfaceBytes(model, kinds, offsets)
   for (let id = 0; id < size; id++) {
-    if (kinds[id] === TEXT && units[starts[id]!] === 0x2581) startsWithSpace[id] = 1
-    byteLengths[id] = kinds[id] === BYTE ? 1 : offsets[id + 1]! - offsets[id]!
+    if (kinds[id] === textKind && units[starts[id]!] === 0x2581) startsWithSpace[id] = 1
+    byteLengths[id] = kinds[id] === byteKind ? 1 : offsets[id + 1]! - offsets[id]!
   }
   const textOf = (id: number, skipped: number): string =>
     Utf8.validText(surface.subarray(offsets[id]! + skipped, offsets[id + 1]!))
@@ -91,11 +93,9 @@ export const make = (model: SentencePiece.Model): Detokenizer => {
       const end = offsets[id + 1]!
       // Room for this piece, and for every byte of the open run to become a U+FFFD of three bytes.
       if (length + end - from + 3 + 2 * runExtra > output.length) {
-        const larger = new Uint8Array((length + end - from + 3 + 2 * runExtra) * 2)
-        larger.set(output)
-        output = larger
+        output = grown(new Uint8Array((length + end - from + 3 + 2 * runExtra) * 2), output)
       }
-      if (kind === BYTE) {
+      if (kind === byteKind) {
         output[length++] = byteValues[id]!
         runExtra++
         continue
@@ -139,7 +139,7 @@ export const make = (model: SentencePiece.Model): Detokenizer => {
       const kind = kinds[id]
       if (kind === undefined) throw new IdRangeError({ id, position, vocabSize: size })
       position++
-      if (kind === BYTE) {
+      if (kind === byteKind) {
         held[heldCount++] = byteValues[id]!
         return release(false)
       }
@@ -176,10 +176,10 @@ const surfaceBytes = ({ table, trainer }: SentencePiece.Model, kinds: Uint8Array
   const surface = new Uint8Array(units.length * 3 + unkSurface.length)
   let length = 0
   for (let id = 0; id < size; id++) {
-    if (kinds[id] === UNKNOWN) {
+    if (kinds[id] === unknownKind) {
       surface.set(unkSurface, length)
       length += unkSurface.length
-    } else if (kinds[id] === TEXT) {
+    } else if (kinds[id] === textKind) {
       const end = table.offsets[id + 1]!
       for (let at = table.offsets[id]!; at < end; at++) {
         const codePoint = PieceTable.characterAt(units, at)

@@ -48,7 +48,7 @@ export interface Options {
 export const leastCharacters = 50_000_000
 
 /** Texts sent to a worker at once have about this many characters: a few milliseconds of work. */
-const CHARACTERS_AT_ONCE = 1 << 18
+const charactersAtOnce = 1 << 18
 
 /** A worker, and who waits for which answer. */
 interface Thread {
@@ -86,14 +86,14 @@ export const encodeTexts = (
     : Effect.scoped(Effect.flatMap(make(model, options), (encodeMany) => encodeMany(texts)))
 }
 
-/** The texts in runs of about {@link CHARACTERS_AT_ONCE} characters. */
+/** The texts in runs of about {@link charactersAtOnce} characters. */
 const portions = (texts: ReadonlyArray<string>): ReadonlyArray<ReadonlyArray<string>> => {
   const found: Array<Array<string>> = []
   let room = 0
   for (const text of texts) {
     if (room <= 0) {
       found.push([])
-      room = CHARACTERS_AT_ONCE
+      room = charactersAtOnce
     }
     found.at(-1)!.push(text)
     room -= text.length

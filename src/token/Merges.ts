@@ -14,8 +14,9 @@
  *
  * @module
  */
+import { grown } from "./GrowingArray.ts"
 import * as PairTable from "./PairTable.ts"
-import { ANY, isDigit, scriptOf, type Script } from "./Script.ts"
+import { anyScript, isDigit, scriptOf, type Script } from "./Script.ts"
 
 /** Which pieces may be formed. */
 export interface Rules {
@@ -31,12 +32,12 @@ export interface Words {
   readonly counts: ReadonlyArray<number>
 }
 
-const SPACE = 0x2581
-const INVALID = -2
+const space = 0x2581
+const invalid = -2
 /** SentencePiece's constants: pieces between two resets of the active pairs, and how many pairs stay active. */
-const RESET_INTERVAL = 100
-const LEAST_ACTIVE = 1000
-const ACTIVE_SHARE = Math.fround(0.05)
+const resetInterval = 100
+const leastActive = 1000
+const activeShare = Math.fround(0.05)
 
 /** What validity of a concatenation depends on, for one symbol. */
 interface Form {
@@ -51,10 +52,10 @@ interface Form {
 const characterForm = (codePoint: number): Form => ({
   text: String.fromCodePoint(codePoint),
   length: 1,
-  isSpaces: codePoint === SPACE,
-  startsWithSpace: codePoint === SPACE,
+  isSpaces: codePoint === space,
+  startsWithSpace: codePoint === space,
   hasDigit: isDigit(codePoint),
-  script: codePoint === SPACE ? ANY : scriptOf(codePoint)
+  script: codePoint === space ? anyScript : scriptOf(codePoint)
 })
 
 const joinedForm = (left: Form, right: Form): Form => ({
@@ -63,7 +64,7 @@ const joinedForm = (left: Form, right: Form): Form => ({
   isSpaces: left.isSpaces && right.isSpaces,
   startsWithSpace: left.startsWithSpace,
   hasDigit: left.hasDigit || right.hasDigit,
-  script: left.script === ANY ? right.script : left.script
+  script: left.script === anyScript ? right.script : left.script
 })
 
 /** Whether two symbols may be one piece; both are valid by themselves. */
@@ -74,7 +75,8 @@ const mayJoin = (left: Form, right: Form, rules: Rules): boolean =>
   (left.isSpaces && right.isSpaces
     ? rules.allowWhitespaceOnlyPieces
     : !right.startsWithSpace && !(left.isSpaces && left.length > 1)) &&
-  (!rules.splitByUnicodeScript || left.script === ANY || right.script === ANY || left.script === right.script)
+  (!rules.splitByUnicodeScript ||
+    left.script === anyScript || right.script === anyScript || left.script === right.script)
 
 /** Learns up to `limit` pieces, in the order in which SentencePiece finds them; fewer when no pair is left. */
 export const learn = (words: Words, rules: Rules, limit: number): ReadonlyArray<string> => {
@@ -126,9 +128,9 @@ export const learn = (words: Words, rules: Rules, limit: number): ReadonlyArray<
     const r = symbolAt[right]!
     if (l < 0 || r < 0) return
     let pair = PairTable.get(table.slots, l, r)
-    if (pair === INVALID) return
-    if (pair === PairTable.ABSENT) {
-      if (!mayJoin(forms[l]!, forms[r]!, rules)) return PairTable.set(table, l, r, INVALID)
+    if (pair === invalid) return
+    if (pair === PairTable.absent) {
+      if (!mayJoin(forms[l]!, forms[r]!, rules)) return PairTable.set(table, l, r, invalid)
       pair = pairs.add(l, r, forms[l]!.length + forms[r]!.length, epoch)
       PairTable.set(table, l, r, pair)
       cached++
@@ -136,8 +138,8 @@ export const learn = (words: Words, rules: Rules, limit: number): ReadonlyArray<
       fresh?.push(pair)
     }
     if (chained === chainPlace.length) {
-      chainPlace = doubled(chainPlace)
-      chainNext = doubled(chainNext)
+      chainPlace = grown(new Int32Array(2 * chained), chainPlace)
+      chainNext = grown(new Int32Array(2 * chained), chainNext)
     }
     chainPlace[chained] = left
     chainNext[chained] = -1
@@ -182,7 +184,7 @@ export const learn = (words: Words, rules: Rules, limit: number): ReadonlyArray<
   while (pieces.length < limit) {
     if (mustReset) {
       epoch++
-      threshold = activeThreshold(pairs, living, Math.max(LEAST_ACTIVE, Math.trunc(Math.fround(cached * ACTIVE_SHARE))))
+      threshold = activeThreshold(pairs, living, Math.max(leastActive, Math.trunc(Math.fround(cached * activeShare))))
       for (const pair of waiting) heap.push(pair)
       waiting = []
       mustReset = false
@@ -203,7 +205,7 @@ export const learn = (words: Words, rules: Rules, limit: number): ReadonlyArray<
     const isNew = !found.has(form.text)
     if (isNew) pieces.push(form.text)
     // Also after a second way to a piece that exists, which makes no progress: SentencePiece then resets again.
-    mustReset = pieces.length % RESET_INTERVAL === 0
+    mustReset = pieces.length % resetInterval === 0
     if (!isNew) continue
     found.add(form.text)
     const symbol = forms.length
@@ -227,12 +229,6 @@ export const learn = (words: Words, rules: Rules, limit: number): ReadonlyArray<
     for (const pair of fresh) heap.push(pair)
   }
   return pieces
-}
-
-const doubled = (array: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> => {
-  const larger = new Int32Array(array.length * 2)
-  larger.set(array)
-  return larger
 }
 
 type PairStore = ReturnType<typeof pairStore>
@@ -265,25 +261,18 @@ const pairStore = () => {
   }
   let size = 0
   const grow = (): void => {
-    store.left = doubled(store.left)
-    store.right = doubled(store.right)
-    store.length = doubled(store.length)
-    store.savedEpoch = doubled(store.savedEpoch)
-    store.madeIn = doubled(store.madeIn)
-    store.head = doubled(store.head)
-    store.tail = doubled(store.tail)
-    const count = new Float64Array(size * 2)
-    const saved = new Float64Array(size * 2)
-    const isPiece = new Uint8Array(size * 2)
-    const isGhost = new Uint8Array(size * 2)
-    count.set(store.count)
-    saved.set(store.saved)
-    isPiece.set(store.isPiece)
-    isGhost.set(store.isGhost)
-    store.count = count
-    store.saved = saved
-    store.isPiece = isPiece
-    store.isGhost = isGhost
+    const room = size * 2
+    store.left = grown(new Int32Array(room), store.left)
+    store.right = grown(new Int32Array(room), store.right)
+    store.length = grown(new Int32Array(room), store.length)
+    store.count = grown(new Float64Array(room), store.count)
+    store.saved = grown(new Float64Array(room), store.saved)
+    store.savedEpoch = grown(new Int32Array(room), store.savedEpoch)
+    store.madeIn = grown(new Int32Array(room), store.madeIn)
+    store.head = grown(new Int32Array(room), store.head)
+    store.tail = grown(new Int32Array(room), store.tail)
+    store.isPiece = grown(new Uint8Array(room), store.isPiece)
+    store.isGhost = grown(new Uint8Array(room), store.isGhost)
   }
   return store
 }
@@ -326,10 +315,8 @@ const pairHeap = (pairs: PairStore, forms: ReadonlyArray<Form>) => {
     key > otherKey || (key === otherKey && precedes(textOf(pair), textOf(other)))
   const push = (pair: number): void => {
     if (size === items.length) {
-      items = doubled(items)
-      const larger = new Float64Array(size * 2)
-      larger.set(keys)
-      keys = larger
+      items = grown(new Int32Array(2 * size), items)
+      keys = grown(new Float64Array(2 * size), keys)
     }
     const key = keyOf(pair)
     let at = size++

@@ -5,7 +5,8 @@
  *
  * From     google/sentencepiece, `src/normalizer.cc`; the compiled rules are a Darts-clone double array (Yata,
  *          `darts-clone`). Hugging Face's `Metaspace` with the scheme "first".
- * Checked  test/token/Normalizer.test.ts (all flags), parity/tokenizer (a model with NFKC rules against the library).
+ * Checked  test/token/Normalizer.test.ts (all flags), test/parity/Tokenizer.test.ts (a model with NFKC rules
+ *          against the library).
  * Departs  offsets into the original text are not kept.
  *
  * @module
@@ -54,7 +55,7 @@ export const nonLegacyFirst: Normalize = {
 export const nonLegacyLater: Normalize = { text: (text) => text, bytes: Utf8.lenientText }
 
 const encoder = new TextEncoder()
-const SPACE = 0x20
+const spaceByte = 0x20
 const replacementCharacter = Uint8Array.of(0xef, 0xbf, 0xbd)
 
 /** The longest rule that matches at `at`: how many bytes it takes, and what it puts there. */
@@ -82,20 +83,20 @@ const normalized = (
   if (removeExtraWhitespaces) {
     while (at < input.length) {
       const { length, replacement } = next(at)
-      if (replacement.length !== 1 || replacement[0] !== SPACE) break
+      if (replacement.length !== 1 || replacement[0] !== spaceByte) break
       at += length
     }
   }
   if (at === input.length) return ""
   const output: Array<number> = []
-  if (addDummyPrefix && !treatWhitespaceAsSuffix) output.push(SPACE)
+  if (addDummyPrefix && !treatWhitespaceAsSuffix) output.push(spaceByte)
   let afterSpace = removeExtraWhitespaces
   while (at < input.length) {
     const { length, replacement } = next(at)
     let from = 0
-    if (afterSpace) while (replacement[from] === SPACE) from++
+    if (afterSpace) while (replacement[from] === spaceByte) from++
     for (let i = from; i < replacement.length; i++) output.push(replacement[i]!)
-    if (from < replacement.length) afterSpace = removeExtraWhitespaces && replacement[replacement.length - 1] === SPACE
+    if (from < replacement.length) afterSpace = removeExtraWhitespaces && replacement.at(-1) === spaceByte
     at += length
   }
   let text = Utf8.validText(Uint8Array.from(output))

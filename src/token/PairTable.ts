@@ -9,14 +9,14 @@
  * @module
  */
 
-/** Symbols are 0 or greater, values any 32-bit integer but {@link ABSENT}. `slots` is replaced when the table grows. */
+/** Symbols are 0 or greater, values any 32-bit integer but {@link absent}. `slots` is replaced when the table grows. */
 export interface PairTable {
   slots: Int32Array
   count: number
 }
 
 /** What {@link get} answers for a pair that is not there. */
-export const ABSENT = -1
+export const absent = -1
 
 /** An empty table with room for `capacity` pairs before it first grows. */
 export const make = (capacity: number): PairTable => {
@@ -38,7 +38,7 @@ const place = (slots: Int32Array, left: number, right: number): number => {
  * hold it.
  */
 export const get = (slots: Int32Array, left: number, right: number): number =>
-  left < 0 || right < 0 ? ABSENT : slots[place(slots, left, right) + 2]!
+  left < 0 || right < 0 ? absent : slots[place(slots, left, right) + 2]!
 
 /** Sets the value of a pair. */
 export const set = (table: PairTable, left: number, right: number, value: number): void => {

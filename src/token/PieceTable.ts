@@ -36,9 +36,9 @@ export const pieceTypes: ReadonlyArray<PieceType> = [
   "normal", "unknown", "control", "user-defined", "unused", "byte"
 ]
 /** The number of `normal` in {@link PieceTable.types}. */
-export const NORMAL = 0
+export const normalType = 0
 /** The number of `unused` in {@link PieceTable.types}. */
-export const UNUSED = 4
+export const unusedType = 4
 
 /** The pieces of a vocabulary, in the order of their ids. Nothing changes after {@link make}. */
 export interface PieceTable {
@@ -60,7 +60,7 @@ export interface PieceTable {
  * The numbers of a record, which is how a reader tells of one piece: where its text, in UTF-8, begins and ends in the
  * bytes of the file, its score as the bits of a float32, and the number of its type.
  */
-export const RECORD = 4
+export const recordLength = 4
 
 /** What {@link make} found. */
 export interface Made {
@@ -76,7 +76,7 @@ export interface Made {
  * fields of a file do: throws `RangeError` where their texts together are longer than `bytes`.
  */
 export const make = (bytes: Uint8Array, records: Int32Array): Made => {
-  const size = records.length / RECORD
+  const size = records.length / recordLength
   const scoreBits = new Int32Array(size)
   const types = new Uint8Array(size)
   const offsets = new Int32Array(size + 1)
@@ -90,7 +90,7 @@ export const make = (bytes: Uint8Array, records: Int32Array): Made => {
   const units = new Uint16Array(bytes.length)
   let count = 0
   for (let id = 0; id < size; id++) {
-    const record = id * RECORD
+    const record = id * recordLength
     const end = records[record + 1]!
     let hash = 0
     for (let at = records[record]!; at < end;) {

@@ -3,8 +3,8 @@
  *
  * From     Unicode Standard Annex 24 (the Script property). google/sentencepiece, `src/trainer_interface.cc`, counts
  *          Hiragana, Katakana and U+30FC as Han, and a combining mark (Inherited) as whatever precedes it.
- * Checked  test/token/Script.test.ts (examples, every code point has one script); parity/tokenizer (training on text
- *          of many scripts).
+ * Checked  test/token/Script.test.ts (examples, every code point has one script); test/parity/Tokenizer.test.ts
+ *          (training on text of many scripts).
  * Departs  the table is the JavaScript engine's, of a newer Unicode than SentencePiece's own. Of the 128 237 characters
  *          in that one, four have moved since (U+0589, U+061C, U+0953, U+0954); characters that it lacks count there as
  *          Common.
@@ -16,13 +16,13 @@
 export type Script = number
 
 /** No script of its own: combining marks go with whatever precedes them. */
-export const ANY: Script = 0
+export const anyScript: Script = 0
 
 /** Digits, punctuation, symbols, and whatever belongs to no script. */
-export const COMMON: Script = 1
+export const commonScript: Script = 1
 
 /** Han, Hiragana and Katakana together. */
-export const HAN: Script = 2
+export const hanScript: Script = 2
 
 /** The scripts of Unicode 9, common ones first; text in one added since counts as Common, as in SentencePiece. */
 const names = `
@@ -41,31 +41,31 @@ const names = `
 `.trim().split(/\s+/)
 
 const tests: ReadonlyArray<readonly [RegExp, Script]> = [
-  [/\p{Script=Common}/u, COMMON],
-  [/\p{Script=Inherited}/u, ANY],
-  [/\p{Script=Han}|\p{Script=Hiragana}|\p{Script=Katakana}/u, HAN],
-  ...names.map((name, i): readonly [RegExp, Script] => [new RegExp(`\\p{Script=${name}}`, "u"), HAN + 1 + i])
+  [/\p{Script=Common}/u, commonScript],
+  [/\p{Script=Inherited}/u, anyScript],
+  [/\p{Script=Han}|\p{Script=Hiragana}|\p{Script=Katakana}/u, hanScript],
+  ...names.map((name, i): readonly [RegExp, Script] => [new RegExp(`\\p{Script=${name}}`, "u"), hanScript + 1 + i])
 ]
 
-const UNTRIED = 255
-const known = new Uint8Array(0x10000).fill(UNTRIED)
+const untried = 255
+const known = new Uint8Array(0x10000).fill(untried)
 const knownAstral = new Map<number, Script>()
 
-/** The script of a code point; asked once of the engine's table, then remembered. */
+/** The script of a code point; asked of the engine's table once, then remembered. */
 export const scriptOf = (codePoint: number): Script => {
   if (codePoint > 0xffff) {
     const script = knownAstral.get(codePoint) ?? findScript(codePoint)
     knownAstral.set(codePoint, script)
     return script
   }
-  if (known[codePoint] === UNTRIED) known[codePoint] = findScript(codePoint)
+  if (known[codePoint] === untried) known[codePoint] = findScript(codePoint)
   return known[codePoint]!
 }
 
 const findScript = (codePoint: number): Script => {
-  if (codePoint === 0x30fc) return HAN
+  if (codePoint === 0x30fc) return hanScript
   const character = String.fromCodePoint(codePoint)
-  return tests.find(([test]) => test.test(character))?.[1] ?? COMMON
+  return tests.find(([test]) => test.test(character))?.[1] ?? commonScript
 }
 
 /** Whether SentencePiece's option to split digits means this character: ASCII and full-width digits, no others. */

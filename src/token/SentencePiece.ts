@@ -15,6 +15,7 @@
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Protobuf from "../format/Protobuf.ts"
+import { grown } from "./GrowingArray.ts"
 import * as PieceTable from "./PieceTable.ts"
 import * as Utf8 from "./Utf8.ts"
 
@@ -147,21 +148,19 @@ const readPieces = (bytes: Uint8Array, problems: Array<Problem>) => {
   const others: Array<Protobuf.Field> = []
   // A guess: usual pieces have ten bytes or more. Those without a score can have fewer, and more of them fit.
   let room = Math.ceil(bytes.length / 10)
-  let records = new Int32Array(room * PieceTable.RECORD)
+  let records = new Int32Array(room * PieceTable.recordLength)
   let count = 0
   /** To be called before a record when `count` is `room`: what is written past the end of an array is lost. */
   const makeRoom = (): void => {
     room *= 2
-    const larger = new Int32Array(room * PieceTable.RECORD)
-    larger.set(records)
-    records = larger
+    records = grown(new Int32Array(room * PieceTable.recordLength), records)
   }
   // Pieces with something unusual about them, to be looked at one by one.
   const odd: Array<number> = []
 
   const readField: Protobuf.Visit = (number, wire, start, from, end) => {
     const expected = number === 1 ? 2 : number === 2 ? 5 : number === 3 ? 0 : wire
-    const record = count * PieceTable.RECORD
+    const record = count * PieceTable.recordLength
     if (wire !== expected) {
       problems.push({
         offset: start, problem: `piece ${count}: field ${number} has wire type ${wire}, not ${expected}`
@@ -196,7 +195,7 @@ const readPieces = (bytes: Uint8Array, problems: Array<Problem>) => {
       // An exponent of ones: infinite, or not a number.
       if ((score & 0x7f800000) === 0x7f800000) odd.push(count)
       if (count === room) makeRoom()
-      const record = count++ * PieceTable.RECORD
+      const record = count++ * PieceTable.recordLength
       records[record] = at + 4
       records[record + 1] = textEnd
       records[record + 2] = score
@@ -209,7 +208,7 @@ const readPieces = (bytes: Uint8Array, problems: Array<Problem>) => {
     if (number === 1) problems.push({ offset: start, problem: `a piece (field 1) has wire type ${wire}, not 2` })
   })
   if (error !== undefined) problems.push(error)
-  const made = PieceTable.make(bytes, records.subarray(0, count * PieceTable.RECORD))
+  const made = PieceTable.make(bytes, records.subarray(0, count * PieceTable.recordLength))
   for (const [id, offset] of made.invalid) {
     problems.push({ offset, problem: `piece ${id}: byte 0x${bytes[offset]!.toString(16)} is not valid UTF-8` })
   }

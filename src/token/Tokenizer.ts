@@ -6,7 +6,7 @@
  * From     Llama 2 §2.2: byte-pair encoding by SentencePiece, digits single, bytes for unknown characters, 32 000
  *          pieces.
  * Checked  test/token/Tokenizer.test.ts (llama.cpp's 47 cases and the edge cases of real Llama 2; laws on generated
- *          text), parity/tokenizer (the SentencePiece library, id for id).
+ *          text), test/parity/Tokenizer.test.ts (the SentencePiece library, id for id).
  * Departs  text never becomes a control id: beginning and end of sequence enter by `Codec.encodeSegments` alone.
  *
  * @module

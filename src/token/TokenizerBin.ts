@@ -32,8 +32,8 @@ export class TokenizerBinError extends Schema.TaggedError<TokenizerBinError>()("
 
 const fail = (offset: number, problem: string) => Result.fail(new TokenizerBinError({ offset, problem }))
 
-const BOS = "\n<s>\n"
-const EOS = "\n</s>\n"
+const bosText = "\n<s>\n"
+const eosText = "\n</s>\n"
 
 /** Reads a `tokenizer.bin`. */
 export const parse = (
@@ -61,8 +61,8 @@ export const parse = (
     const raw = bytes.subarray(at + 8, at + 8 + length)
     const text = Utf8.lenientText(raw)
     if (Utf8.textByteCount(text) !== length) return fail(at + 8, `piece ${id} is not valid UTF-8`)
-    if ((id === 1 && text !== BOS) || (id === 2 && text !== EOS)) {
-      return fail(at + 8, `piece ${id} is ${JSON.stringify(text)}, not ${JSON.stringify(id === 1 ? BOS : EOS)}`)
+    if ((id === 1 && text !== bosText) || (id === 2 && text !== eosText)) {
+      return fail(at + 8, `piece ${id} is ${JSON.stringify(text)}, not ${JSON.stringify(id === 1 ? bosText : eosText)}`)
     }
     pieces.push(id > 0 && id < 3
       ? { text: text.trim(), score, type: "control" }
@@ -109,7 +109,7 @@ export const print = (model: SentencePiece.Model): Result.Result<Uint8Array, Tok
   )
   const encoder = new TextEncoder()
   const texts = pieces.map((piece, id) =>
-    encoder.encode(id === 1 ? BOS : id === 2 ? EOS : piece.text.replaceAll("\u2581", " "))
+    encoder.encode(id === 1 ? bosText : id === 2 ? eosText : piece.text.replaceAll("\u2581", " "))
   )
   const bytes = new Uint8Array(4 + texts.reduce((sum, text) => sum + 8 + text.length, 0))
   const view = new DataView(bytes.buffer)

@@ -71,7 +71,7 @@ const decodeFields = Schema.decodeUnknownResult(Schema.Record(Schema.String, Sch
 const decodeDocument = Schema.decodeUnknownResult(Document)
 
 /** From this on, Hugging Face writes a length that means none: 10³⁰, as the nearest double. */
-const NO_LIMIT = 1e20
+const noLimit = 1e20
 
 /** Reads a `tokenizer_config.json`. */
 export const parse = (text: string): Result.Result<TokenizerConfig, TokenizerConfigError> => {
@@ -98,7 +98,7 @@ export const parse = (text: string): Result.Result<TokenizerConfig, TokenizerCon
     addBos: add_bos_token ?? true,
     addEos: add_eos_token ?? false,
     legacy: legacy ?? undefined,
-    modelMaxLength: model_max_length === undefined || model_max_length === null || model_max_length >= NO_LIMIT
+    modelMaxLength: model_max_length === undefined || model_max_length === null || model_max_length >= noLimit
       ? undefined
       : model_max_length,
     chatTemplate: chat_template ?? undefined,

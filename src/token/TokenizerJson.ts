@@ -52,16 +52,16 @@ const Document = Schema.Struct({
 
 const decodeDocument = Schema.decodeUnknownResult(Document)
 
-const SPACE = "\u2581"
-const prepend = { type: "Prepend", prepend: SPACE }
-const escape = { type: "Replace", pattern: { String: " " }, content: SPACE }
+const space = "\u2581"
+const prepend = { type: "Prepend", prepend: space }
+const escape = { type: "Replace", pattern: { String: " " }, content: space }
 const normalizerOf = (addDummyPrefix: boolean) =>
   addDummyPrefix ? { type: "Sequence", normalizers: [prepend, escape] } : escape
-const metaspace = { type: "Metaspace", replacement: SPACE, prepend_scheme: "first", split: false }
+const metaspace = { type: "Metaspace", replacement: space, prepend_scheme: "first", split: false }
 const decoderOf = (addDummyPrefix: boolean) => ({
   type: "Sequence",
   decoders: [
-    { type: "Replace", pattern: { String: SPACE }, content: " " },
+    { type: "Replace", pattern: { String: space }, content: " " },
     { type: "ByteFallback" },
     { type: "Fuse" },
     ...addDummyPrefix ? [{ type: "Strip", content: " ", start: 1, stop: 0 }] : []
@@ -276,7 +276,7 @@ const areAllMerges = (merges: ReadonlyArray<Merge>, table: PieceTable.PieceTable
     const [from, end] = [offsets[id]!, offsets[id + 1]!]
     for (let at = from; at < end; lengths[id]!++) {
       at += PieceTable.characterAt(units, at) > 0xffff ? 2 : 1
-      if (at === end || types[id] !== PieceTable.NORMAL) continue
+      if (at === end || types[id] !== PieceTable.normalType) continue
       if (PieceTable.idWithin(table, from, at) >= 0 && PieceTable.idWithin(table, at, end) >= 0) count++
     }
   }
@@ -284,7 +284,7 @@ const areAllMerges = (merges: ReadonlyArray<Merge>, table: PieceTable.PieceTable
     (scores[a.piece]! - scores[b.piece]! || lengths[a.left]! - lengths[b.left]! ||
       lengths[a.right]! - lengths[b.right]! || b.piece - a.piece) > 0
   return count === merges.length && merges.every((merge, i) =>
-    merge.left >= 0 && merge.right >= 0 && types[merge.piece] === PieceTable.NORMAL &&
+    merge.left >= 0 && merge.right >= 0 && types[merge.piece] === PieceTable.normalType &&
     (i === 0 || follows(merges[i - 1]!, merge)))
 }
 

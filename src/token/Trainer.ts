@@ -8,7 +8,7 @@
  *          are those in the trainer field of Llama's own `tokenizer.model`; google/sentencepiece,
  *          `src/trainer_interface.cc`.
  * Checked  test/token/Trainer.test.ts (SentencePiece's unit goldens; 664 merges of a novel by checksum),
- *          parity/tokenizer (the library, piece for piece).
+ *          test/parity/Tokenizer.test.ts (the library, piece for piece).
  * Departs  Meta gave the 16 whitespace-only pieces of Llama a score of −10⁹ after training; SentencePiece and Cria do
  *          not. Characters that are required but do not occur are kept (SentencePiece aborts).
  *
@@ -224,12 +224,12 @@ const fromCounts = (
       distinctWords: counts.distinct(),
       merges: merges.length,
       characters: characters.length,
-      rareCharacters: [...frequencies.keys()].filter((character) => character !== TAB && !known.has(character)).length
+      rareCharacters: [...frequencies.keys()].filter((character) => character !== tab && !known.has(character)).length
     }
   }))
 }
 
-const TAB = 0x09
+const tab = 0x09
 
 /** How often each character occurs in the normalized text; NUL is no character. */
 const characterFrequencies = (counts: WordCounts.WordCounts): Map<number, number> => {
@@ -263,7 +263,7 @@ const coveredCharacters = (frequencies: ReadonlyMap<number, number>, options: Op
   for (const character of ordered) {
     if (Math.fround(sum / total) >= enough) break
     sum += frequencies.get(character) ?? 0
-    if (character !== TAB) covered.push(character)
+    if (character !== tab) covered.push(character)
   }
   return covered.sort(byFrequency)
 }

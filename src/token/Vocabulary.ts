@@ -40,7 +40,7 @@ export interface Vocabulary {
   readonly asciiPair: Int32Array
   /**
    * By code unit, for characters that stand beside no other in any piece: the id, or −1 for one that is no piece
-   * itself; {@link MERGES} for all others, for halves of characters and for spaces.
+   * itself; {@link merging} for all others, for halves of characters and for spaces.
    */
   readonly loners: Int32Array
   /** 1 for each piece of type `unused`; undefined when there is none. */
@@ -59,32 +59,32 @@ export interface UserDefined {
 }
 
 /** In {@link Vocabulary.loners}: a character that merges, or half of one. */
-export const MERGES = -2
+export const merging = -2
 
-const SPACE = 0x2581
+const space = 0x2581
 /** In the memory of merges, for two symbols that do not merge; −1 there means not yet asked. */
-const NONE = -2
+const noPiece = -2
 /** Pairs remembered at most, about 4 MB; then all are forgotten. */
-const MOST_REMEMBERED = 1 << 17
-const FIRST_ROOM = 1 << 12
+const mostRemembered = 1 << 17
+const firstRoom = 1 << 12
 
 /** Compiles the pieces of a checked model; `escapeWhitespaces` says that U+0020 in text means U+2581. */
 export const make = (table: PieceTable.PieceTable, escapeWhitespaces: boolean): Vocabulary => {
   const { size } = table
   const { asciiPair, astralSymbol, looseCharacters, symbolOf, unitSymbol } = characterSymbols(table, escapeWhitespaces)
   const { asciiNeighbours, loners, neighbours } = neighbourTables(table, escapeWhitespaces, unitSymbol, symbolOf)
-  if (escapeWhitespaces) unitSymbol[0x20] = unitSymbol[SPACE]!
+  if (escapeWhitespaces) unitSymbol[0x20] = unitSymbol[space]!
 
   const find = pairFinder(table, looseCharacters)
-  let remembered = PairTable.make(FIRST_ROOM)
+  let remembered = PairTable.make(firstRoom)
   const merge = (left: number, right: number): number => {
     if (left < 0 || right < 0) return -1
     const known = PairTable.get(remembered.slots, left, right)
     if (known >= 0) return known
-    if (known === NONE) return -1
-    if (remembered.count >= MOST_REMEMBERED) remembered = PairTable.make(FIRST_ROOM)
+    if (known === noPiece) return -1
+    if (remembered.count >= mostRemembered) remembered = PairTable.make(firstRoom)
     const found = find(left, right)
-    PairTable.set(remembered, left, right, found < 0 ? NONE : found)
+    PairTable.set(remembered, left, right, found < 0 ? noPiece : found)
     return found
   }
   return {
@@ -104,7 +104,7 @@ export const make = (table: PieceTable.PieceTable, escapeWhitespaces: boolean): 
 }
 
 /** Whether text may become a piece of this type by merging. */
-const isMergeable = (type: number): boolean => type === PieceTable.NORMAL || type === PieceTable.UNUSED
+const isMergeable = (type: number): boolean => type === PieceTable.normalType || type === PieceTable.unusedType
 
 const specialPieces = (table: PieceTable.PieceTable) => {
   const bytes = PieceTable.idsOfType(table, "byte")
@@ -134,7 +134,7 @@ const isLow = (unit: number): boolean => (unit & 0xfc00) === 0xdc00
 
 /** The ASCII character that a unit of a piece is in text, where a space may stand for U+2581; −1 if it is none. */
 const asciiOf = (unit: number, escapesSpaces: boolean): number =>
-  unit > 0x7f ? escapesSpaces && unit === SPACE ? 0x20 : -1 : escapesSpaces && unit === 0x20 ? -1 : unit
+  unit > 0x7f ? escapesSpaces && unit === space ? 0x20 : -1 : escapesSpaces && unit === 0x20 ? -1 : unit
 
 /** Characters that are pieces, and a function that gives each other character of a piece a symbol of its own. */
 const characterSymbols = ({ offsets, size, types, units }: PieceTable.PieceTable, escapesSpaces: boolean) => {
@@ -169,9 +169,9 @@ const characterSymbols = ({ offsets, size, types, units }: PieceTable.PieceTable
 }
 
 /** Pairs of code units seen lately are known by a table of this many, so that few ask the table of all pairs. */
-const LATELY = 1 << 12
+const latelyCount = 1 << 12
 /** Two code units that never stand side by side, as a pair. */
-const NO_PAIR = 0xd800d800 | 0
+const noPair = 0xd800d800 | 0
 
 /** Every pair of characters that stand side by side in a piece that may be merged; see {@link Vocabulary}. */
 const neighbourTables = (
@@ -180,19 +180,19 @@ const neighbourTables = (
   unitSymbol: Int32Array,
   symbolOf: (codePoint: number) => number
 ) => {
-  const loners = unitSymbol.slice().fill(MERGES, 0xd800, 0xe000)
-  loners[0x20] = MERGES
+  const loners = unitSymbol.slice().fill(merging, 0xd800, 0xe000)
+  loners[0x20] = merging
   const asciiNeighbours = new Uint8Array(128 * 128)
   const neighbours = PairTable.make(4096)
   const add = (left: number, right: number): void => {
     PairTable.set(neighbours, symbolOf(left), symbolOf(right), 1)
-    if (left < 0x10000) loners[left] = MERGES
-    if (right < 0x10000) loners[right] = MERGES
+    if (left < 0x10000) loners[left] = merging
+    if (right < 0x10000) loners[right] = merging
     const before = asciiOf(left, escapesSpaces)
     const after = asciiOf(right, escapesSpaces)
     if (before >= 0 && after >= 0) asciiNeighbours[(before << 7) | after] = 1
   }
-  const lately = new Int32Array(LATELY).fill(NO_PAIR)
+  const lately = new Int32Array(latelyCount).fill(noPair)
   for (let id = 0; id < size; id++) {
     if (!isMergeable(types[id]!)) continue
     const end = offsets[id + 1]!
@@ -201,7 +201,7 @@ const neighbourTables = (
       const left = right
       right = units[at]!
       const pair = (left << 16) | right
-      const slot = ((left << 6) ^ right) & (LATELY - 1)
+      const slot = ((left << 6) ^ right) & (latelyCount - 1)
       if (lately[slot] === pair || isLow(right)) continue
       if (isLow(left)) add(PieceTable.characterAt(units, at - 2), PieceTable.characterAt(units, at))
       else if (isHigh(right)) add(left, PieceTable.characterAt(units, at))

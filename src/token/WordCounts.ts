@@ -11,7 +11,8 @@
  *
  * @module
  */
-import { ANY, isDigit, scriptOf } from "./Script.ts"
+import { grown } from "./GrowingArray.ts"
+import { anyScript, isDigit, scriptOf } from "./Script.ts"
 import * as Utf8 from "./Utf8.ts"
 
 /** What decides where words end. */
@@ -47,15 +48,15 @@ export interface Statistics {
   words: number
 }
 
-const SPACE = 0x2581
+const space = 0x2581
 /** Marks a rare character in SentencePiece's trainer, which therefore skips lines that contain it. */
-const RESERVED = "\u2585"
+const reserved = "\u2585"
 /** Replaces a boundary; a tab of the text itself is one too, so no piece contains it. */
-const BOUNDARY = 0x09
+const boundaryCharacter = 0x09
 
-const SPACES = 1
-const ALONE = 2
-const SCRIPTS = 3
+const spaces = 1
+const alone = 2
+const scripts = 3
 
 /** Begins a count. */
 export const make = (cuts: Cuts): WordCounts => {
@@ -66,9 +67,9 @@ export const make = (cuts: Cuts): WordCounts => {
   let word = new Uint16Array(1024)
 
   const classOf = (codePoint: number): number => {
-    if (codePoint === SPACE || codePoint === 0x20) return SPACES
-    if (codePoint === BOUNDARY || codePoint === 0 || (cuts.splitDigits && isDigit(codePoint))) return ALONE
-    return SCRIPTS + (cuts.splitByUnicodeScript ? scriptOf(codePoint) : ANY)
+    if (codePoint === space || codePoint === 0x20) return spaces
+    if (codePoint === boundaryCharacter || codePoint === 0 || (cuts.splitDigits && isDigit(codePoint))) return alone
+    return scripts + (cuts.splitByUnicodeScript ? scriptOf(codePoint) : anyScript)
   }
   const classAt = (text: string, at: number): number => {
     const unit = text.charCodeAt(at)
@@ -87,21 +88,21 @@ export const make = (cuts: Cuts): WordCounts => {
     let length = 0
     let previous = 0
     if (withPrefix) {
-      word[length++] = SPACE
-      previous = SPACES
+      word[length++] = space
+      previous = spaces
     }
     for (let at = from; at < end; at++) {
       const unit = text.charCodeAt(at)
       let kind = classes[unit]!
       if (kind === 0) kind = classAt(text, at)
-      const isCut = kind === SPACES
-        ? previous !== SPACES || !cuts.allowWhitespaceOnlyPieces
-        : kind === ALONE || previous === ALONE || (kind !== previous && kind > SCRIPTS && previous > SCRIPTS)
+      const isCut = kind === spaces
+        ? previous !== spaces || !cuts.allowWhitespaceOnlyPieces
+        : kind === alone || previous === alone || (kind !== previous && kind > scripts && previous > scripts)
       if (isCut && length > 0) {
         flush(length)
         length = 0
       }
-      word[length++] = kind === SPACES ? SPACE : unit
+      word[length++] = kind === spaces ? space : unit
       if ((unit & 0xfc00) === 0xd800) word[length++] = text.charCodeAt(++at)
       previous = kind
     }
@@ -111,7 +112,7 @@ export const make = (cuts: Cuts): WordCounts => {
   const add = (document: string): void => {
     // A lone surrogate is not a character: it is counted as U+FFFD, as it would be encoded.
     const text = /\p{Surrogate}/u.test(document) ? document.replace(/\p{Surrogate}/gu, "\ufffd") : document
-    const mayReserve = text.includes(RESERVED)
+    const mayReserve = text.includes(reserved)
     const mayHaveBoundary = boundary !== undefined && text.search(boundary) >= 0
     for (let from = 0; from < text.length;) {
       const newline = text.indexOf("\n", from)
@@ -120,7 +121,7 @@ export const make = (cuts: Cuts): WordCounts => {
         statistics.lines++
         const mayBeLong = (end - from) * 3 > cuts.maxSentenceLength
         if (mayBeLong && Utf8.textByteCount(text.slice(from, end)) > cuts.maxSentenceLength) statistics.linesTooLong++
-        else if (mayReserve && text.slice(from, end).includes(RESERVED)) statistics.linesReserved++
+        else if (mayReserve && text.slice(from, end).includes(reserved)) statistics.linesReserved++
         else if (mayHaveBoundary) {
           const line = (cuts.addDummyPrefix ? "\u2581" : "") + text.slice(from, end)
           const marked = line.replace(boundary, "\t")
@@ -171,9 +172,9 @@ const wordTable = () => {
       }
     }
     if (poolUsed + length > pool.length) {
-      pool = copied(new Uint16Array(Math.max(pool.length * 2, poolUsed + length)), pool)
+      pool = grown(new Uint16Array(Math.max(pool.length * 2, poolUsed + length)), pool)
     }
-    if (used === counts.length) counts = copied(new Float64Array(used * 2), counts)
+    if (used === counts.length) counts = grown(new Float64Array(used * 2), counts)
     pool.set(word.subarray(0, length), poolUsed)
     slots[slot] = hash
     slots[slot + 1] = poolUsed
@@ -208,9 +209,4 @@ const wordTable = () => {
     }
   }
   return { count, forEach, distinct: () => used }
-}
-
-const copied = <A extends Uint16Array | Float64Array>(to: A, from: A): A => {
-  to.set(from)
-  return to
 }

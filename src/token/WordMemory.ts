@@ -8,9 +8,10 @@
  *
  * @module
  */
+import { grown } from "./GrowingArray.ts"
 
 /** The memory grows to this many slots (about 10 MB with the words in them), and is emptied when they are half full. */
-const MOST_SLOTS = 1 << 18
+const mostSlots = 1 << 18
 
 /** A bounded memory; words have at most 255 code units. */
 export interface WordMemory {
@@ -73,19 +74,15 @@ export const make = (): WordMemory => {
     return slot
   }
   const makeRoom = (): void => {
-    if (memory.slots.length >= MOST_SLOTS * 4) {
+    if (memory.slots.length >= mostSlots * 4) {
       memory.slots.fill(0)
       used = wordUnits = poolUsed = 0
       return
     }
     const old = memory.slots
-    const oldWords = words
     memory.slots = new Int32Array(old.length * 4)
-    const oldPool = memory.pool
-    memory.pool = new Int32Array(oldPool.length * 4)
-    memory.pool.set(oldPool)
-    words = new Uint16Array(words.length * 4)
-    words.set(oldWords)
+    memory.pool = grown(new Int32Array(memory.pool.length * 4), memory.pool)
+    words = grown(new Uint16Array(words.length * 4), words)
     for (let i = 0; i < old.length; i += 4) {
       if (old[i + 2] === 0) continue
       const slot = emptySlot(old[i]!)

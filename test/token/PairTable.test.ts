@@ -15,7 +15,7 @@ describe("PairTable", () => {
       assert.strictEqual(table.count, map.size)
       for (let left = -1; left <= 60; left++) {
         for (let right = -1; right <= 60; right++) {
-          const expected = map.get(`${left} ${right}`) ?? PairTable.ABSENT
+          const expected = map.get(`${left} ${right}`) ?? PairTable.absent
           assert.strictEqual(PairTable.get(table.slots, left, right), expected)
         }
       }

@@ -15,14 +15,14 @@ const piece = fc.record({
 /** The table of pieces that stand in bytes with others between them, as in a file. */
 const tableOf = (pieces: ReadonlyArray<PieceTable.Piece>, encoded: ReadonlyArray<Uint8Array>): PieceTable.Made => {
   const bytes = Uint8Array.from(encoded.flatMap((part) => [0xff, ...part]))
-  const records = new Int32Array(pieces.length * PieceTable.RECORD)
+  const records = new Int32Array(pieces.length * PieceTable.recordLength)
   const scores = new Float32Array(records.buffer)
   let at = 0
   pieces.forEach(({ score, type }, id) => {
-    records[id * PieceTable.RECORD] = ++at
-    records[id * PieceTable.RECORD + 1] = at += encoded[id]!.length
-    scores[id * PieceTable.RECORD + 2] = score
-    records[id * PieceTable.RECORD + 3] = PieceTable.pieceTypes.indexOf(type)
+    records[id * PieceTable.recordLength] = ++at
+    records[id * PieceTable.recordLength + 1] = at += encoded[id]!.length
+    scores[id * PieceTable.recordLength + 2] = score
+    records[id * PieceTable.recordLength + 3] = PieceTable.pieceTypes.indexOf(type)
   })
   return PieceTable.make(bytes, records)
 }

@@ -14,16 +14,15 @@
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import type { BackendError, Elements } from "../Backend.ts"
-import { type Access, bytes, place, type Storage, type Stretch } from "../HostState.ts"
+import * as DevicePlace from "../DevicePlace.ts"
+import { type Access, bytes, place, type Storage } from "../HostState.ts"
 import type { Buffer, Remote } from "./Buffer.ts"
 import { type EngineError, failure } from "./EngineError.ts"
 import { encodeModel, type Graph, type Node, type Value } from "./ModelProto.ts"
 import type { Interface, Session } from "./Session.ts"
 
 /** Memory of a cell. */
-export interface Slot {
-  readonly storage: Storage
-  readonly length: number
+export interface Slot extends DevicePlace.Slot {
   /** Where it lies; 0 before there was anything to put there. */
   now: number
   /** Where a run writes its next value; 0 where none did. */
@@ -33,17 +32,9 @@ export interface Slot {
 }
 
 /** Cells that are freed together, or a stretch of one of them. */
-export type Place = Stretch & ({
-  readonly _tag: "Arena"
-  readonly storage: Storage
-  readonly slots: Array<Slot>
-} | {
-  readonly _tag: "Part"
-  readonly slot: Slot
-  readonly start: number
-})
+export type Place = DevicePlace.Place<Slot>
 
-type Part = Extract<Place, { readonly _tag: "Part" }>
+type Part = DevicePlace.Part<Slot>
 
 /** A slot for the time of a binding, and what each run does before and after where it stands for a part. */
 export interface Loan {
@@ -114,11 +105,6 @@ const elementsOver = (storage: Storage, { bytes: { buffer, byteOffset } }: Buffe
     case "code":
       return new Uint8Array(buffer, byteOffset, length)
   }
-}
-
-const partOf = (place: Place): Part => {
-  if (place._tag === "Arena") throw new TypeError("an arena holds no elements, only its cells do")
-  return place
 }
 
 /** The memory of an engine's device; `refused` says of what the engine's failures are failures. */
@@ -233,20 +219,14 @@ export const make = Effect.fnUntraced(function*(
     })
 
   return {
-    allocate: (storage, length) => ({ _tag: "Arena", storage, length, slots: [] }),
-    part: (whole, start, end) => {
-      const length = end - start
-      if (whole._tag === "Part") return { ...whole, start: whole.start + start, length }
-      const slot: Slot = { storage: whole.storage, length, now: 0, next: 0, standIns: new Map() }
-      whole.slots.push(slot)
-      return { _tag: "Part", slot, start: 0, length }
-    },
-    put: (target, source) => Effect.mapError(put(partOf(target), source), refused("write")),
-    take: (source) => Effect.mapError(take(partOf(source)), refused("read")),
-    copy: (source, target) => Effect.mapError(copy(partOf(source), partOf(target)), refused("copy")),
+    ...DevicePlace.places((slot): Slot => ({ ...slot, now: 0, next: 0, standIns: new Map() })),
+    put: (target, source) => Effect.mapError(put(DevicePlace.partOf(target), source), refused("write")),
+    take: (source) => Effect.mapError(take(DevicePlace.partOf(source)), refused("read")),
+    copy: (source, target) =>
+      Effect.mapError(copy(DevicePlace.partOf(source), DevicePlace.partOf(target)), refused("copy")),
     free: (arena) => arena._tag === "Part" ? Effect.void : Effect.forEach(arena.slots, free, { discard: true }),
     borrow: Effect.fnUntraced(function*(place) {
-      const part = partOf(place)
+      const part = DevicePlace.partOf(place)
       if (isWhole(part)) {
         yield* ensure(part.slot) // a cell without elements was never put
         return { slot: part.slot }

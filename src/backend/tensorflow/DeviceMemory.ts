@@ -11,29 +11,18 @@
  */
 import * as Effect from "effect/Effect"
 import type { Elements, BackendError } from "../Backend.ts"
-import type { Access, Storage, Stretch } from "../HostState.ts"
+import * as DevicePlace from "../DevicePlace.ts"
+import type { Access, Storage } from "../HostState.ts"
 import type { DataType, Engine, Tensor } from "./Engine.ts"
 import { same, type Shape } from "./Shape.ts"
 
 /** A tensor that can be exchanged; there is none where there are no elements. */
-interface Slot {
+interface Slot extends DevicePlace.Slot {
   tensor: Tensor | undefined
-  readonly length: number
 }
 
 /** Cells that are freed together, or a stretch of one of them. */
-export type Place = Stretch & ({
-  readonly _tag: "Arena"
-  readonly storage: Storage
-  readonly slots: Array<Slot>
-} | {
-  readonly _tag: "Part"
-  readonly storage: Storage
-  readonly slot: Slot
-  readonly start: number
-})
-
-type Part = Extract<Place, { readonly _tag: "Part" }>
+export type Place = DevicePlace.Place<Slot>
 
 /** A tensor for the time of a run, and whether the run must free it. */
 export interface Loan {
@@ -63,11 +52,6 @@ export const toDevice = (elements: Elements, type: DataType): Elements =>
 export const fromDevice = (elements: Elements, isCode: boolean): Elements =>
   isCode ? Uint8Array.from(elements) : elements.slice()
 
-const partOf = (place: Place): Part => {
-  if (place._tag === "Arena") throw new TypeError("an arena holds no elements, only its cells do")
-  return place
-}
-
 /** The memory of an engine. */
 export const make = (
   engine: Engine, attempt: <A>(operation: string, body: () => Promise<A>) => Effect.Effect<A, BackendError>
@@ -81,7 +65,7 @@ export const make = (
   }
 
   const borrow: DeviceMemory["borrow"] = (place, shape) => {
-    const { length, slot, start } = partOf(place)
+    const { length, slot, start } = DevicePlace.partOf(place)
     if (length < slot.length) {
       return {
         isOwned: true,
@@ -98,7 +82,7 @@ export const make = (
   const exchange: DeviceMemory["exchange"] = (written) => {
     const next = new Map<Slot, Tensor>()
     for (const [place, tensor] of written) {
-      const { length, slot, start } = partOf(place)
+      const { length, slot, start } = DevicePlace.partOf(place)
       if (length === slot.length) {
         next.get(slot)?.dispose()
         next.set(slot, tensor)
@@ -125,7 +109,7 @@ export const make = (
   const put = (target: Place, source: Elements | number): void => {
     if (target.length === 0) return
     engine.activate()
-    const type = typeOfStorage(target.storage)
+    const type = typeOfStorage(DevicePlace.partOf(target).slot.storage)
     const shape = [target.length]
     const tensor = typeof source !== "number"
       ? engine.upload(toDevice(source, type), shape, type)
@@ -137,11 +121,12 @@ export const make = (
 
   const take: DeviceMemory["take"] = (source) =>
     Effect.suspend(() => {
-      if (source.length === 0) return Effect.succeed(emptyOf(source.storage))
+      const { length, slot: { storage } } = DevicePlace.partOf(source)
+      if (length === 0) return Effect.succeed(emptyOf(storage))
       engine.activate()
-      const { isOwned, tensor } = borrow(source, [source.length])
+      const { isOwned, tensor } = borrow(source, [length])
       return Effect.ensuring(
-        Effect.map(attempt("read", () => tensor.data()), (elements) => fromDevice(elements, source.storage === "code")),
+        Effect.map(attempt("read", () => tensor.data()), (elements) => fromDevice(elements, storage === "code")),
         Effect.sync(() => {
           if (isOwned) tensor.dispose()
         })
@@ -149,14 +134,7 @@ export const make = (
     })
 
   return {
-    allocate: (storage, length) => ({ _tag: "Arena", storage, length, slots: [] }),
-    part: (whole, start, end) => {
-      const length = end - start
-      if (whole._tag === "Part") return { ...whole, start: whole.start + start, length }
-      const slot: Slot = { tensor: undefined, length }
-      whole.slots.push(slot)
-      return { _tag: "Part", storage: whole.storage, slot, start: 0, length }
-    },
+    ...DevicePlace.places((slot): Slot => ({ ...slot, tensor: undefined })),
     put: (target, source) => Effect.sync(() => put(target, source)),
     take,
     copy: (source, target) => Effect.sync(() => {

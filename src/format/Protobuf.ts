@@ -1,12 +1,12 @@
 /**
  * Protocol-buffer wire format: bytes ⇄ numbered fields, knowing no schema.
  *
- *     message = { key, payload }*      key = varint(8 · field number… | wire type)
+ *     message = { key, payload }*      key = varint(8 · field number + wire type)
  *     wire 0 varint · 1 eight bytes · 2 length, then that many bytes · 5 four bytes
  *
  * From     Protocol Buffers documentation, "Encoding" (proto2 and proto3 share it).
- * Checked  test/format/Protobuf.test.ts (round trips, lengths that lie, the documented examples); the real Llama 2
- *          `.model` is rebuilt byte for byte.
+ * Checked  test/format/Protobuf.test.ts (round trips, lengths that lie, the documented examples);
+ *          test/token/SentencePiece.test.ts (the real Llama 2 `.model` is rebuilt byte for byte).
  * Departs  groups (wire types 3 and 4, deprecated since 2008) are refused with their offset rather than skipped.
  *
  * @module

@@ -154,13 +154,8 @@ export const open = Effect.fnUntraced(function*(
 })
 
 /** The class of the storage that holds elements of a type, if torch has one. */
-const classOf = (type: TensorFile.Type): Pickle.StorageClass | undefined => {
-  const classes: ReadonlyArray<Pickle.StorageClass> = [
-    "DoubleStorage", "FloatStorage", "HalfStorage", "BFloat16Storage", "LongStorage", "IntStorage", "ShortStorage",
-    "CharStorage", "ByteStorage", "BoolStorage"
-  ]
-  return classes.find((name) => Pickle.storageTypes[name] === type)
-}
+const classOf = (type: TensorFile.Type): Pickle.StorageClass | undefined =>
+  (Object.keys(Pickle.storageTypes) as Array<Pickle.StorageClass>).find((name) => Pickle.storageTypes[name] === type)
 
 /**
  * Writes a dict from names to tensors as torch.save does, tensor after tensor in the order given, and waits until it

@@ -32,9 +32,12 @@ export interface Sequence extends Place {
   readonly promptLength: number
   /** How many tokens it has, prompt included. */
   length: number
+  /** The token that was drawn last; −1 before any was. */
   lastId: number
   isOver: boolean
+  /** Turns ids into text; it has read the prompt, so that the answer goes on where that ends. */
   readonly text: StreamDecoder
+  /** Text that is held back, for it may begin a stop text. */
   held: string
 }
 
@@ -46,7 +49,7 @@ export const begin = ({ ids, item }: Prompt, candidate: number, { codec }: Bound
   return { item, candidate, promptLength: ids.length, length: ids.length, lastId: -1, isOver: false, text, held: "" }
 }
 
-/** Draws the next token of a sequence from its scores, and tells what that makes certain. */
+/** Draws the next token of a sequence from its logits, [vocab], and tells what that makes certain. */
 export const advance = (
   sequence: Sequence, logits: Logits, { codec, contextLength, settings }: Bounds
 ): ReadonlyArray<Event> | DrawError => {

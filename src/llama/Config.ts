@@ -1,12 +1,12 @@
 /**
  * The sizes of a Llama: what is given, what follows from it, the released models, and what each costs.
  *
- *     F = 2 (4 d) / 3,  times `multiplier`,  up to a multiple of `multipleOf`
+ *     F = m ⌈⌊x ⌊8 d / 3⌋⌋ / m⌉
  *     N = 2 V d + L (2 d + 2 d H D + 2 d K D + 3 d F) + d
  *     FLOPs of a training token = 6 (N − V d − norms) + 12 L H D T
  *
  * N parameters · V `vocabSize` · d `embedSize` · L `layerCount` · H `headCount` · K `kvHeadCount` · D `headSize` ·
- * F `hiddenSize` · T the length of the sequences
+ * F `hiddenSize`, where it is not given · x `multiplier` · m `multipleOf` · T the length of the sequences
  *
  * From     Llama 2 §2.2, table 1; widths of the released models from Meta's code; FLOPs as in Chowdhery et al. 2022
  *          (PaLM), appendix B: every position is counted as if it attended to all T.

@@ -7,6 +7,7 @@
  *
  * From     Llama 2 §2.2 (the autoregressive objective).
  * Checked  test/loss/CrossEntropy.test.ts (against −log softmax, shifts, huge logits, pullback).
+ * Departs  no target means "ignore", as −100 does in PyTorch: what is not to count has no weight in the mean.
  *
  * @module
  */
@@ -15,10 +16,9 @@ import * as T from "../tensor/Tensor.ts"
 import type { Tensor } from "../tensor/Tensor.ts"
 
 /**
- * −log softmax(logits) at the target, for each token; reduce it with a visible mean (see `loss/Mask`).
+ * −log softmax(logits) at the target, in nats, for each token; reduce it with a visible mean (see `loss/Mask`).
  *
- * Every target must be a piece of the vocabulary, those that a mask leaves out too: there is no number that means
- * "ignore".
+ * Every target must be a piece of the vocabulary, those that a mask leaves out too.
  */
 export const tokenCrossEntropy = <A extends string>(
   logits: Tensor<A | "vocab">, targets: Tensor<A, "id">

@@ -27,7 +27,8 @@ export const globalNorm = (tree: unknown): Scalar =>
 const sumOfSquares = (leaf: Tensor<string>): Scalar => T.sum(T.square(leaf), Object.keys(leaf.sizes))
 
 /**
- * Scales all gradients down where they are together longer than `most`. Throws a RangeError unless `most` is above 0.
+ * Scales all gradients down where they are together longer than `most`: by the norm that the step gives, that of the
+ * gradients before any map, so clip first in a chain. Throws a RangeError unless `most` is above 0.
  */
 export const clipByGlobalNorm = (most: number): GradientMap => {
   if (!(most > 0)) throw new RangeError(`clipByGlobalNorm: the greatest norm must be above 0, got ${most}`)

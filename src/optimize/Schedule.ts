@@ -1,7 +1,7 @@
 /**
  * Learning rates over the updates of a run: pure functions of the number of the update.
  *
- *     η(t) = η₀ t / w                                          t ≤ w
+ *     η(t) = η₀ t / w                                             t ≤ w
  *     η(t) = η₀ (f + (1 − f) (1 + cos π (t − w) / (T − w)) / 2)   w ≤ t ≤ T
  *
  * t the number of the update, counted from 1 · η₀ `peak` · w `warmupSteps` · T `totalSteps` · f `finalFraction`
@@ -9,7 +9,8 @@
  * The first update has η₀ / w, the last f η₀; beyond the last a schedule stays where it ended. Numbers that make no
  * schedule throw a RangeError when it is made.
  *
- * From     Llama 2 §2.2: 2 000 steps of warm-up, then cosine down to 10 % of the peak (Loshchilov & Hutter 2017).
+ * From     Llama 2 §2.2: 2 000 steps of warm-up, then cosine down to 10 % of the peak (Loshchilov & Hutter 2017);
+ *          Llama 2 §3.2.3: a constant rate for PPO. The straight line is the common alternative.
  * Checked  test/optimize/Schedule.test.ts (values by hand, continuity, bounds, what is refused).
  * Departs  the paper does not say from what the warm-up starts: from zero at t = 0, which no update has.
  *

@@ -11,7 +11,8 @@
  *          Pałka 2013.
  * Checked  test/random/Key.test.ts (order independence, no collisions, moments, chi-square, permutations, pinned
  *          values).
- * Departs  from generators with state; indices and seeds reach 2⁵³, the safe integers of JavaScript.
+ * Departs  from generators with state; indices and seeds reach 2⁵³, the safe integers of JavaScript, and what lies
+ *          outside its range is a RangeError that names it.
  *
  * @module
  */
@@ -76,7 +77,7 @@ export const uniform = (key: Key, index: number): number => {
 export const bits = (key: Key, index: number): number => draw(key, index, 4, purpose.uniform)[index % 4]!
 
 /**
- * The standard normal at `index`: one of 2³² values between −6.3 and 6.3, from 32 bits through the quantile function.
+ * The standard normal at `index`: one of 2³² values between −6.34 and 6.34, from 32 bits through the quantile function.
  */
 export const normal = (key: Key, index: number): number =>
   quantile((draw(key, index, 4, purpose.normal)[index % 4]! + 0.5) * 2 ** -32)

@@ -9,8 +9,8 @@
  * A block runs along the axes over which the weights are contracted, so that a kernel can sum codes and scale a sum.
  * The codes lie as bytes, two of 4 bits in one, the first in its low half.
  *
- * From     the common symmetric scheme (Dettmers et al. 2022, appendix; Q8_0 of llama.cpp); bytes and zero as
- *          MatMulNBits of ONNX Runtime wants them.
+ * From     the common symmetric scheme (Dettmers et al. 2022, §2.1, "absmax"; Q8_0 of llama.cpp), block by block;
+ *          bytes and zero as MatMulNBits of ONNX Runtime wants them.
  * Checked  test/tensor/BlockCodes.test.ts (the bound, products equal those of the decoded weights, gradients);
  *          test/backend/onnx/Kernel.test.ts (the fused product).
  * Departs  4 bits use 15 of their 16 codes, for one bound that holds on both sides of zero.

@@ -11,8 +11,8 @@
  *
  * From     Cria's own; the adjoint rules are textbook (Griewank & Walther, Evaluating Derivatives, ch. 3).
  * Checked  test/tensor/Gradient.test.ts (every primitive and composite against central differences in float64; second
- * order).
- * Departs  where a function has no derivative the header of its operation says what is taken.
+ *          order).
+ * Departs  where a function has no derivative the doc comment of its operation says what is taken.
  *
  * @module
  */

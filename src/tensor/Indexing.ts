@@ -4,7 +4,7 @@
  * From     Cria's own.
  * Checked  test/tensor/Primitive.test.ts.
  * Departs  an id outside its axis is an error of the data; the reference interpreter names it, other backends may read
- * anything.
+ *          anything.
  *
  * @module
  */
@@ -107,7 +107,7 @@ export const put = <A extends string, const X extends A, I extends string, V ext
   values: Tensor<V> & Tensor<NoInfer<Exclude<A, X> | I>>, mode: "set" | "add"
 ): Tensor<A> => putNode(base, axis, ids, values, mode)
 
-/** `put` without its types, for pullbacks. */
+/** {@link put} without its types, for pullbacks and rewrites. */
 export const putNode = (base: Any, axis: string, ids: Any, values: Any, mode: "set" | "add"): Untyped => {
   requireAxes("put", base, [axis])
   requireKind("put", [base, values], ["real"])
@@ -130,7 +130,10 @@ export const oneHot = <I extends string, const X extends string>(
   ids: Tensor<I, "id">, axis: X, size: number
 ): Tensor<NoInfer<I> | NoInfer<X>> => real(equal(positions(axis, size), ids))
 
-/** The `count` largest along an axis, largest first, and where they are; of equal ones the first comes first. */
+/**
+ * The `count` largest along an axis and the indices at which they stand, both along a new axis `rank` in its place:
+ * largest first, of equal ones the first. Gradients flow to the elements that were chosen.
+ */
 export const topK = <A extends string, const X extends A, const R extends string>(
   x: Tensor<A>, axis: X, rank: R, count: number
 ): {

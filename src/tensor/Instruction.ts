@@ -13,8 +13,8 @@ import type { Composite } from "./Composite.ts"
 import type { BinaryFunction, Elements, Kind, Relation, Sizes, UnaryFunction } from "./Node.ts"
 
 /**
- * An array that a program computes or is given. Axis names are kept for `Print`; `""` is an axis of size 1 made by
- * lowering.
+ * An array that a program computes or is given. Its axes keep their names for messages, `·` between those that lowering
+ * made one; `""` is an axis of size 1 that lowering added.
  */
 export interface Value {
   readonly shape: ReadonlyArray<number>

@@ -185,7 +185,7 @@ export const requireKind = (operation: string, operands: ReadonlyArray<Any>, kin
   if (operands.some((x) => !kinds.includes(x.kind))) {
     fail(operation, `operands must be ${kinds.join(" or ")}`,
       operands.map((x, i) => [`operand ${i + 1}`, show(x)] as const),
-      "Convert with `real` (truth or id to real) or compare (to a truth).")
+      "`real` makes numbers of truths, ids and codes, `toIds` ids of numbers, and a comparison truths.")
   }
 }
 

@@ -2,9 +2,9 @@
  * Programs as text that a person can read: one line a node, by place, with sizes.
  *
  *     program step
- *       input x       real [batch: 3, embed: 4]
- *       cell  w       real [embed: 4]
- *       %1 = contract(x, w; over embed)          real [batch: 3]
+ *       input x                          real [batch: 3, embed: 4]
+ *       cell w                           real [embed: 4]
+ *       %1 = contract(x, w; over embed)  real [batch: 3]
  *       output loss = %1
  *
  * From     Cria's own; a model that can be printed is its own specification (Penzai).

@@ -6,7 +6,7 @@
  * state of its specification. It names the cells it reads and those it replaces; nothing else is an effect.
  *
  * From     Cria's own.
- * Checked  test/tensor/Program.test.ts; backend tests.
+ * Checked  test/tensor/Program.test.ts; test/backend/Backend.test.ts (runs of them).
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Operations that sum axes away: sums, maxima, means, contraction, cumulative sums.
+ * Operations along axes: sums, maxima, means, contractions, which take them away, and running sums, which keep them.
  *
  * From     Cria's own.
  * Checked  test/tensor/Primitive.test.ts; test/tensor/Rewrite.test.ts.
@@ -61,8 +61,8 @@ export const mean: Reduction = reduction("mean", (x, axes) => {
 })
 
 /**
- * log Σ eˣ along axes, none of which may have size 0. It does not overflow, for the greatest element is taken out
- * first; −∞ where every element is.
+ * log Σ eˣ along axes, none of which may have size 0. The greatest element is taken out first, so that nothing
+ * overflows. −∞ where every element is, and NaN its gradient there.
  */
 export const logSumExp: Reduction = reduction("logSumExp", (x, axes) => {
   requireSome("logSumExp", x, axes)

@@ -1,10 +1,10 @@
 /**
  * Rewrites a graph into an equal one that is cheaper: composites without a kernel expanded, contractions relieved.
  *
- *     Σₖ (b s) y       = s Σₖ b y                 s without the axis k, result smaller than b
+ *     Σₖ (b s) y       = s Σₖ b y                 s without the axis k; result smaller than b, or s one number
  *     Σₖ (b s) y       = Σₖ b (y s)               y smaller than b
  *     d + put(0, v)    = put(d, v)
- *     x (W + D U)      = x W + (x D) U            a low-rank correction is never multiplied out
+ *     x (W + D U)      = x W + (x D) U            D U of a rank at most a quarter of what is summed over
  *     x decoded(c)     = one composite            weights in few bits need not be written out
  *
  * So the row weights of a cross-entropy never touch its logits: they go to the small side of the product. Broadcasts

@@ -38,7 +38,7 @@ export type EncodeMany = (
   texts: ReadonlyArray<string>
 ) => Effect.Effect<ReadonlyArray<Int32Array>, EncodingWorkerError>
 
-/** How many workers, and their code: beside this file, unless named. */
+/** How many workers, 1 or more, and their code: beside this file, unless named. */
 export interface Options {
   readonly workerCount: number
   readonly entry?: URL
@@ -57,11 +57,15 @@ interface Thread {
 
 /**
  * Starts workers that encode by `Tokenizer.fromModel`, and ends them with the scope. The function may be called many
- * times at once; its texts go to whichever worker is free, and each worker has the next texts before it is done.
+ * times at once; its texts go to whichever worker is free, and each worker has the next texts before it is done. A count
+ * of less than 1, with which nothing would ever be encoded, is a RangeError.
  */
 export const make = Effect.fnUntraced(function*(
   model: SentencePiece.Model, { entry = new URL("./EncodingWorker.js", import.meta.url), workerCount }: Options
 ): Effect.fn.Return<EncodeMany, EncodingWorkerError | Tokenizer.UnsupportedModelError, Scope.Scope> {
+  if (!(Number.isSafeInteger(workerCount) && workerCount >= 1)) {
+    throw new RangeError(`EncodingWorkers: workerCount must be a whole number of at least 1, got ${workerCount}`)
+  }
   yield* Effect.fromResult(Tokenizer.fromModel(model)) // refused here, by its own error, not in the workers
   const free = yield* Queue.unbounded<Thread>()
   const { normalizer, table, trainer: { treatWhitespaceAsSuffix } } = model

@@ -20,7 +20,8 @@ const fill = (sizes: Sizes): Untyped => T.fill(sizes, 1)
 const notThere = "  Axes are named, not numbered: is it misspelt, renamed or already reduced?"
 const sameName = "  The same name means the same axis. Rename one if they are different axes; otherwise one operand "
   + "was built with another configuration."
-const wrongKind = "  Convert with `real` (truth or id to real) or compare (to a truth)."
+const wrongKind =
+  "  `real` makes numbers of truths, ids and codes, `toIds` ids of numbers, and a comparison truths."
 const fraction = "  A fraction or a NaN here usually comes from a configuration whose sizes do not divide."
 const taken = "  Two axes of one tensor never share a name: choose another, or rename that axis first."
 const empty = "  Nothing came in: an empty batch, an empty text, or a slice that left nothing."

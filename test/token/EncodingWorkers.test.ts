@@ -30,6 +30,12 @@ describe("EncodingWorkers", () => {
     assert.strictEqual(firstDifference(ids), -1)
   }))
 
+  it.effect.each([0, 1.5, NaN])("refuses to wait for %d workers", (workerCount) => Effect.gen(function*() {
+    const exit = yield* Effect.exit(EncodingWorkers.make(model, { workerCount }))
+    assert.include(
+      String(exit), `EncodingWorkers: workerCount must be a whole number of at least 1, got ${workerCount}`)
+  }))
+
   describe.skipIf(!isBuilt)("on threads (needs npm run build)", () => {
     it.effect.each([1, 2])("%i workers give the ids of one thread, in order", (workerCount) =>
       Effect.gen(function*() {

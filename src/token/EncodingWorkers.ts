@@ -57,8 +57,9 @@ interface Thread {
 
 /**
  * Starts workers that encode by `Tokenizer.fromModel`, and ends them with the scope. The function may be called many
- * times at once; its texts go to whichever worker is free, and each worker has the next texts before it is done. A count
- * of less than 1, with which nothing would ever be encoded, is a RangeError.
+ * times at once; its texts go to whichever worker is free, and each worker has the next texts before it is done.
+ *
+ * A count of less than 1, with which nothing would ever be encoded, is a RangeError.
  */
 export const make = Effect.fnUntraced(function*(
   model: SentencePiece.Model, { entry = new URL("./EncodingWorker.js", import.meta.url), workerCount }: Options

@@ -26,8 +26,11 @@ type Piece = PieceTable.Piece
 export interface TrainerSpecification {
   readonly modelType: "unigram" | "bpe" | "word" | "char"
   readonly vocabSize: number
+  /** The share of the text, 0 to 1, whose characters became pieces. */
   readonly characterCoverage: number
+  /** In bytes: longer lines were passed over. */
   readonly maxSentenceLength: number
+  /** In characters. */
   readonly maxPieceLength: number
   readonly splitByUnicodeScript: boolean
   readonly splitDigits: boolean
@@ -37,6 +40,7 @@ export interface TrainerSpecification {
   readonly requiredCharacters: string
   readonly controlSymbols: ReadonlyArray<string>
   readonly userDefinedSymbols: ReadonlyArray<string>
+  /** The ids of the special pieces; −1 for one that there is not. */
   readonly unkId: number
   readonly bosId: number
   readonly eosId: number

@@ -25,8 +25,7 @@ const lessons = {
   },
   MissingProvider: {
     rule: "a provider must be built into the library, and find a device with its driver",
-    remedy: "WebGPU needs a Vulkan driver (or SwiftShader: VK_DRIVER_FILES names its .json). CUDA needs a library built"
-      + " with it, named in the option `library`, with CUDA 12 and cuDNN 9. See docs/guide/backends.md."
+    remedy: "docs/guide/backends.md says what each needs."
   },
   BadOption: {
     rule: "`threads` must be a whole number of at least 1",
@@ -59,6 +58,15 @@ const lessons = {
   }
 } as const
 
+/** What a provider needs, by what the values say of it. */
+const needs: Readonly<Record<string, string>> = {
+  "provider: WebGPU": "WebGPU needs a driver: Vulkan on Linux (on a machine without a card SwiftShader will do, whose"
+    + " .json the variable VK_DRIVER_FILES names), Metal on macOS, Direct3D 12 on Windows.",
+  "provider: CUDA": "CUDA needs Linux x64, a card, CUDA 12, cuDNN 9, and the provider's libraries: fetch them with"
+    + " `npm rebuild onnxruntime-node --ignore-scripts=false`, or name a library that has them beside it in"
+    + " `layerCuda({ library })`."
+}
+
 /** Why the engine refused; each reason has its rule and its remedy in the message. */
 export type Reason = keyof typeof lessons
 
@@ -73,7 +81,8 @@ export class EngineError extends Schema.TaggedError<EngineError>()("EngineError"
 }) {
   override get message(): string {
     const { remedy, rule } = lessons[this.reason]
-    return [`ONNX Runtime, in ${this.operation}: ${rule}`, ...this.values, remedy].join("\n  ")
+    const needed = this.values.flatMap((value) => needs[value] ?? [])
+    return [`ONNX Runtime, in ${this.operation}: ${rule}`, ...this.values, ...needed, remedy].join("\n  ")
   }
 }
 
@@ -82,5 +91,9 @@ export const failure = (reason: Reason, operation: string, ...values: ReadonlyAr
   new EngineError({
     reason,
     operation,
-    values: values.map((value) => value instanceof Error ? value.message : String(value))
+    values: values.map((value) => value instanceof Error ? withoutSource(value.message) : String(value))
   })
+
+/** What native code says, without the line of its source and the condition that did not hold there. */
+const withoutSource = (message: string): string =>
+  message.replace(/^\S+\.(cc|h):\d+ .*? was false\. (?=\S)/s, "").trim()

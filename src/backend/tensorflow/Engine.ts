@@ -11,7 +11,9 @@
  *
  * @module
  */
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { createRequire } from "node:module"
 import { resolve } from "node:path"
@@ -151,6 +153,15 @@ const provideGpu = (load: Load): Promise<void> =>
       else Object.defineProperty(globalThis, "navigator", { value: { gpu, userAgent: "node" }, configurable: true })
     })
 
+/** Is there a card? TensorFlow.js takes one for granted. */
+const findsAdapter = (): Promise<boolean> => {
+  const gpu = member(member(globalThis, "navigator"), "gpu")
+  const request = member(gpu, "requestAdapter")
+  return typeof request !== "function"
+    ? Promise.resolve(false)
+    : Promise.resolve(request.call(gpu)).then((adapter: unknown) => isObject(adapter))
+}
+
 /** tfjs-node calls a function of `node:util` that Node 23 removed. */
 const provideNode = (): Promise<void> =>
   import("node:util").then(({ default: util }) => {
@@ -225,12 +236,20 @@ export const start = (name: Name, { load = importPackage }: Options = {}): Effec
     })
   return Effect.gen(function*() {
     if (prepare !== undefined) yield* attempt(() => prepare(load))
+    if (name === "webgpu" && !(yield* attempt(findsAdapter))) {
+      const driver = yield* Effect.orDie(Config.option(Config.String("VK_DRIVER_FILES")))
+      const named = Option.match(driver, { onNone: () => "is not set", onSome: (file) => `is ${file}` })
+      return yield* error("NoDevice", "WebGPU found no adapter", `VK_DRIVER_FILES ${named}`)
+    }
     const [first] = yield* Effect.forEach(packages, (each) => attempt(() => load(each)))
     const makeRegistry = member(first, "engine") ?? member(member(first, "default"), "engine")
     const registry: unknown = typeof makeRegistry === "function" ? makeRegistry() : undefined
     if (!isRegistry(registry)) return yield* error("NotStarted", `${packages[0]} exports no engine`)
     yield* Effect.mapError(attempt(() => startOnce(registry, registered)), (failure) =>
       name === "webgpu" ? error("NoDevice", ...failure.values) : failure)
+    if (name === "node-gpu" && member(registry.registry[registered], "isUsingGpuDevice") === false) {
+      return yield* error("NoDevice", "TensorFlow's library found none, and would compute on the processor")
+    }
     const found = member(first, "version_core") ?? member(member(first, "default"), "version_core")
     return over(name, registered, registry, typeof found === "string" ? found : version)
   })

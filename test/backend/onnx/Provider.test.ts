@@ -7,7 +7,7 @@ import * as Layer from "effect/Layer"
 import { existsSync } from "node:fs"
 import { Backend } from "../../../src/backend/Backend.ts"
 import { layerCuda } from "../../../src/backend/onnx/Cuda.ts"
-import type { EngineError } from "../../../src/backend/onnx/EngineError.ts"
+import { type EngineError, failure } from "../../../src/backend/onnx/EngineError.ts"
 import { layerWebGpu } from "../../../src/backend/onnx/WebGpu.ts"
 import * as Config from "../../../src/llama/Config.ts"
 import * as Transformer from "../../../src/llama/Transformer.ts"
@@ -33,6 +33,29 @@ const config = Config.make({
 })
 
 const layers = { layerWebGpu, layerCuda }
+
+describe("a provider that does not start", () => {
+  const said = (name: string, cause: string) =>
+    failure("MissingProvider", "layerKoffi", `provider: ${name}`, "this library has cpu", new Error(cause)).message
+  it("says what it found, in its own words, and what it needs", () => {
+    const source = "/src/webgpu_context.cc:136 Initialize(const Config&)::<lambda()> status == Success was false. "
+    assert.strictEqual(said("WebGPU", `${source}Failed to get an adapter: none\n`), [
+      "ONNX Runtime, in layerKoffi: a provider must be built into the library, and find a device with its driver",
+      "provider: WebGPU", "this library has cpu", "Failed to get an adapter: none",
+      "WebGPU needs a driver: Vulkan on Linux (on a machine without a card SwiftShader will do, whose .json the"
+        + " variable VK_DRIVER_FILES names), Metal on macOS, Direct3D 12 on Windows.",
+      "docs/guide/backends.md says what each needs."
+    ].join("\n  "))
+    assert.strictEqual(said("CUDA", "Failed to load shared library"), [
+      "ONNX Runtime, in layerKoffi: a provider must be built into the library, and find a device with its driver",
+      "provider: CUDA", "this library has cpu", "Failed to load shared library",
+      "CUDA needs Linux x64, a card, CUDA 12, cuDNN 9, and the provider's libraries: fetch them with"
+        + " `npm rebuild onnxruntime-node --ignore-scripts=false`, or name a library that has them beside it in"
+        + " `layerCuda({ library })`.",
+      "docs/guide/backends.md says what each needs."
+    ].join("\n  "))
+  })
+})
 
 for (const [name, make] of Object.entries(layers)) {
   const absent = await absence(make())

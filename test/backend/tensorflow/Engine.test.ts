@@ -2,6 +2,7 @@
  * An engine that does not start says which, why, and what to install; those that start stand side by side.
  */
 import { assert, describe, it } from "@effect/vitest"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -18,6 +19,12 @@ import * as T from "../../../src/tensor/Tensor.ts"
 /** Why an engine does not start where a package throws this when it is loaded. */
 const failing = (name: Engine.Name, message: string) =>
   Effect.flip(Engine.start(name, { load: () => Promise.reject(new Error(message)) }))
+
+/** A registry whose engine starts as `factory` does. */
+const registryOf = (factory: () => unknown): object => ({
+  registry: {}, findBackendFactory: () => factory,
+  ...Object.fromEntries(["setBackend", "runKernel", "makeTensor", "tidy", "memory"].map((name) => [name, () => {}]))
+})
 
 describe("an engine that does not start", () => {
   it.effect("lacks a package: it says which, and how to install it", () => Effect.gen(function*() {
@@ -54,27 +61,59 @@ describe("an engine that does not start", () => {
       const error = yield* failing("node-gpu", message)
       assert.strictEqual(error.reason, "MissingLibrary")
       assert.include(error.message, "TensorFlow.js, engine node-gpu: its native library must load\n")
+      assert.include(error.message, "`npm rebuild @tensorflow/tfjs-node-gpu --ignore-scripts=false`")
       assert.include(error.message, "docs/guide/backends.md")
       assert.include(error.message, message)
     }
   }))
 
-  it.effect("has no device", () => Effect.gen(function*() {
-    const registry = {
-      registry: {}, findBackendFactory: () => () => Promise.reject(new Error("no adapter")),
-      ...Object.fromEntries(["setBackend", "runKernel", "makeTensor", "tidy", "memory"].map((name) => [name, () => {}]))
+  /** Why WebGPU does not start over a `gpu` of one's own. */
+  const withoutCard = (gpu: object, registry: object = {}) =>
+    Effect.flip(Engine.start("webgpu", {
+      load: (name) =>
+        Promise.resolve(name === "webgpu" ? { create: () => gpu, globals: {} } : { engine: () => registry })
+    })).pipe(Effect.ensuring(Effect.sync(() => {
+      const navigator: object = Reflect.get(globalThis, "navigator")
+      Reflect.deleteProperty(navigator, "gpu") // which starting it put there
+    })))
+  const drivers = "WebGPU needs a Vulkan driver, Metal or Direct3D 12. On a machine without a GPU, SwiftShader will do:"
+    + " install it and name its ICD file in the variable VK_DRIVER_FILES."
+
+  it.effect("finds no card", () => Effect.gen(function*() {
+    const none = withoutCard({ requestAdapter: () => Promise.resolve(null) })
+    for (const [environment, said] of [[{}, "is not set"], [{ VK_DRIVER_FILES: "/a.json" }, "is /a.json"]] as const) {
+      const error = yield* Effect.provide(none, ConfigProvider.layer(ConfigProvider.fromUnknown(environment)))
+      assert.strictEqual(error.reason, "NoDevice")
+      assert.strictEqual(error.message, [
+        "TensorFlow.js, engine webgpu: there must be a device that it can use", "WebGPU found no adapter",
+        `VK_DRIVER_FILES ${said}`, drivers
+      ].join("\n  "))
     }
-    const load = (name: string) =>
-      Promise.resolve(name === "webgpu" ? { create: () => ({}), globals: {} } : { engine: () => registry })
-    const error = yield* Effect.flip(Engine.start("webgpu", { load }))
+  }))
+
+  it.effect("has a card that gives no device", () => Effect.gen(function*() {
+    const error = yield* withoutCard(
+      { requestAdapter: () => Promise.resolve({}) }, registryOf(() => Promise.reject(new Error("device lost")))
+    )
     assert.strictEqual(error.reason, "NoDevice")
     assert.strictEqual(error.message, [
-      "TensorFlow.js, engine webgpu: there must be a device that it can use", "no adapter",
-      "WebGPU needs a Vulkan driver, Metal or Direct3D 12. On a machine without a GPU, SwiftShader will do: install it"
-        + " and name its ICD file in the variable VK_DRIVER_FILES."
+      "TensorFlow.js, engine webgpu: there must be a device that it can use", "device lost", drivers
     ].join("\n  "))
-    const navigator: object = Reflect.get(globalThis, "navigator")
-    Reflect.deleteProperty(navigator, "gpu") // which starting it put there
+  }))
+
+  it.effect("would compute on the processor, and was asked for a card", () => Effect.gen(function*() {
+    const load = (isUsingGpuDevice: boolean): Engine.Load => () =>
+      Promise.resolve({ engine: () => registryOf(() => ({ isUsingGpuDevice })), version_core: "4.22.0" })
+    const error = yield* Effect.flip(Engine.start("node-gpu", { load: load(false) }))
+    assert.strictEqual(error.reason, "NoDevice")
+    assert.strictEqual(error.message, [
+      "TensorFlow.js, engine node-gpu: there must be a device that it can use",
+      "TensorFlow's library found none, and would compute on the processor",
+      "It needs an NVIDIA card with its driver, CUDA 11.2 and cuDNN 8.1, of which TensorFlow tells on stderr what it"
+        + " did not find. `layerNode` is the same library on the processor."
+    ].join("\n  "))
+    assert.strictEqual((yield* Engine.start("node-gpu", { load: load(true) })).name, "node-gpu")
+    assert.strictEqual((yield* Engine.start("node", { load: load(false) })).name, "node")
   }))
 
   it.effect("is no TensorFlow.js at all", () => Effect.gen(function*() {

@@ -2,14 +2,15 @@
  * A checkpoint as commands are given it: what stands at a path, with its tokenizer or one that is named, and who
  * computes with it.
  *
- * The tokenizer must have as many pieces as the model has tokens, in every command: a model whose vocabulary was filled
- * up needs the tokenizer that was filled up with it.
+ * Where the vocabulary of the model was filled up beyond the tokenizer, the tokens beyond are left out, in every
+ * command, and that is said; a tokenizer with more pieces than the model has tokens is refused.
  *
  * Checked  test/cli/ImportCommand.test.ts, test/cli/ExportCommand.test.ts, test/cli/GenerateCommand.test.ts,
  *          test/cli/EvaluateCommand.test.ts.
  *
  * @module
  */
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Option from "effect/Option"
@@ -19,24 +20,12 @@ import * as Argument from "effect/cli/Argument"
 import * as Flag from "effect/cli/Flag"
 import * as Checkpoint from "../llama/Checkpoint.ts"
 import type { Model } from "../token/SentencePiece.ts"
-import * as Tokenizer from "../token/Tokenizer.ts"
+import type { Codec } from "../token/Tokenizer.ts"
 import * as BackendChoice from "./BackendChoice.ts"
 import { count, given } from "./Flags.ts"
 import * as RunFolder from "./RunFolder.ts"
 import * as Settings from "./Settings.ts"
 import * as TokenizerFile from "./tokenizer/TokenizerFile.ts"
-
-/** A tokenizer of another size than the model's vocabulary. */
-export class VocabularyMismatchError extends Schema.TaggedError<VocabularyMismatchError>()("VocabularyMismatchError", {
-  path: Schema.String,
-  pieces: Schema.Number,
-  vocabSize: Schema.Number
-}) {
-  override get message() {
-    return `${this.path}: the model knows ${this.vocabSize} tokens, and the tokenizer ${this.pieces}\n` +
-      "  They belong to different models, or the vocabulary was filled up: name the right one with --tokenizer."
-  }
-}
 
 /** A model whose text cannot be read or written, for it comes without a tokenizer. */
 export class TokenizerMissingError extends Schema.TaggedError<TokenizerMissingError>()("TokenizerMissingError", {
@@ -58,7 +47,7 @@ export const flags = {
   contextLength: count("context-length", "The longest sequence, which Meta's folders do not say; 4096 by default")
 }
 
-/** Opens a checkpoint, with its tokenizer if there is one. */
+/** Opens a checkpoint, with its tokenizer if there is one. Tokens beyond the tokenizer are left out, which is said. */
 export const open = Effect.fnUntraced(function*(
   { contextLength, path, tokenizer }: {
     readonly path: string
@@ -69,14 +58,17 @@ export const open = Effect.fnUntraced(function*(
   const checkpoint = yield* Checkpoint.open(path, Option.isNone(contextLength) ? {} : {
     contextLength: contextLength.value
   })
-  const model = Option.isSome(tokenizer)
-    ? (yield* TokenizerFile.load(tokenizer.value)).model
+  const read = Option.isSome(tokenizer)
+    ? yield* TokenizerFile.open(tokenizer.value)
     : Option.getOrUndefined(yield* checkpoint.tokenizer)
   const { vocabSize } = checkpoint.config
-  if (model !== undefined && model.pieces.length !== vocabSize) {
-    return yield* new VocabularyMismatchError({ path: checkpoint.path, pieces: model.pieces.length, vocabSize })
+  const pieces = read?.model.pieces.length ?? vocabSize
+  const known = yield* Effect.fromResult(Checkpoint.withVocabulary(checkpoint, pieces))
+  if (pieces < vocabSize) {
+    yield* Console.error(`the model has ${vocabSize} tokens, and its tokenizer ${pieces} pieces: the tokens from ` +
+      `${pieces} on, which no text has, are left out (if they are not of one model: --tokenizer names another)`)
   }
-  return { ...checkpoint, tokenizer: model } satisfies Source
+  return { ...known, tokenizer: read?.model, codec: read?.codec, isLegacy: read?.isLegacy } satisfies Source
 })
 
 /** A longest sequence that is asked of a checkpoint which says its own. */
@@ -91,21 +83,42 @@ export class ContextLengthError extends Schema.TaggedError<ContextLengthError>()
 }
 
 /** Opens a checkpoint that is to be written in another form. */
-export const openToConvert = (from: Parameters<typeof open>[0]) =>
-  Effect.flatMap(open(from), (source) => Option.isSome(from.contextLength) && source.format !== "meta"
-    ? Effect.fail(new ContextLengthError({ path: source.path, contextLength: source.config.contextLength }))
-    : Effect.succeed(source))
+export const openToConvert = Effect.fnUntraced(function*(from: Parameters<typeof open>[0]) {
+  const source = yield* open(from)
+  const { config: { contextLength }, format, isLegacy, path } = source
+  if (Option.isSome(from.contextLength) && format !== "meta") {
+    return yield* new ContextLengthError({ path, contextLength })
+  }
+  if (isLegacy === false) {
+    return yield* new TokenizerKindError({ path: Option.getOrElse(from.tokenizer, () => path) })
+  }
+  return source
+})
+
+/** A tokenizer that no form of checkpoint can be given. */
+export class TokenizerKindError extends Schema.TaggedError<TokenizerKindError>()("TokenizerKindError", {
+  path: Schema.String
+}) {
+  override get message() {
+    return `${this.path}: its tokenizer.json was saved with legacy = false, and puts spaces elsewhere than the other ` +
+      "forms of the same tokenizer, which is what would be written\n" +
+      "  cria generate and cria evaluate take it as it is. To write the model, name the tokenizer.model that it was " +
+      "made from: --tokenizer PATH."
+  }
+}
 
 /** A checkpoint that was opened, with its tokenizer if there is one. */
 export interface Source extends Omit<Checkpoint.Checkpoint, "tokenizer"> {
   readonly tokenizer: Model | undefined
+  /** The tokenizer's function. */
+  readonly codec: Codec | undefined
+  /** Whether that is Meta's. */
+  readonly isLegacy: boolean | undefined
 }
 
 /** Text to ids and back, as the model learned it; fails where the checkpoint has no tokenizer. */
-export const codecOf = ({ path, tokenizer }: Source) =>
-  tokenizer === undefined
-    ? Effect.fail(new TokenizerMissingError({ model: path }))
-    : Effect.fromResult(Tokenizer.fromModel(tokenizer))
+export const codecOf = ({ codec, path }: Source) =>
+  codec === undefined ? Effect.fail(new TokenizerMissingError({ model: path })) : Effect.succeed(codec)
 
 /** Who computes: the backend that is asked for, or that trained, of a run, or else the fastest. */
 export const backendOf = Effect.fnUntraced(function*(

@@ -39,6 +39,7 @@ const messageOf = (error: unknown): string => error instanceof Error ? error.mes
 
 /** What a command can do about a failure that a part of the library knows no command for. */
 const remedies: Readonly<Record<string, string>> = {
+  PieceCountError: "--tokenizer PATH names another.",
   NonFiniteError: "cria pretrain --from FOLDER --learning-rate RATE trains on from the last snapshot of this run."
 }
 

@@ -146,6 +146,9 @@ export const command = Command.make("export", {
     yield* CheckpointWriter.llama2cTokenizer(file, source.tokenizer)
     yield* screen.print(`${file}: ${source.tokenizer.pieces.length} pieces`)
   }
+  if (to !== "huggingface" && (yield* source.generationConfig ?? Effect.undefined) !== undefined) {
+    yield* screen.print(`${to} has no place for what the model's folder says of generation: that is not kept`)
+  }
   yield* screen.print(`${out}: ${Screen.quantity(parameterCount(source.config))} parameters, ${to}, ${chosen}` +
     (source.tokenizer === undefined ? ", without a tokenizer (--tokenizer names one)" : ""))
 }, Effect.scoped)).pipe(

@@ -107,6 +107,13 @@ type Given = Command.Command.Config.Infer<typeof flags>
 
 const checkSampling = Schema.decodeUnknownResult(SamplingOptions, { errors: "all" })
 
+/** What of a folder's rule the flags decide. */
+const decidedBy = ({ greedy, temperature, topK, topP }: Given): ReadonlyArray<HuggingFaceModel.DrawingKey> => [
+  ...greedy || Option.isSome(temperature) ? ["temperature" as const] : [],
+  ...greedy || Option.isSome(topK) ? ["top_k" as const] : [],
+  ...greedy || Option.isSome(topP) ? ["top_p" as const] : []
+]
+
 /** How tokens are chosen: as flags say, else as the model's folder does, else as Cria does. */
 const ruleOf = Effect.fnUntraced(function*(
   { greedy: isGreedy, temperature, topK, topP }: Given, generation: HuggingFaceModel.Generation | undefined
@@ -131,21 +138,22 @@ const ruleOf = Effect.fnUntraced(function*(
   return sampling(checked) satisfies Rule
 })
 
-/** What the model's folder says of generation, and what of it counts. */
+/** What the model's folder says of generation that counts, and what of it does not. */
 const told = (
-  { greedy, temperature, topK, topP }: Given, generation: HuggingFaceModel.Generation | undefined,
-  known: ReadonlyArray<number>
+  generation: HuggingFaceModel.Generation | undefined, pieces: number, known: ReadonlyArray<number>
 ): ReadonlyArray<string> => {
   if (generation === undefined) return []
-  const rule = Object.entries({
-    "temperature": [temperature, generation.temperature], "top-k": [topK, generation.topK],
-    "top-p": [topP, generation.topP]
-  } as const).flatMap(([name, [flag, value]]) =>
-    greedy || Option.isSome(flag) || value === undefined ? [] : [`${name} ${value}`])
-  const ends = generation.endIds.filter((id) => !known.includes(id)).map((id) => `end at id ${id}`)
+  const { endIds, temperature, topK, topP } = generation
+  const rule = Object.entries({ "temperature": temperature, "top-k": topK, "top-p": topP })
+    .flatMap(([name, value]) => value === undefined ? [] : [`${name} ${value}`])
+  const ends = endIds.filter((id) => id < pieces && !known.includes(id)).map((id) => `end at id ${id}`)
   const counts = [...rule, ...ends]
+  const beyond = endIds.filter((id) => id >= pieces)
   return [
     ...counts.length === 0 ? [] : [`the model's folder says: ${counts.join(", ")}`],
+    ...beyond.length === 0 ? []
+      : [`its end at id ${beyond.join(", ")} never comes, for the tokenizer has ${pieces} pieces: --tokenizer names ` +
+        "the one that has it"],
     ...generation.unused.length === 0 ? []
       : [`of its generation_config.json nothing is made of ${generation.unused.join(", ")}`]
   ]
@@ -194,7 +202,8 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   const place = yield* placeOf(given)
   const source = yield* CheckpointSource.open({ ...given, path: place })
   const codec = yield* CheckpointSource.codecOf(source)
-  const generation = source.generation === undefined ? undefined : yield* source.generation
+  const decided = decidedBy(given)
+  const generation = source.generation === undefined ? undefined : yield* source.generation(decided)
   const rule = yield* ruleOf(given, generation)
   const slots = Option.getOrElse(given.slots, () => single !== undefined && given.candidates === 1 ? 1 : 8)
   const contextLength = Option.getOrElse(given.contextLength, () => source.config.contextLength)
@@ -211,7 +220,11 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   yield* check(single === undefined ? [] : [{ item: 0, ids: idsOf(codec, single) }], { codec, contextLength, settings })
   const name = yield* CheckpointSource.backendOf(source, given)
   yield* Console.error([place, ...given.weights === "f32" ? [] : [given.weights], name].join(", "))
-  for (const line of told(given, generation, own.stopIds)) yield* Console.error(line)
+  for (const line of told(generation, codec.vocabSize, own.stopIds)) yield* Console.error(line)
+  if (source.format === "huggingface" && generation?.isDrawn === false && decided.length === 0) {
+    yield* Console.error("the model's folder does not say do_sample, so transformers takes the likeliest tokens: " +
+      "--greedy does; this draws")
+  }
 
   const terminal = yield* Terminal.Terminal
   const show = (yield* (yield* Stdio.Stdio).stdoutIsTerminal) ? visible : identity // a file gets what was written

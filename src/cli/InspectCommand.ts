@@ -113,7 +113,7 @@ const linesOf = ({ bytes, format, metadata, numbers, path, tensors }: Report): R
 const modelOf = (path: string) =>
   Effect.gen(function*() {
     const { config, format, isTied, tokenizer } = yield* Checkpoint.open(path)
-    const pieces = Option.map(yield* tokenizer, (model) => model.pieces.length)
+    const pieces = Option.map(yield* tokenizer, ({ model }) => model.pieces.length)
     return {
       format, config, isTied, parameters: parameterCount(config), tokenizer: Option.getOrNull(pieces)
     }
@@ -139,9 +139,9 @@ export const command = Command.make("inspect", {
   yield* Console.log(`model: ${format}, ${Screen.quantity(parameters)} parameters` +
     (isTied ? ", of which the head is the embedding" : ""))
   yield* Console.log(`  ${sizes}`)
-  const other = tokenizer === config.vocabSize ? ""
-    : `, and the model knows ${config.vocabSize} tokens: they belong to different models, or the ` +
-      "vocabulary was filled up"
+  const other = tokenizer === null || tokenizer === config.vocabSize ? ""
+    : `, and the model knows ${config.vocabSize} tokens: ` + (tokenizer < config.vocabSize
+      ? "those beyond are left out wherever the model is used" : "they belong to different models")
   yield* Console.log(`  tokenizer ${tokenizer === null ? "none" : `of ${tokenizer} pieces${other}`}`)
 }, Effect.scoped)).pipe(
   Command.withShortDescription("What a file of tensors holds"),

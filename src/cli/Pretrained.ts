@@ -53,15 +53,19 @@ export const withSizes = Effect.fnUntraced(function*(settings: Settings) {
 
 /** The tokenizer of the checkpoint. */
 export const tokenizerOf = Effect.fnUntraced(function*(path: string) {
-  const { config, tokenizer } = yield* Checkpoint.open(path)
-  const model = yield* tokenizer
-  if (Option.isNone(model)) return yield* new PretrainedError({
-    path, problem: "it has no tokenizer: cria import with --tokenizer adds one"
+  const { config: { vocabSize }, tokenizer } = yield* Checkpoint.open(path)
+  const found = Option.getOrUndefined(yield* tokenizer)
+  const count = found?.model.pieces.length
+  const problem = found === undefined ? "it has no tokenizer"
+    : !found.isLegacy ? "its tokenizer.json was saved with legacy = false, which a run cannot keep"
+      : count !== vocabSize ? `the model knows ${vocabSize} tokens, and its tokenizer ${count}` : undefined
+  if (found !== undefined && problem === undefined) return found.model
+  return yield* new PretrainedError({
+    path, problem: `${problem}\n  Make it a folder of Cria's own first: cria import ${path} --out runs/NAME` + (
+      count !== undefined && count < vocabSize && found?.isLegacy === true
+        ? ", which leaves out the tokens that the tokenizer does not have" : " --tokenizer PATH, with the one it " +
+          "learned with") + ". Then give that with --from."
   })
-  if (model.value.pieces.length !== config.vocabSize) return yield* new PretrainedError({
-    path, problem: `the model knows ${config.vocabSize} tokens, and its tokenizer ${model.value.pieces.length}`
-  })
-  return model.value
 })
 
 /** What fills the parameters of a run that begins, or is replayed, from the checkpoint that its settings name. */

@@ -17,6 +17,7 @@
 import * as Effect from "effect/Effect"
 import type * as FileSystem from "effect/FileSystem"
 import type * as Path from "effect/Path"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import { Backend, type BackendError } from "../backend/Backend.ts"
 import { isCell } from "../backend/HostState.ts"
@@ -25,7 +26,8 @@ import type * as Snapshot from "../store/Snapshot.ts"
 import { describe } from "../tensor/Node.ts"
 import { entries } from "../tensor/Tree.ts"
 import {
-  type CheckpointConfigError, type CheckpointFormatError, CheckpointMemoryError, CheckpointTensorError
+  type CheckpointConfigError, type CheckpointFormatError, CheckpointMemoryError, CheckpointTensorError,
+  PieceCountError
 } from "./checkpoint/CheckpointError.ts"
 import * as Folder from "./checkpoint/Folder.ts"
 import { joined, type Place, places, type Reals, reordered } from "./checkpoint/Layout.ts"
@@ -54,10 +56,15 @@ export interface Checkpoint {
   readonly parameters: ReadonlyMap<string, Stored>
   /** A parameter by our path, in the order of our axes. Fails for unknown paths. */
   readonly read: (path: string) => Effect.Effect<Reals, TensorFile.Failure | CheckpointTensorError>
-  /** The tokenizer, where the checkpoint has one. */
+  /** The tokenizer, where the checkpoint has one, and which function of it is meant. */
   readonly tokenizer: Folder.Opened["tokenizer"]
-  /** How text is generated, where the checkpoint says it: Hugging Face's folders do. Read and judged when it is run. */
+  /**
+   * How text is generated, where the checkpoint says it: folders of Hugging Face do, and of Cria that were made of
+   * them. Read and judged when it is run; keys that are decided otherwise are neither judged nor given.
+   */
   readonly generation: Folder.Opened["generation"]
+  /** The `generation_config.json` that says the same beside a copy of the model. */
+  readonly generationConfig: Folder.Opened["generationConfig"]
 }
 
 /** Why a checkpoint cannot be opened. */
@@ -111,7 +118,7 @@ export const open = Effect.fnUntraced(function*(
   path: string, options: Folder.Options = {}
 ): Effect.fn.Return<Checkpoint, OpenError, FileSystem.FileSystem | Path.Path | Scope.Scope> {
   const opened: Folder.Opened = yield* Folder.open(path, options)
-  const { config, format, generation, isTied, naming, shards, tokenizer } = opened
+  const { config, format, generation, generationConfig, isTied, naming, shards, tokenizer } = opened
   const held = Math.max(...shards.map(({ entries }) => entries.size))
   const asked = config.layerCount * tensorsOfBlock
   if (asked > 1000 + 4 * held) { // a number that lies must not become a list
@@ -138,8 +145,38 @@ export const open = Effect.fnUntraced(function*(
     ], place.sizes, place.cut ?? 0)
     return reordered(whole, place.theirs, place.ours)
   })
-  return { format, path: opened.path, config, isTied, parameters, read, tokenizer, generation }
+  return { format, path: opened.path, config, isTied, parameters, read, tokenizer, generation, generationConfig }
 })
+
+/**
+ * The model of a checkpoint over the first `pieces` of its tokens alone, as its tokenizer has them: where its
+ * vocabulary was filled up beyond them, the rest gets no score, is never drawn, and takes no probability from others.
+ * So everything that is done with the model holds for the smaller one. Fails where they belong to different models:
+ * with more pieces than tokens, or fewer than half as many.
+ */
+export const withVocabulary = <C extends Pick<Checkpoint, "config" | "path" | "read">>(
+  checkpoint: C, pieces: number
+): Result.Result<C, PieceCountError> => {
+  const { config, path, read } = checkpoint
+  const { embedSize, vocabSize } = config
+  if (pieces === vocabSize) return Result.succeed(checkpoint)
+  if (pieces > vocabSize || 2 * pieces < vocabSize) {
+    return Result.fail(new PieceCountError({ path, pieces, vocabSize }))
+  }
+  const first = (parameter: string, elements: Reals): Reals => {
+    if (parameter !== "embedding" && parameter !== "head") return elements
+    const kept = elements.slice(0, pieces * embedSize)
+    if (parameter === "embedding") return kept
+    for (let row = 0; row < embedSize; row++) {
+      kept.set(elements.subarray(row * vocabSize, row * vocabSize + pieces), row * pieces)
+    }
+    return kept
+  }
+  return Result.succeed({
+    ...checkpoint, config: { ...config, vocabSize: pieces },
+    read: (parameter: string) => Effect.map(read(parameter), (elements) => first(parameter, elements))
+  })
+}
 
 /** Fails if so many bytes of memory cannot hold the parameters of a checkpoint; nothing is read. */
 export const requireMemory = (

@@ -19,6 +19,7 @@
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Path from "effect/Path"
+import type { PlatformError } from "effect/PlatformError"
 import * as Result from "effect/Result"
 import { Backend, type BackendError } from "../backend/Backend.ts"
 import { isCell } from "../backend/HostState.ts"
@@ -54,6 +55,8 @@ export interface Source<E = never, R = never> {
   /** A parameter by our path, in the order of our axes. */
   readonly read: (path: string) => Effect.Effect<Reals, E, R>
   readonly tokenizer: Model | undefined
+  /** The text of its `generation_config.json`, which folders of Hugging Face and of Cria keep; none by default. */
+  readonly generationConfig?: Effect.Effect<string | undefined, E | PlatformError, R> | undefined
 }
 
 /** The cells of a model as a source. Fails, when it is read, for a parameter that has no cell. */
@@ -226,12 +229,12 @@ const shardsOf = <T extends { readonly sizes: ReadonlyArray<number> }>(
 
 /**
  * Writes a folder that transformers loads: weights in one file or several, `config.json`, and, where there is a
- * tokenizer, its files and `generation_config.json`.
+ * tokenizer, its files. `generation_config.json` is that of the source, or else says what the tokenizer does.
  */
 export const huggingFace = Effect.fnUntraced(function*<E, R>(
   target: string, source: Source<E, R>, { dtype = "F32", shardBytes = 5e9 }: HuggingFaceOptions = {}
 ) {
-  const { config, tokenizer } = source
+  const { config, generationConfig = Effect.undefined, tokenizer } = source
   const known = tokenizer === undefined ? undefined : yield* tokenizerFiles(tokenizer, config.contextLength)
   const path = yield* Path.Path
   return yield* whole(target, Effect.fnUntraced(function*(partial) {
@@ -250,14 +253,14 @@ export const huggingFace = Effect.fnUntraced(function*<E, R>(
       weight_map: Object.fromEntries(named.flatMap(([file, shard]) => shard.map(({ name }) => [name, file])))
     }))] as const]
     const special = known?.codec
+    const generation = (yield* generationConfig) ??
+      (special === undefined ? undefined : HuggingFaceModel.printGeneration(special))
     yield* folder(
       partial,
       Effect.forEach(named, ([file, shard]) => Safetensors.write(path.join(partial, file), shard, { format: "pt" })),
       [
         ...index, ["config.json", text(HuggingFaceModel.print({ config, isTied: tied }, dtype, special))],
-        ...special === undefined ? [] : [
-          ["generation_config.json", text(HuggingFaceModel.printGeneration(special))] as const
-        ],
+        ...generation === undefined ? [] : [["generation_config.json", text(generation)] as const],
         ...known?.files ?? []
       ]
     )
@@ -358,14 +361,15 @@ export const gguf = Effect.fnUntraced(function*<E, R>(
 })
 
 /**
- * Writes a folder of Cria's own, as a run leaves it: a snapshot of step 0, and the tokenizer. `from` is kept in its
- * manifest, as what the model was made from.
+ * Writes a folder of Cria's own, as a run leaves it: a snapshot of step 0, the tokenizer, and what the source says of
+ * generation. `from` is kept in its manifest, as what the model was made from.
  */
 export const cria = Effect.fnUntraced(function*<E, R>(
   target: string, source: Source<E, R>,
   { environment, from }: { readonly environment: Manifest.Environment; readonly from: string }
 ) {
-  const { config, tokenizer } = source
+  const { config, generationConfig = Effect.undefined, tokenizer } = source
+  const generation = yield* generationConfig
   const context = yield* Effect.context<R>() // of a tensor's bytes the store asks nothing
   const tensors = tensorsOf(source, undefined, false, "Cria's folder", () => "F32")
     .map(({ bytes, name, sizes, type }) => ({ name, dtype: type, shape: sizes, bytes: Effect.provide(bytes, context) }))
@@ -381,6 +385,9 @@ export const cria = Effect.fnUntraced(function*<E, R>(
         })),
         Effect.provide(SnapshotStore.layer({ folder: partial, keepLast: 1 })), Effect.scoped
       ),
-      tokenizer === undefined ? [] : [["tokenizer.model", tokenizer.bytes]]
+      [
+        ...tokenizer === undefined ? [] : [["tokenizer.model", tokenizer.bytes] as const],
+        ...generation === undefined ? [] : [["generation_config.json", text(generation)] as const]
+      ]
     ))
 })

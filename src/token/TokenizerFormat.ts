@@ -37,7 +37,8 @@ export interface Read {
   readonly codec: Tokenizer.Codec
 }
 
-const legacy = (model: SentencePiece.Model): Result.Result<Read, Reason> =>
+/** A model as Meta's function of it. */
+export const ofModel = (model: SentencePiece.Model): Result.Result<Read, Tokenizer.UnsupportedModelError> =>
   Result.map(Tokenizer.fromModel(model), (codec) => ({ model, isLegacy: true, codec }))
 
 const nonLegacy = (model: SentencePiece.Model): Result.Result<Read, Reason> =>
@@ -46,7 +47,7 @@ const nonLegacy = (model: SentencePiece.Model): Result.Result<Read, Reason> =>
 const sentencePiece: TokenizerFormat = {
   ending: ".model",
   parse: SentencePiece.parse,
-  read: (bytes) => Result.flatMap(SentencePiece.parse(bytes), legacy),
+  read: (bytes) => Result.flatMap(SentencePiece.parse(bytes), ofModel),
   print: ({ bytes }) => Result.succeed(bytes)
 }
 
@@ -55,14 +56,14 @@ const huggingFace: TokenizerFormat = {
   parse: (bytes) => TokenizerJson.parse(Utf8.lenientText(bytes)),
   read: (bytes) =>
     Result.flatMap(TokenizerJson.parseEither(Utf8.lenientText(bytes)), ({ isLegacy, model }) =>
-      isLegacy ? legacy(model) : nonLegacy(model)),
+      isLegacy ? ofModel(model) : nonLegacy(model)),
   print: (model) => Result.map(TokenizerJson.print(model), (text) => new TextEncoder().encode(text))
 }
 
 const llama2c: TokenizerFormat = {
   ending: ".bin",
   parse: TokenizerBin.parse,
-  read: (bytes) => Result.flatMap(TokenizerBin.parse(bytes), legacy),
+  read: (bytes) => Result.flatMap(TokenizerBin.parse(bytes), ofModel),
   print: TokenizerBin.print
 }
 

@@ -2,8 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit } from "effect"
 import * as Document from "../../src/data/Document.ts"
 import * as Split from "../../src/data/Split.ts"
-import * as Tokenizer from "../../src/token/Tokenizer.ts"
 import * as MemoryDisk from "../store/MemoryDisk.ts"
+import { filledUp, printed } from "./checkpoints.ts"
 import { cria, rows, tiny, withFiles } from "./Cria.ts"
 
 const isHeldOut = (row: string): boolean => {
@@ -167,11 +167,21 @@ describe("cria evaluate perplexity", () => {
       yield* cria(yield* trained, [...other, ...tiny({ "--vocab-size": "340", "--steps": "1", "--warmup": "0" })])
       assert.strictEqual(yield* fails("--text", "/texts/novel.txt", "--tokenizer", "/runs/b"),
         "error: /runs/a/snapshot-00000004: the model knows 320 tokens, and the tokenizer 340\n" +
-        "  They belong to different models, or the vocabulary was filled up: name the right one with --tokenizer.\n")
-      const args259 = ["evaluate", "perplexity", "--text", "/texts/novel.txt", "--tokenizer", "/bytes.model"]
-      yield* withFiles(disk, { "/bytes.model": Tokenizer.bytesModel.bytes })
-      assert.include((yield* cria(disk, [...args259, "--model", "/bare/snapshot-00000004"])).errors,
-        "error: /bare/snapshot-00000004: the model knows 320 tokens, and the tokenizer 259\n")
+        "  The model has no scores for the pieces beyond: it is another model's, or pieces were added to it. Give " +
+        "the tokenizer that the model learned with.\n--tokenizer PATH names another.\n")
+    }))
+  it.live("measures over the tokens of the tokenizer alone, where a vocabulary was filled up", () =>
+    Effect.gen(function*() {
+      const disk = MemoryDisk.make()
+      yield* withFiles(disk, Object.fromEntries((yield* trained).files()))
+      yield* cria(disk, ["export", "/runs/a", "--to", "huggingface", "--out", "/hf"])
+      yield* filledUp(disk, "/hf", "/filled", 384)
+      const scoreOf = (model: string) => Effect.map(cria(disk, ["evaluate", "perplexity", "--text", "/texts/novel.txt",
+        "--model", model, "--backend", "reference", "--json"]), ({ output }): unknown => ({
+        ...JSON.parse(output), model: ""
+      }))
+      assert.deepStrictEqual(yield* scoreOf("/filled"), yield* scoreOf("/hf"))
+      assert.match(yield* printed(disk, "inspect", "/filled"), / {2}tokenizer of 320 pieces, and the model knows 384 /)
     }))
 
   it.live("teaches", () =>

@@ -2,8 +2,11 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Result } from "effect"
 import * as TokenizerBin from "../../src/token/TokenizerBin.ts"
 import * as Trainer from "../../src/token/Trainer.ts"
+import * as SentencePiece from "../../src/token/SentencePiece.ts"
+import * as TokenizerJson from "../../src/token/TokenizerJson.ts"
+import * as MemoryDisk from "../store/MemoryDisk.ts"
 import { printed, told, withModel } from "./checkpoints.ts"
-import { rows, tiny, withFiles } from "./Cria.ts"
+import { cria, rows, tiny, withFiles } from "./Cria.ts"
 
 describe("cria export", () => {
   it.live("writes every form, of what was written before, and comes back to the same bytes", () =>
@@ -63,6 +66,48 @@ describe("cria export", () => {
       )
       assert.isFalse(yield* disk.fileSystem.exists("/b.gguf"))
     }))
+  it.live("keeps what a folder says of generation where the form has a place for it, and says where it has none", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      const generation = JSON.stringify({ eos_token_id: [2, 7], do_sample: true, temperature: 0.6, num_beams: 4 })
+      yield* withFiles(disk, { "/hf/generation_config.json": generation })
+      yield* printed(disk, "import", "/hf", "--out", "/own")
+      yield* printed(disk, "export", "/own", "--to", "huggingface", "--out", "/again")
+      for (const folder of ["/own", "/again"]) {
+        assert.strictEqual(yield* disk.fileSystem.readFileString(`${folder}/generation_config.json`), generation)
+      }
+      assert.match(yield* printed(disk, "export", "/own", "--to", "meta", "--out", "/meta"),
+        /^meta has no place for what the model's folder says of generation: that is not kept\n\/meta: /)
+      yield* disk.fileSystem.remove("/hf/generation_config.json")
+      const config = yield* disk.fileSystem.readFileString("/hf/config.json")
+      yield* withFiles(disk, { "/hf/config.json": config.replace(/"eos_token_id": \d+/, "\"eos_token_id\": [5, 6]") })
+      yield* printed(disk, "export", "/hf", "--to", "huggingface", "--out", "/ends")
+      assert.deepStrictEqual(JSON.parse(yield* disk.fileSystem.readFileString("/ends/generation_config.json")),
+        { eos_token_id: [5, 6] })
+    }))
+  it.live("refuses a tokenizer.json that puts spaces elsewhere, which generate takes", () =>
+    Effect.gen(function*() {
+      const disk = MemoryDisk.make()
+      yield* withFiles(disk, { "/texts/a.jsonl": rows })
+      yield* printed(disk, "pretrain", "--text", "/texts/a.jsonl", "--out", "/runs/a", ...tiny())
+      yield* printed(disk, "export", "/runs/a", "--to", "huggingface", "--out", "/hf")
+      const model = Result.getOrThrow(SentencePiece.parse(yield* disk.fileSystem.readFile("/hf/tokenizer.model")))
+      yield* withFiles(disk, { "/hf/tokenizer.json": Result.getOrThrow(TokenizerJson.printNonLegacy(model)) })
+      yield* disk.fileSystem.remove("/hf/tokenizer.model")
+      const why = "error: /hf: its tokenizer.json was saved with legacy = false, and puts spaces elsewhere than the " +
+        "other forms of the same tokenizer, which is what would be written\n  cria generate and cria evaluate take " +
+        "it as it is. To write the model, name the tokenizer.model that it was made from: --tokenizer PATH.\n"
+      assert.strictEqual(yield* told(disk, "export", "/hf", "--to", "gguf", "--out", "/a.gguf"), why)
+      assert.strictEqual(yield* told(disk, "import", "/hf", "--out", "/own"), why)
+      yield* printed(disk, "import", "/hf", "--out", "/own", "--tokenizer", "/runs/a/tokenizer.model")
+      assert.include(yield* told(disk, "pretrain", "--from", "/hf", "--text", "/texts/a.jsonl", "--out", "/runs/b",
+        "--backend", "reference"), "it: its tokenizer.json was saved with legacy = false, which a run cannot keep\n")
+      const generate = ["generate", " One", "--model", "/hf", "--backend", "reference", "--max-tokens", "4", "--json"]
+      const { output } = yield* cria(disk, generate)
+      assert.strictEqual(JSON.parse(output).tokens.length, 4)
+      const other = yield* cria(disk, [...generate, "--tokenizer", "/runs/a"]) // one space more before the prompt
+      assert.notStrictEqual(other.output, output)
+    }))
   it.live("writes llama2.c's tokenizer by the name under which it is found again, before any other", () =>
     Effect.gen(function*() {
       const disk = yield* withModel
@@ -78,7 +123,7 @@ describe("cria export", () => {
       assert.notInclude(yield* printed(disk, "inspect", "/bare"), "tokenizer.bin: ")
       yield* disk.fileSystem.rename("/bare/p.bin", "/bare/q.bin") // now the other is the nearest
       assert.include(yield* printed(disk, "inspect", "/bare/q.bin"),
-        "\n  tokenizer of 285 pieces, and the model knows 320 tokens: they belong to different models")
+        "\n  tokenizer of 285 pieces, and the model knows 320 tokens: those beyond are left out")
       yield* disk.fileSystem.rename("/bare/q.bin", "/bare/p.bin")
       assert.include(yield* printed(disk, "import", "/bare/p.bin", "--out", "/again"), "/again: ")
     }))

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit } from "effect"
 import * as MemoryDisk from "../store/MemoryDisk.ts"
-import { told, withModel } from "./checkpoints.ts"
+import { filledUp, told, withModel } from "./checkpoints.ts"
 import { cria, rows, tiny, withFiles } from "./Cria.ts"
 
 const files = {
@@ -230,9 +230,38 @@ describe("cria generate", () => {
       assert.strictEqual((yield* write("--greedy", "--json")).output, plain.output)
       yield* say({ do_sample: true, temperature: 0 })
       assert.include((yield* write()).errors, "error: /hf/generation_config.json: text cannot be generated as this")
+      assert.strictEqual((yield* write("--greedy", "--json")).output, plain.output)
+      assert.isTrue(Exit.isSuccess((yield* write("--temperature", "0.5")).exit))
+      yield* say({ eos_token_id: 2 })
+      const likeliest = "the model's folder does not say do_sample, so transformers takes the likeliest tokens"
+      assert.include((yield* write()).errors, `/hf, reference\n${likeliest}: --greedy does; this draws\n`)
+      assert.notInclude((yield* write("--top-p", "0.5")).errors, likeliest)
+      yield* say({ do_sample: true, temperature: 0 })
       // who generates nothing asks for none of it
       const { output } = yield* cria(disk, ["import", "/hf", "--out", "/imported"])
       assert.match(output, /^\/imported: .* from huggingface/)
+    }))
+  it.live("takes a vocabulary that was filled up: tokens beyond the tokenizer are never drawn, which is said", () =>
+    Effect.gen(function*() {
+      const disk = MemoryDisk.make()
+      yield* withFiles(disk, Object.fromEntries((yield* trained).files()))
+      yield* cria(disk, ["export", "/runs/a", "--to", "huggingface", "--out", "/hf"])
+      const write = (model: string, ...args: ReadonlyArray<string>) => cria(disk, ["generate", "One day", "--model",
+        model, "--backend", "reference", "--max-tokens", "6", "--json", "--log-probs", ...args])
+      yield* filledUp(disk, "/hf", "/filled", 384)
+      for (const args of [["--greedy"], ["--temperature", "2", "--top-p", "1"]]) {
+        const { errors, output } = yield* write("/filled", ...args)
+        assert.match(errors, new RegExp("^the model has 384 tokens, and its tokenizer 320 pieces: the tokens from " +
+          "320 on, which no text has, are left out .*\n/filled, reference\n"))
+        assert.strictEqual(output, (yield* write("/hf", ...args)).output)
+      }
+      yield* withFiles(disk, { "/filled/generation_config.json": JSON.stringify({ eos_token_id: [2, 330] }) })
+      assert.include((yield* write("/filled", "--greedy")).errors, "its end at id 330 never comes, for the tokenizer " +
+        "has 320 pieces: --tokenizer names the one that has it\n")
+      yield* cria(disk, ["import", "/filled", "--out", "/imported"])
+      assert.strictEqual((yield* write("/imported", "--greedy")).output, (yield* write("/hf", "--greedy")).output)
+      yield* filledUp(disk, "/hf", "/twice", 641)
+      assert.include((yield* write("/twice")).errors, "/twice: the model knows 641 tokens, and the tokenizer 320\n")
     }))
   it.live("needs the tokenizer of a checkpoint of others", () =>
     Effect.gen(function*() {

@@ -20,8 +20,9 @@ describe("cria import", () => {
     Effect.gen(function*() {
       const disk = yield* withModel
       assert.strictEqual(yield* told(disk, "import", "/hf", "--tokenizer", "/bytes.model", "--out", "/x"),
-        "error: /hf: the model knows 19 tokens, and the tokenizer 259\n  They belong to different models, or the " +
-          "vocabulary was filled up: name the right one with --tokenizer.\n")
+        "error: /hf: the model knows 19 tokens, and the tokenizer 259\n  The model has no scores for " +
+          "the pieces beyond: it is another model's, or pieces were added to it. Give the tokenizer that the model " +
+          "learned with.\n--tokenizer PATH names another.\n")
       assert.match(yield* told(disk, "import", "/hf", "--tokenizer", "/none.model", "--out", "/x"),
         /^error: \/none\.model is no tokenizer: ENOENT.*\n {2}Name a \.model/)
       assert.include(yield* told(disk, "import", "/nowhere"), "error: /nowhere: no checkpoint that Cria reads")

@@ -60,7 +60,8 @@ describe("cria pretrain --from", () => {
       assert.strictEqual(yield* told(disk, "pretrain", "--from", "/hf", ...idle, "--preset", "1M"),
         "error: --from and --preset ask for different things: give one of them\n")
       assert.include(yield* told(disk, "pretrain", "--from", "/hf", ...idle, "--out", "/runs/c"),
-        "error: /hf: a run cannot begin from it: it has no tokenizer: cria import with --tokenizer adds one\n")
+        "error: /hf: a run cannot begin from it: it has no tokenizer\n  Make it a folder of Cria's own first: cria " +
+          "import /hf --out runs/NAME --tokenizer PATH, with the one it learned with. Then give that with --from.\n")
       const config = yield* disk.fileSystem.readFileString("/hf/config.json")
       yield* withFiles(disk, { "/hf/config.json": config.replace("1e-05", "1e-06") })
       assert.include(yield* told(disk, "pretrain", "--from", "/hf", ...idle, "--out", "/runs/d"),

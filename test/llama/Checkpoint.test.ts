@@ -1,6 +1,7 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, FileSystem, type Path, type Scope } from "effect"
+import { Effect, Exit, FileSystem, type Path, Result, type Scope } from "effect"
+import * as fc from "fast-check"
 import { Backend } from "../../src/backend/Backend.ts"
 import * as Reference from "../../src/backend/Reference.ts"
 import * as Safetensors from "../../src/format/Safetensors.ts"
@@ -15,6 +16,7 @@ import * as Transformer from "../../src/llama/Transformer.ts"
 import { count } from "../../src/tensor/Node.ts"
 import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
 import * as Specification from "../../src/tensor/Specification.ts"
+import { scoresOf } from "./checkpoints.ts"
 
 const config = Config.make({
   vocabSize: 12, embedSize: 8, layerCount: 2, headCount: 4, kvHeadCount: 2, hiddenSize: 12, contextLength: 4096
@@ -179,6 +181,38 @@ describe("load", () => {
       yield* Checkpoint.requireMemory(checkpoint, 1, 16e9)
       assert.include((yield* Effect.flip(Checkpoint.requireMemory(checkpoint, 4, 16e9))).message, "take 27.0 GB")
     }))
+})
+
+describe("withVocabulary", () => {
+  const checkpoint = { config, path: "a", read: model.read }
+  it.effect("gives the scores of the first tokens alone, whatever those beyond them hold", () =>
+    Effect.promise(() => fc.assert(fc.asyncProperty(
+      fc.integer({ min: 6, max: 12 }), fc.array(fc.nat(5), { minLength: 1, maxLength: 4 }),
+      async (pieces, tokens) => {
+        const small = { // as of a draw, so that scores are of their usual size
+          ...checkpoint, read: (path: string) => Effect.map(checkpoint.read(path), (all) => all.map((x) => Math.sin(x)))
+        }
+        const sizes = { batch: 1, position: tokens.length }
+        const whole = await Effect.runPromise(scoresOf(small, tokens, sizes))
+        const part = await Effect.runPromise(
+          scoresOf(Result.getOrThrow(Checkpoint.withVocabulary(small, pieces)), tokens, sizes))
+        const expected = Array.from(whole).filter((_, i) => i % config.vocabSize < pieces)
+        assert.strictEqual(part.length, expected.length)
+        expected.forEach((score, i) => assert.closeTo(part[i]!, score, 1e-12))
+      }), { numRuns: 10 })))
+  it("refuses another model's tokenizer, by its size", () => {
+    const told = (pieces: number) => Result.match(Checkpoint.withVocabulary(checkpoint, pieces), {
+      onSuccess: () => "", onFailure: ({ message }) => message
+    })
+    assert.strictEqual(told(12), "")
+    assert.strictEqual(told(6), "")
+    assert.strictEqual(told(5), "a: the model knows 12 tokens, and the tokenizer 5\n  A vocabulary may be filled up " +
+      "beyond its tokenizer, but not to more than twice: this is another model's. Give the tokenizer that the " +
+      "model learned with.")
+    assert.strictEqual(told(13), "a: the model knows 12 tokens, and the tokenizer 13\n  The model has no scores for " +
+      "the pieces beyond: it is another model's, or pieces were added to it. Give the tokenizer that the model " +
+      "learned with.")
+  })
 })
 
 describe("changed files", () => {

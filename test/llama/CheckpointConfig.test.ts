@@ -126,22 +126,52 @@ describe("Hugging Face's generation_config.json", () => {
     HuggingFaceModel.parseGeneration("/m/generation_config.json", JSON.stringify(value), [2])
   const said = (value: unknown) => Result.getOrThrow(read(value))
   it("says where text ends, before config.json, and how tokens are drawn where they are", () => {
-    assert.deepStrictEqual(said({}), { endIds: [2], unused: [] })
+    assert.deepStrictEqual(said({}), { endIds: [2], isDrawn: false, unused: [] })
     assert.deepStrictEqual(said({ eos_token_id: [7, 9] }).endIds, [7, 9])
     const llama2 = {
       _from_model_config: true, bos_token_id: 1, eos_token_id: 2, pad_token_id: 0, max_length: 4096, temperature: 0.6,
       top_p: 0.9, transformers_version: "4.31.0.dev0"
     }
-    assert.deepStrictEqual(said(llama2), { endIds: [2], unused: [] })
+    assert.deepStrictEqual(said(llama2), { endIds: [2], isDrawn: false, unused: [] })
     assert.deepStrictEqual(said({ ...llama2, do_sample: true, top_k: 40 }),
-      { endIds: [2], temperature: 0.6, topK: 40, topP: 0.9, unused: [] })
-    assert.deepStrictEqual(said({ do_sample: true, top_k: 0, top_p: null }), { endIds: [2], unused: [] })
+      { endIds: [2], isDrawn: true, temperature: 0.6, topK: 40, topP: 0.9, unused: [] })
+    assert.deepStrictEqual(said({ do_sample: true, top_k: 0, top_p: null }), { endIds: [2], isDrawn: true, unused: [] })
   })
   it("judges how tokens are drawn only where they are", () => {
     for (const greedy of [{ do_sample: false }, {}]) {
-      assert.deepStrictEqual(said({ ...greedy, temperature: 0, top_k: -1, top_p: 2 }), { endIds: [2], unused: [] })
+      assert.deepStrictEqual(said({ ...greedy, temperature: 0, top_k: -1, top_p: 2 }),
+        { endIds: [2], isDrawn: false, unused: [] })
     }
     assert.include(faultsOf(read({ do_sample: true, temperature: 0 })), "  temperature = 0: expected a number above 0")
+  })
+  it("neither judges nor gives what is decided otherwise", () => {
+    const wrong = { do_sample: true, temperature: 0, top_k: 7, top_p: 2 }
+    const judged = (decided: ReadonlyArray<HuggingFaceModel.DrawingKey>) =>
+      HuggingFaceModel.parseGeneration("/m/generation_config.json", JSON.stringify(wrong), [2], decided)
+    assert.deepStrictEqual(Result.getOrThrow(judged(["temperature", "top_p"])),
+      { endIds: [2], isDrawn: true, topK: 7, unused: [] })
+    assert.deepStrictEqual(Result.getOrThrow(judged(["temperature", "top_k", "top_p"])),
+      { endIds: [2], isDrawn: true, unused: [] })
+    const message = faultsOf(judged(["temperature"]))
+    assert.include(message, "top_p = 2")
+    assert.notInclude(message, "temperature")
+  })
+  it("is kept as a text that says the same beside a config.json with other ids, or without any", () => {
+    const value = fc.oneof(fc.integer(), fc.boolean(), fc.constant(null), fc.constantFrom("yes", ""))
+    const ids = fc.array(fc.nat(9), { maxLength: 2 })
+    const record = fc.dictionary(fc.constantFrom("do_sample", "temperature", "top_k", "num_beams", "x"), value)
+    const told = fc.tuple(record, fc.option(fc.oneof(ids, fc.nat(9)), { nil: undefined })).map(([other, ends]) =>
+      JSON.stringify({ ...other, ...ends === undefined ? {} : { eos_token_id: ends } }))
+    fc.assert(fc.property(fc.option(told, { nil: undefined }), ids, ids, (text, endIds, others) => {
+      const said = (content: string | undefined, ends: ReadonlyArray<number>) =>
+        HuggingFaceModel.parseGeneration("/m", content ?? "{}", ends)
+      const kept = HuggingFaceModel.keptGeneration(text, endIds)
+      if (endIds.length > 0) assert.deepStrictEqual(said(kept, others), said(text, endIds))
+      else assert.strictEqual(kept, text)
+    }))
+    for (const strange of ["no JSON", "[]", "{\"eos_token_id\": \"</s>\"}"]) {
+      assert.strictEqual(HuggingFaceModel.keptGeneration(strange, [2]), strange)
+    }
   })
   it("names what nothing is made of, and refuses what it cannot mean", () => {
     assert.deepStrictEqual(said({ repetition_penalty: 1.1, num_beams: 4, suppress_tokens: null }).unused,

@@ -102,17 +102,17 @@ describe("every form", () => {
       const model = drawn({ contextLength: 4096 })
       yield* CheckpointWriter.huggingFace(at("a"), model)
       const a = yield* Checkpoint.open(at("a"))
-      yield* CheckpointWriter.meta(at("b"), { ...a, tokenizer: Option.getOrThrow(yield* a.tokenizer) })
+      yield* CheckpointWriter.meta(at("b"), { ...a, tokenizer: Option.getOrThrow(yield* a.tokenizer).model })
       const b = yield* Checkpoint.open(at("b"))
-      yield* CheckpointWriter.gguf(at("c.gguf"), { ...b, tokenizer: Option.getOrThrow(yield* b.tokenizer) })
+      yield* CheckpointWriter.gguf(at("c.gguf"), { ...b, tokenizer: Option.getOrThrow(yield* b.tokenizer).model })
       const c = yield* Checkpoint.open(at("c.gguf"))
-      const read = Option.getOrThrow(yield* c.tokenizer)
+      const read = Option.getOrThrow(yield* c.tokenizer).model
       assert.deepStrictEqual(read.pieces, tokenizer.pieces)
       yield* CheckpointWriter.llama2c(at("d.bin"), { ...c, tokenizer: read })
       yield* CheckpointWriter.llama2cTokenizer(at("tokenizer.bin"), read)
       const d = yield* Checkpoint.open(at("d.bin"))
       yield* equals(d, model)
-      assert.deepStrictEqual(Option.getOrThrow(yield* d.tokenizer).pieces, tokenizer.pieces)
+      assert.deepStrictEqual(Option.getOrThrow(yield* d.tokenizer).model.pieces, tokenizer.pieces)
     }))
 })
 
@@ -150,7 +150,7 @@ describe("the tokenizer of a Hugging Face folder", () => {
       const { at, fileSystem } = yield* scratch
       yield* CheckpointWriter.huggingFace(at("a"), drawn())
       const count = Effect.flatMap(Checkpoint.open(at("a")), ({ tokenizer }) =>
-        Effect.map(tokenizer, (found) => Option.getOrThrow(found).pieces.length))
+        Effect.map(tokenizer, (found) => Option.getOrThrow(found).model.pieces.length))
       assert.strictEqual(yield* count, 262)
       yield* fileSystem.writeFile(at("a/tokenizer.model"), Tokenizer.bytesModel.bytes) // pieces were added since
       assert.strictEqual(yield* count, 262)

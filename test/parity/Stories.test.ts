@@ -92,7 +92,7 @@ describe("llama2.c's stories260K", () => {
         const checkpoint = yield* Checkpoint.open(path(name), { contextLength: 512 })
         assert.deepStrictEqual(checkpoint.config, given.config)
         assert.deepStrictEqual(yield* likeliest(checkpoint, story), told, name)
-        return { ...checkpoint, tokenizer: Option.getOrThrow(yield* checkpoint.tokenizer) }
+        return { ...checkpoint, tokenizer: Option.getOrThrow(yield* checkpoint.tokenizer).model }
       })
       yield* CheckpointWriter.huggingFace(path("huggingface"), { ...given, tokenizer })
       yield* CheckpointWriter.meta(path("meta"), yield* reopened("huggingface"))

@@ -80,6 +80,21 @@ export class CheckpointFormatError extends Schema.TaggedError<CheckpointFormatEr
   }
 }
 
+/** A tokenizer that is not the model's, by the number of its pieces. */
+export class PieceCountError extends Schema.TaggedError<PieceCountError>()("PieceCountError", {
+  path: Schema.String,
+  pieces: Schema.Number,
+  vocabSize: Schema.Number
+}) {
+  override get message() {
+    const why = this.pieces > this.vocabSize
+      ? "The model has no scores for the pieces beyond: it is another model's, or pieces were added to it."
+      : "A vocabulary may be filled up beyond its tokenizer, but not to more than twice: this is another model's."
+    return `${this.path}: the model knows ${this.vocabSize} tokens, and the tokenizer ${this.pieces}\n  ${why} ` +
+      "Give the tokenizer that the model learned with."
+  }
+}
+
 /** A model that memory cannot hold, told before anything of it is read. */
 export class CheckpointMemoryError extends Schema.TaggedError<CheckpointMemoryError>()("CheckpointMemoryError", {
   path: Schema.String,

@@ -26,8 +26,8 @@ import * as SafetensorsFile from "../../format/SafetensorsFile.ts"
 import type { TensorFile } from "../../format/TensorFile.ts"
 import * as TorchFile from "../../format/TorchFile.ts"
 import * as Snapshot from "../../store/Snapshot.ts"
-import type { Model, SentencePieceError } from "../../token/SentencePiece.ts"
-import type { TokenizerFileError } from "../../token/Tokenizer.ts"
+import type { SentencePieceError } from "../../token/SentencePiece.ts"
+import type { TokenizerFileError, UnsupportedModelError } from "../../token/Tokenizer.ts"
 import * as TokenizerFormat from "../../token/TokenizerFormat.ts"
 import * as Llama from "../Config.ts"
 import { CheckpointConfigError, CheckpointFormatError, type GenerationConfigError } from "./CheckpointError.ts"
@@ -44,7 +44,8 @@ export interface Options {
 }
 
 /** Why a tokenizer cannot be read. */
-export type TokenizerError = TokenizerFileError | SentencePieceError | CheckpointConfigError | PlatformError
+export type TokenizerError =
+  | TokenizerFileError | SentencePieceError | UnsupportedModelError | CheckpointConfigError | PlatformError
 
 /** What a checkpoint is made of. */
 export interface Opened {
@@ -59,29 +60,54 @@ export interface Opened {
   readonly naming: Naming | undefined
   /** Names of tensors that are there and are not read. */
   readonly computed: RegExp
-  readonly tokenizer: Effect.Effect<Option.Option<Model>, TokenizerError, FileSystem.FileSystem>
-  /** How text is generated, where the checkpoint says it; read and judged only when it is asked for. */
-  readonly generation?: Effect.Effect<HuggingFaceModel.Generation, GenerationConfigError | PlatformError>
+  readonly tokenizer: Effect.Effect<Option.Option<TokenizerFormat.Read>, TokenizerError, FileSystem.FileSystem>
+  /**
+   * How text is generated, where the checkpoint says it; read and judged only when it is asked for. Keys that are
+   * decided otherwise are neither judged nor given.
+   */
+  readonly generation?: (
+    decided?: ReadonlyArray<HuggingFaceModel.DrawingKey>
+  ) => Effect.Effect<HuggingFaceModel.Generation, GenerationConfigError | PlatformError>
+  /** The `generation_config.json` that says the same beside a copy of the model. */
+  readonly generationConfig?: Effect.Effect<string | undefined, PlatformError>
 }
 
 const nothing = /^(?!)/
 
 /**
  * The first of some tokenizer files that is there; of those of one folder, the first with as many pieces as the model
- * has tokens, for pieces that were added later stand in `tokenizer.json` alone. Of the others, one that cannot be read
- * does not fit.
+ * has tokens, or else with the most that it has tokens for: pieces that were added later stand in `tokenizer.json`
+ * alone. Of the others, one that cannot be read does not fit.
  */
 const tokenizerAt = (paths: ReadonlyArray<string>, vocabSize?: number): Opened["tokenizer"] =>
   Effect.gen(function*() {
     const fileSystem = yield* FileSystem.FileSystem
     const there = yield* Effect.filter(paths, (path) => fileSystem.exists(path))
-    const first = yield* Effect.forEach(there.slice(0, 1), TokenizerFormat.load)
-    const isUnfit = first.some(({ pieces }) => vocabSize !== undefined && pieces.length !== vocabSize)
+    const first = yield* Effect.forEach(there.slice(0, 1), TokenizerFormat.open)
+    const isUnfit = first.some(({ model: { pieces } }) => vocabSize !== undefined && pieces.length !== vocabSize)
     const others = isUnfit ? there.slice(1) : []
-    const read = yield* Effect.forEach(others, (path) => Effect.option(TokenizerFormat.load(path)))
-    const fitting = read.flatMap(Option.toArray).find(({ pieces }) => pieces.length === vocabSize)
+    const read = yield* Effect.forEach(others, (path) => Effect.option(TokenizerFormat.open(path)))
+    const fitting = [...first, ...read.flatMap(Option.toArray)]
+      .filter(({ model }) => vocabSize === undefined || model.pieces.length <= vocabSize)
+      .reduce((most: TokenizerFormat.Read | undefined, one) =>
+        most === undefined || one.model.pieces.length > most.model.pieces.length ? one : most, undefined)
     return Option.fromNullishOr(fitting ?? first[0])
   })
+
+const generationName = "generation_config.json"
+
+/** What the `generation_config.json` at a place says, if there is one; `endIds` are those of the model's own file. */
+const generationAt = Effect.fnUntraced(function*(told: string, endIds: ReadonlyArray<number>) {
+  const fileSystem = yield* FileSystem.FileSystem
+  const text = Effect.flatMap(fileSystem.exists(told), (isThere) =>
+    isThere ? fileSystem.readFileString(told) : Effect.undefined)
+  return {
+    generation: (decided = []) => Effect.flatMap(text, (content) => content === undefined
+      ? Effect.succeed({ endIds, unused: [], isDrawn: false })
+      : Effect.fromResult(HuggingFaceModel.parseGeneration(told, content, endIds, decided))),
+    generationConfig: Effect.map(text, (content) => HuggingFaceModel.keptGeneration(content, endIds))
+  } satisfies Pick<Opened, "generation" | "generationConfig">
+})
 
 const decodeModel = Schema.decodeUnknownResult(Schema.Struct({ model: Llama.Config }), { errors: "all" })
 
@@ -94,11 +120,12 @@ const openCria = Effect.fnUntraced(function*(snapshot: string) {
       faults: [{ key: "configuration", value: JSON.stringify(configuration), expected: message }]
     })))
   const file = yield* SafetensorsFile.open(path.join(snapshot, Snapshot.fileName("model")))
-  const tokenizer = tokenizerAt([snapshot, path.join(snapshot, "..")].map((folder) =>
-    path.join(folder, "tokenizer.model")))
+  const run = path.join(snapshot, "..")
+  const tokenizer = tokenizerAt([snapshot, run].map((folder) => path.join(folder, "tokenizer.model")))
+  const generation = yield* generationAt(path.join(run, generationName), []) // as import leaves it
   return {
     format: "cria", path: snapshot, config, isTied: false, shards: [file], naming: undefined, computed: nothing,
-    tokenizer
+    tokenizer, ...generation
   } satisfies Opened
 })
 
@@ -117,14 +144,10 @@ const openHuggingFace = Effect.fnUntraced(function*(folder: string, names: Reado
   const { config, endIds, isTied } = description
   const tokenizer = tokenizerAt(
     ["tokenizer.model", "tokenizer.json"].map((name) => path.join(folder, name)), config.vocabSize)
-  const told = path.join(folder, "generation_config.json")
-  const generation: Opened["generation"] = !names.includes("generation_config.json")
-    ? Effect.succeed({ endIds, unused: [] })
-    : Effect.flatMap(fileSystem.readFileString(told), (text) =>
-      Effect.fromResult(HuggingFaceModel.parseGeneration(told, text, endIds)))
+  const generation = yield* generationAt(path.join(folder, generationName), endIds)
   return {
     format: "huggingface", path: folder, config, isTied, shards: [tensors], naming, computed: naming.computed,
-    tokenizer, generation
+    tokenizer, ...generation
   } satisfies Opened
 })
 
@@ -143,9 +166,9 @@ const openMeta = Effect.fnUntraced(function*(
     path.join(above, "tokenizer.model")))
   const file = path.join(folder, "params.json")
   const text = yield* fileSystem.readFileString(file)
-  const model = text.includes("-1") ? Option.getOrUndefined(yield* tokenizer) : undefined
+  const found = text.includes("-1") ? Option.getOrUndefined(yield* tokenizer) : undefined
   const config = yield* Effect.fromResult(MetaModel.parse(file, text, {
-    ...model === undefined ? {} : { vocabSize: model.pieces.length },
+    ...found === undefined ? {} : { vocabSize: found.model.pieces.length },
     ...contextLength === undefined ? {} : { contextLength }
   }))
   const { naming } = MetaModel
@@ -161,8 +184,9 @@ const openGguf = Effect.fnUntraced(function*(path: string) {
   const { naming } = GgufModel
   const rows = file.entries.get(naming.names.embedding)?.sizes[0] ?? 1
   const config = yield* Effect.fromResult(GgufModel.configOf(path, file.metadata, rows))
-  const tokenizer = Effect.map(
-    Effect.fromResult(GgufModel.vocabularyOf(path, file.metadata)), Option.fromNullishOr)
+  const tokenizer = Effect.flatMap(Effect.fromResult(GgufModel.vocabularyOf(path, file.metadata)), (model) =>
+    model === undefined ? Effect.succeedNone
+      : Effect.map(Effect.fromResult(TokenizerFormat.ofModel(model)), Option.some))
   return {
     format: "gguf", path, config, isTied: !file.entries.has(naming.names.head), shards: [file], naming,
     computed: naming.computed, tokenizer

@@ -109,6 +109,8 @@ export interface Generation {
   readonly temperature?: number
   readonly topK?: number
   readonly topP?: number
+  /** Whether it says that tokens are drawn: without that, transformers takes the likeliest. */
+  readonly isDrawn: boolean
   /** Keys that would change what transformers writes, and that Cria has no counterpart of. */
   readonly unused: ReadonlyArray<string>
 }
@@ -119,8 +121,11 @@ const probability: Keys.Rule = {
 
 const generationRules: Keys.Rules = { eos_token_id: Keys.optional(endIds), do_sample: Keys.optional(Keys.truth) }
 
+/** A key that says how tokens are drawn. */
+export type DrawingKey = "temperature" | "top_k" | "top_p"
+
 /** Keys that say how tokens are drawn, judged where they are. */
-const drawingRules: Keys.Rules = {
+const drawingRules: { readonly [K in DrawingKey]: Keys.Rule } = {
   temperature: Keys.optional(Keys.positive),
   top_k: Keys.optional({ expected: "a whole number from 0", accepts: isId }),
   top_p: Keys.optional(probability)
@@ -135,18 +140,22 @@ const inert = new Set([
 /** Values with which keys that Cria has no counterpart of change nothing, besides null and false. */
 const neutral: ReadonlyMap<string, unknown> = new Map([["repetition_penalty", 1], ["num_beams", 1]])
 
-/** Reads a `generation_config.json`; `endIds` are those of the model's `config.json`. */
+/**
+ * Reads a `generation_config.json`; `endIds` are those of the model's `config.json`. Keys that are decided otherwise
+ * are neither judged nor given.
+ */
 export const parseGeneration = (
-  path: string, text: string, endIds: ReadonlyArray<number>
+  path: string, text: string, endIds: ReadonlyArray<number>, decided: ReadonlyArray<DrawingKey> = []
 ): Result.Result<Generation, GenerationConfigError> =>
   Result.mapError(Keys.parse(path, text), ({ faults }) => new GenerationConfigError({ path, faults })).pipe(
-    Result.flatMap((record) => generationOf(path, record, endIds)))
+    Result.flatMap((record) => generationOf(path, record, endIds, decided)))
 
 const generationOf = (
-  path: string, record: Keys.Fields, endIds: ReadonlyArray<number>
+  path: string, record: Keys.Fields, endIds: ReadonlyArray<number>, decided: ReadonlyArray<string>
 ): Result.Result<Generation, GenerationConfigError> => {
   const isDrawn = record["do_sample"] === true
-  const rules = { ...generationRules, ...isDrawn ? drawingRules : {} }
+  const drawing = Object.fromEntries(Object.entries(drawingRules).filter(([key]) => isDrawn && !decided.includes(key)))
+  const rules: Keys.Rules = { ...generationRules, ...drawing }
   const known = Object.fromEntries(Object.entries(record).filter(([key]) => Object.hasOwn(rules, key)))
   const faults = Keys.faultsOf(known, rules)
   if (faults.length > 0) return Result.fail(new GenerationConfigError({ path, faults }))
@@ -159,9 +168,22 @@ const generationOf = (
     inert.has(key) || record[key] === null || record[key] === false || neutral.get(key) === record[key]
   return Result.succeed({
     endIds: own.length > 0 ? own : endIds,
+    isDrawn,
     ...drawn("temperature", "temperature"), ...drawn("top_k", "topK"), ...drawn("top_p", "topP"),
     unused: Object.keys(record).filter((key) => !changesNothing(key))
   })
+}
+
+/**
+ * The `generation_config.json` that beside a copy of the model says what these two files say: the text as it is, with
+ * the ids of `config.json`, which is written anew, where it names none itself.
+ */
+export const keptGeneration = (text: string | undefined, endIds: ReadonlyArray<number>): string | undefined => {
+  if (endIds.length === 0) return text
+  const record = text === undefined ? {} : Result.getOrUndefined(Keys.parse("", text)) // what is no JSON stays so
+  const own = record?.["eos_token_id"] ?? []
+  return record === undefined || !Array.isArray(own) || own.length > 0 ? text
+    : Keys.print({ ...record, eos_token_id: endIds })
 }
 
 /** Reads a `config.json`. */

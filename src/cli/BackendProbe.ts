@@ -71,14 +71,18 @@ const spawned = (name: BackendChoice.Name): Effect.Effect<Report, never, ChildPr
     const [, script = ""] = process.argv
     const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
     const child = yield* spawner.spawn(
-      ChildProcess.make(process.execPath, [script, "doctor", "--probe", name], { stdin: "ignore", stderr: "ignore" })
+      ChildProcess.make(process.execPath, [script, "doctor", "--probe", name], { stdin: "ignore" })
     )
-    const lines = yield* child.stdout.pipe(Stream.decodeText(), Stream.splitLines, Stream.runCollect)
+    const [lines, complaints] = yield* Effect.all([
+      child.stdout.pipe(Stream.decodeText(), Stream.splitLines, Stream.runCollect),
+      child.stderr.pipe(Stream.decodeText(), Stream.splitLines, Stream.takeRight(3), Stream.runCollect)
+    ], { concurrency: 2 })
     const report = lines.flatMap((line) => Option.toArray(decode(line))).at(-1)
     if (report !== undefined) return report
     const ended = yield* Effect.result(child.exitCode)
     const how = ended._tag === "Success" ? `exit code ${ended.success}` : ended.failure.message
-    return Report.members[1].make({ message: `its process ended (${how}) before it told anything: it crashes here` })
+    const ending = `its process ended (${how}) before it told anything: it crashes here`
+    return Report.members[1].make({ message: [ending, ...complaints].join("\n  ") })
   }).pipe(
     Effect.scoped,
     Effect.timeoutOption(limit),

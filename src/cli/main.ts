@@ -1,19 +1,16 @@
 #!/usr/bin/env node
 /**
- * The process `cria`: arguments in, exit code out.
+ * What `cria` starts: looks at the version of Node first, for one that is too old could not even read the rest.
  *
  * @module
  */
-import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import * as NodeServices from "@effect/platform-node/NodeServices"
-import * as Effect from "effect/Effect"
-import * as CommandLine from "./CommandLine.ts"
-import { versionOf } from "./Host.ts"
+import { refusal } from "./NodeVersion.ts"
 
-// a reader that went away (`cria … | head`) is told like Ctrl-C, so that a run saves what it has
-process.stdout.on("error", () => { process.kill(process.pid, "SIGINT") })
+const refused = refusal(process.versions.node, process.execPath)
 
-NodeRuntime.runMain(
-  CommandLine.run(versionOf("cria"), process.argv.slice(2)).pipe(Effect.provide(NodeServices.layer)),
-  { disableErrorReporting: true }
-)
+if (refused === undefined) {
+  await import("./Process.ts") // an edge: no effect runs before it
+} else {
+  process.stderr.write(`${refused}\n`)
+  process.exitCode = 1
+}

@@ -6,16 +6,16 @@ import { encode, Prober, type Report } from "../../src/cli/BackendProbe.ts"
 
 const encoder = new TextEncoder()
 
-/** A process that prints some text and ends, or never does. */
-const printing = (text: string, exitCode: number | undefined) =>
+/** A process that prints some text, on either stream, and ends, or never does. */
+const printing = (text: string, exitCode: number | undefined, complaints = "") =>
   Layer.succeed(ChildProcessSpawner.ChildProcessSpawner, ChildProcessSpawner.make(() =>
     Effect.succeed(ChildProcessSpawner.makeHandle({
       pid: ChildProcessSpawner.ProcessId(1),
       exitCode: exitCode === undefined ? Effect.never : Effect.succeed(ChildProcessSpawner.ExitCode(exitCode)),
       isRunning: Effect.succeed(exitCode === undefined), kill: () => Effect.void, stdin: Sink.drain,
       stdout: exitCode === undefined ? Stream.never : Stream.make(encoder.encode(text)),
-      stderr: Stream.empty, all: Stream.empty, getInputFd: () => Sink.drain, getOutputFd: () => Stream.empty,
-      unref: Effect.succeed(Effect.void)
+      stderr: Stream.make(encoder.encode(complaints)), all: Stream.empty,
+      getInputFd: () => Sink.drain, getOutputFd: () => Stream.empty, unref: Effect.succeed(Effect.void)
     }))))
 
 const ask = Effect.flatMap(Prober, (prober) => prober("onnx"))
@@ -29,10 +29,14 @@ describe("a backend in a process of its own", () => {
     const report = yield* Effect.provide(ask, printing(`a warning\n${encode(started)}\n`, 0))
     assert.deepStrictEqual(report, started)
   }))
-  it.effect("that crashes is told of", () => Effect.gen(function*() {
-    const report = yield* Effect.provide(ask, printing("terminate called\n", 134))
-    assert.deepStrictEqual(report, {
-      _tag: "Absent", message: "its process ended (exit code 134) before it told anything: it crashes here"
+  it.effect("that crashes is told of, with its last words", () => Effect.gen(function*() {
+    const silent = "its process ended (exit code 134) before it told anything: it crashes here"
+    assert.deepStrictEqual(
+      yield* Effect.provide(ask, printing("a line\n", 134)), { _tag: "Absent", message: silent }
+    )
+    const complaints = "one\ntwo\nloading libcuda\nterminate called\nAborted\n"
+    assert.deepStrictEqual(yield* Effect.provide(ask, printing("", 134, complaints)), {
+      _tag: "Absent", message: `${silent}\n  loading libcuda\n  terminate called\n  Aborted`
     })
   }))
   it.effect("that hangs is ended after a minute", () => Effect.gen(function*() {

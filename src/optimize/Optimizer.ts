@@ -78,7 +78,8 @@ export interface Updated<Slot extends string, A extends string> {
 /**
  * An optimizer that treats every tensor by itself and remembers, under each slot, a tensor of the parameter's sizes.
  *
- * Memory lies at `slot.path`: `first.block.3.attention.query`.
+ * Memory lies at `slot.path`: `first.block.3.attention.query`. Gradients or memory that lack a parameter's path are a
+ * TypeError that names it.
  */
 export const perTensor = <const Slot extends string>(
   slots: ReadonlyArray<Slot>,

@@ -22,7 +22,8 @@ export type Part<P> = P extends Any ? P : P extends ReadonlyArray<infer Q> ? Rea
 const join = (path: string, key: string): string => path === "" ? key : `${path}.${key}`
 
 /**
- * The leaves of any tree with their paths; `isLeaf` says what a leaf is. Absent (`undefined`) branches are passed over.
+ * The leaves of any tree with their paths; `isLeaf` says what a leaf is. Absent (`undefined`) branches are passed over;
+ * whatever else is neither a record nor an array is a TypeError that names its path.
  */
 export const entries =
   <L>(tree: unknown, isLeaf: (value: unknown) => value is L): ReadonlyArray<readonly [string, L]> => {
@@ -61,7 +62,7 @@ export const tensors = <P>(tree: P): ReadonlyArray<readonly [string, Any]> => en
 /** A tree of tensors of the same form, each replaced by one with the same axes. */
 export const map = <P>(tree: P & Tree<P>, f: (leaf: Any, path: string) => Any): P => mapAs<P>()(tree, isTensor, f)
 
-/** Two trees of the same form, leaf by leaf. */
+/** Two trees of the same form, leaf by leaf. A leaf that the right one lacks is a TypeError that names its path. */
 export const zip = <P>(left: P & Tree<P>, right: P & Tree<P>, f: (left: Any, right: Any, path: string) => Any): P => {
   const others = new Map(tensors(right))
   return map(left, (leaf, path) => {

@@ -17,7 +17,7 @@
  */
 import * as Agenda from "./Agenda.ts"
 import { grown } from "./GrowingArray.ts"
-import { merging } from "./Vocabulary.ts"
+import { isHigh, isLow, merging } from "./Vocabulary.ts"
 import type { UserDefined, Vocabulary } from "./Vocabulary.ts"
 import * as WordMemory from "./WordMemory.ts"
 
@@ -361,8 +361,6 @@ export const make = (vocabulary: Vocabulary): Encoder => {
 const never = 0x7fffffff
 
 const isSurrogate = (unit: number): boolean => (unit & 0xf800) === 0xd800
-const isHigh = (unit: number): boolean => (unit & 0xfc00) === 0xd800
-const isLow = (unit: number): boolean => (unit & 0xfc00) === 0xdc00
 
 const userDefinedAt = (
   userDefined: Vocabulary["userDefined"],

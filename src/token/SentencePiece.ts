@@ -270,6 +270,10 @@ const checkPieces = (
 /** The name of a byte piece: `<0x00>` to `<0xFF>`. */
 export const byteText = (byte: number): string => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`
 
+/** The 256 byte pieces, in the order of the bytes. */
+export const bytePieces: ReadonlyArray<Piece> =
+  Array.from({ length: 256 }, (_, byte) => ({ text: byteText(byte), score: 0, type: "byte" }))
+
 /** The defaults of the format, which a file need not repeat. */
 export const defaultTrainer: TrainerSpecification = {
   modelType: "unigram",
@@ -310,6 +314,11 @@ export const identityNormalizer: NormalizerSpecification = {
   name: "identity",
   removeExtraWhitespaces: false
 }
+
+/** Does a model do more to text than Llama's, which writes U+2581 for each space and may put a space in front? */
+export const rewritesText = ({ normalizer, trainer }: Pick<Model, "normalizer" | "trainer">): boolean =>
+  normalizer.charsmap.length > 0 || normalizer.removeExtraWhitespaces || !normalizer.escapeWhitespaces ||
+  trainer.treatWhitespaceAsSuffix
 
 /** Typed access to the fields of one nested message; a known field of another wire type is a problem, not a guess. */
 const reader = (bytes: Uint8Array, message: string, problems: Array<Problem>) => {

@@ -146,17 +146,13 @@ export const fromModel = (model: SentencePiece.Model): Result.Result<Codec, Unsu
  * text of a sequence, and only if it begins with none. Decoding still drops one space in front, so a text that begins
  * with a space comes back without it.
  */
-export const fromModelNonLegacy = (model: SentencePiece.Model): Result.Result<Codec, UnsupportedModelError> => {
-  const { addDummyPrefix, charsmap, escapeWhitespaces, removeExtraWhitespaces } = model.normalizer
-  const isLlamas = addDummyPrefix && escapeWhitespaces && !removeExtraWhitespaces && charsmap.length === 0 &&
-    !model.trainer.treatWhitespaceAsSuffix
-  return codecOf(
+export const fromModelNonLegacy = (model: SentencePiece.Model): Result.Result<Codec, UnsupportedModelError> =>
+  codecOf(
     model,
-    isLlamas
+    model.normalizer.addDummyPrefix && !SentencePiece.rewritesText(model)
       ? Result.succeed({ first: Normalizer.nonLegacyFirst, later: Normalizer.nonLegacyLater })
       : Result.fail("its normalizer is not Llama's, and legacy = false is defined for no other")
   )
-}
 
 /** How texts are normalized: at the beginning of a sequence, and after something. */
 interface Reading {
@@ -343,14 +339,11 @@ export const bytesModel: SentencePiece.Model = Result.getOrThrow(SentencePiece.m
     { text: "<unk>", score: 0, type: "unknown" },
     { text: "<s>", score: 0, type: "control" },
     { text: "</s>", score: 0, type: "control" },
-    ...Array.from(
-      { length: 256 },
-      (_, byte): SentencePiece.Piece => ({ text: SentencePiece.byteText(byte), score: 0, type: "byte" })
-    )
+    ...SentencePiece.bytePieces
   ],
   { ...SentencePiece.defaultTrainer, modelType: "bpe", vocabSize: 259, byteFallback: true },
   { ...SentencePiece.identityNormalizer, addDummyPrefix: false, escapeWhitespaces: false }
 ))
 
-/** A tokenizer of 259 ids that needs no training: one id a byte. */
+/** The tokenizer of {@link bytesModel}, which needs no training: 259 ids, one for each byte. */
 export const layerBytes: Layer.Layer<Tokenizer> = Layer.sync(Tokenizer, () => Result.getOrThrow(fromModel(bytesModel)))

@@ -85,7 +85,7 @@ export const parse = (
 
 /** Writes a `tokenizer.bin`. Fails for a model whose special pieces or normalization llama2.c does not know. */
 export const print = (model: SentencePiece.Model): Result.Result<Uint8Array, TokenizerBinError> => {
-  const { normalizer, pieces, trainer } = model
+  const { normalizer, pieces } = model
   const fits = (piece: SentencePiece.Piece, id: number): boolean =>
     id === 0
       ? piece.type === "unknown"
@@ -101,9 +101,7 @@ export const print = (model: SentencePiece.Model): Result.Result<Uint8Array, Tok
         ? `it has ${pieces.length} pieces`
         : `piece ${odd} is ${pieces[odd]!.type} ${JSON.stringify(pieces[odd]!.text)}`))
   }
-  const isLlamas = normalizer.addDummyPrefix && normalizer.escapeWhitespaces && normalizer.charsmap.length === 0 &&
-    !normalizer.removeExtraWhitespaces && !trainer.treatWhitespaceAsSuffix
-  if (!isLlamas) return fail(
+  if (!normalizer.addDummyPrefix || SentencePiece.rewritesText(model)) return fail(
     -1,
     "llama2.c always puts a space in front of a text and rewrites nothing; this model does otherwise"
   )

@@ -352,9 +352,8 @@ export const printNonLegacy = (
 const printed = (
   model: SentencePiece.Model, frame: Frame, reading: { readonly normalizer: unknown; readonly pre_tokenizer: unknown }
 ): Result.Result<string, TokenizerJsonError> => {
-  const { normalizer, pieces, trainer } = model
-  const { addDummyPrefix, charsmap, escapeWhitespaces, removeExtraWhitespaces } = normalizer
-  if (charsmap.length > 0 || removeExtraWhitespaces || !escapeWhitespaces || trainer.treatWhitespaceAsSuffix) {
+  const { normalizer: { addDummyPrefix }, pieces, trainer } = model
+  if (SentencePiece.rewritesText(model)) {
     return fail(
       "$.normalizer",
       "the model rewrites text by more than Llama's rule, U+2581 for each space and one in front"

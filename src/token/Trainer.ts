@@ -168,11 +168,7 @@ const reservedPieces = (options: Options): Result.Result<ReadonlyArray<SentenceP
     { text: "</s>", score: 0, type: "control" },
     ...options.controlSymbols.map((text): SentencePiece.Piece => ({ text, score: 0, type: "control" })),
     ...options.userDefinedSymbols.map((text): SentencePiece.Piece => ({ text, score: 0, type: "user-defined" })),
-    ...Array.from({ length: options.byteFallback ? 256 : 0 }, (_, byte): SentencePiece.Piece => ({
-      text: SentencePiece.byteText(byte),
-      score: 0,
-      type: "byte"
-    }))
+    ...options.byteFallback ? SentencePiece.bytePieces : []
   ]
   const texts = pieces.map((piece) => piece.text)
   const repeated = [...new Set(texts.filter((text, i) => texts.indexOf(text) !== i))]

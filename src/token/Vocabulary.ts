@@ -129,8 +129,10 @@ const specialPieces = (table: PieceTable.PieceTable) => {
   }
 }
 
-const isHigh = (unit: number): boolean => (unit & 0xfc00) === 0xd800
-const isLow = (unit: number): boolean => (unit & 0xfc00) === 0xdc00
+/** Is this code unit the first half of a character beyond the basic plane? */
+export const isHigh = (unit: number): boolean => (unit & 0xfc00) === 0xd800
+/** Is this code unit the second half of one? */
+export const isLow = (unit: number): boolean => (unit & 0xfc00) === 0xdc00
 
 /** The ASCII character that a unit of a piece is in text, where a space may stand for U+2581; −1 if it is none. */
 const asciiOf = (unit: number, escapesSpaces: boolean): number =>

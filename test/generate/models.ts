@@ -16,8 +16,7 @@ export const codec: Tokenizer.Codec = Result.getOrThrow(Tokenizer.fromModel(Resu
     { text: "<unk>", score: 0, type: "unknown" },
     { text: "<s>", score: 0, type: "control" },
     { text: "</s>", score: 0, type: "control" },
-    ...Array.from({ length: 256 }, (_, byte): SentencePiece.Piece =>
-      ({ text: SentencePiece.byteText(byte), score: 0, type: "byte" })),
+    ...SentencePiece.bytePieces,
     ...["▁", "a", "b", "▁a", "ab", "é"].map((text, i): SentencePiece.Piece => ({ text, score: -i, type: "normal" }))
   ],
   { ...SentencePiece.defaultTrainer, modelType: "bpe", byteFallback: true },

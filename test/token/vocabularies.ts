@@ -10,11 +10,7 @@ export const reserved: ReadonlyArray<SentencePiece.Piece> = [
   { text: "</s>", score: 0, type: "control" }
 ]
 
-export const bytePieces: ReadonlyArray<SentencePiece.Piece> = Array.from({ length: 256 }, (_, byte) => ({
-  text: SentencePiece.byteText(byte),
-  score: 0,
-  type: "byte"
-}))
+export const { bytePieces } = SentencePiece
 
 /** A model of reserved pieces, bytes if asked for, and `pieces`, normalizing as Llama does unless told otherwise. */
 export const modelOf = (

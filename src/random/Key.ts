@@ -72,11 +72,6 @@ export const uniform = (key: Key, index: number): number => {
 }
 
 /**
- * The unsigned 32-bit word at `index`. `uniform` reads the same words in pairs, so use one key for one of the two only.
- */
-export const bits = (key: Key, index: number): number => draw(key, index, 4, purpose.uniform)[index % 4]!
-
-/**
  * The standard normal at `index`: one of 2³² values between −6.34 and 6.34, from 32 bits through the quantile function.
  */
 export const normal = (key: Key, index: number): number =>

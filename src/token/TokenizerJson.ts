@@ -329,19 +329,18 @@ export interface Frame {
   readonly addEos: boolean
 }
 
-/** Llama's: a beginning, no end. */
-export const llamaFrame: Frame = { addBos: true, addEos: false }
+const llamaFrame: Frame = { addBos: true, addEos: false }
 
 /**
- * Writes the `tokenizer.json` of a model, of the legacy kind: the same function as `Tokenizer.fromModel`. Fails for
- * what that format, as Llama uses it, cannot say.
+ * Writes the `tokenizer.json` of a model, of the legacy kind: the same function as `Tokenizer.fromModel`. The frame is
+ * Llama's, a beginning and no end, unless another is given. Fails for what that format, as Llama uses it, cannot say.
  */
 export const print = (
   model: SentencePiece.Model, frame: Frame = llamaFrame
 ): Result.Result<string, TokenizerJsonError> =>
   printed(model, frame, { normalizer: normalizerOf(model.normalizer.addDummyPrefix), pre_tokenizer: null })
 
-/** Writes the `tokenizer.json` of a model as `legacy = false`: the same function as `Tokenizer.fromModelNonLegacy`. */
+/** {@link print} as `legacy = false`: the same function as `Tokenizer.fromModelNonLegacy`. */
 export const printNonLegacy = (
   model: SentencePiece.Model, frame: Frame = llamaFrame
 ): Result.Result<string, TokenizerJsonError> =>

@@ -1,12 +1,12 @@
 /**
- * The pickles in which torch.save keeps tensors, read without executing anything: a pickle is a program for a stack
- * machine, and of its language only what builds data and describes tensors is understood.
+ * The pickles in which torch.save keeps tensors, read without executing anything.
  *
  *     pickle = { opcode · argument }* · STOP         tensor = _rebuild_tensor_v2(storage, offset, sizes, strides, …)
  *
- * Understood: None, truth values, numbers, texts, tuples, lists, dicts, collections.OrderedDict, torch's storages by
- * persistent id, and torch._utils._rebuild_tensor_v2. Any other opcode or global is an error that names it; nothing is
- * imported, called or looked up.
+ * A pickle is a program for a stack machine. Of its language only what builds data and describes tensors is understood:
+ * None, truth values, numbers, texts, tuples, lists, dicts, collections.OrderedDict, torch's storages by persistent id,
+ * and torch._utils._rebuild_tensor_v2. Any other opcode or global is an error that names it; nothing is imported,
+ * called or looked up.
  *
  * From     Python's pickletools (opcodes of protocols 2 to 5); torch/serialization.py and torch/_utils.py of PyTorch.
  * Checked  test/format/Pickle.test.ts (what Python writes, foreign opcodes and globals, floods);

@@ -1,6 +1,6 @@
 /**
- * A file of named tensors, whatever its format: what it holds is known when it is open, and one tensor, or some leading
- * rows of it, is read when asked for, touching its own bytes and no others.
+ * A file of named tensors, whatever its format: what it holds is known when it is open, and a tensor, or some rows of
+ * it, is read when asked for, by its own bytes and no others.
  *
  *     real = the f32, f16 or bf16 that stands there            quantized: real = code · scale of its group
  *

@@ -98,7 +98,7 @@ export interface CompileOptions {
   readonly precision?: Precision
   /**
    * Cells whose present values are frozen into the executable, by path; they need not be bound. Faster where they are
-   * read often.
+   * read often. Of cells that are not sealed the executable takes a copy.
    */
   readonly constants?: ReadonlyMap<string, AnyCell>
   /** Full names of labelled inner values to return as well (see `Program.labels`). */
@@ -182,6 +182,11 @@ export class Backend extends Context.Service<Backend, {
   readonly copy: <C>(from: C, to: C) => Effect.Effect<void, BackendError>
   /** One index of the leading axis of a cell as a cell of its own, over the same memory. */
   readonly view: (cell: AnyCell, index: number) => Effect.Effect<AnyCell, BackendError>
+  /**
+   * Promises that cells change no more: from here on writing to them, copying into them, and running a program that
+   * replaces them fail. They can be read, and be constants of programs without a copy. There is no way back.
+   */
+  readonly seal: <C>(cells: C) => Effect.Effect<void, BackendError>
   readonly compile: <I, S, O>(program: Program<I, S, O>, options?: CompileOptions) =>
   Effect.Effect<Executable<I, S, O>, BackendError, Scope.Scope>
 }>()("cria/backend/Backend") {}

@@ -16,7 +16,9 @@ import * as Program from "../tensor/Program.ts"
 import { leaves } from "../tensor/Specification.ts"
 import { entries, mapAs } from "../tensor/Tree.ts"
 import type { AnyCell, BackendError, Bound, Elements, Given, Outcome, Precision, Results, Values } from "./Backend.ts"
-import { type Held, type HostState, isCell, misfit, sameSizes, type Stretch } from "./HostState.ts"
+import {
+  type Held, type HostState, isCell, isSealed, misfit, overlap, sameSizes, sealedRemedy, type Stretch
+} from "./HostState.ts"
 
 /** A program of any types: `Program` is covariant in all of them. */
 export type AnyProgram = Program.Program<unknown, unknown, unknown>
@@ -50,10 +52,17 @@ export const checkOptions = <X extends Stretch>(
           : `Its labels are ${labels.map((name) => `"${name}"`).join(", ")}.`)
   })
 
-/** Checks the constants of a program, and gives copies of their present values, by path. */
+/** What the constants of a program hold, by path. */
+export interface Frozen {
+  readonly values: ReadonlyMap<string, Elements>
+  /** Those that are sealed, and given as they lie. */
+  readonly sealed: ReadonlySet<string>
+}
+
+/** Checks the constants of a program, and gives their present values: copies of what is not sealed. */
 export const freeze = <X extends Stretch>(
   state: HostState<X>, program: AnyProgram, precision: Precision, constants: ReadonlyMap<string, AnyCell>
-): Effect.Effect<ReadonlyMap<string, Elements>, BackendError> => {
+): Effect.Effect<Frozen, BackendError> => {
   const operation = `compile ${program.name}`
   const written = new Set(program.writes.map(([path]) => path))
   const wanted = new Map(leaves(program.state))
@@ -70,8 +79,17 @@ export const freeze = <X extends Stretch>(
       return wrong.length > 0
         ? state.fail(operation, wrong.join("\n  "), "Give each constant under its path in the program's state.")
         : state.exclusively(operation, held.map(([, cell]) => cell))(
-          Effect.map(Effect.forEach(held, ([path, { elements }]) =>
-            Effect.map(state.take(elements), (taken) => [path, taken] as const)), (taken) => new Map(taken))
+          Effect.map(
+            Effect.forEach(held, ([path, cell]) => {
+              const shown = state.shown(cell)
+              return Effect.map(shown === undefined ? state.take(cell.elements) : Effect.succeed(shown), (elements) =>
+                ({ path, elements, isShown: shown !== undefined }))
+            }),
+            (taken): Frozen => ({
+              values: new Map(taken.map(({ elements, path }) => [path, elements])),
+              sealed: new Set(taken.flatMap(({ isShown, path }) => isShown ? [path] : []))
+            })
+          )
         )
     }
   )
@@ -86,6 +104,7 @@ export const bindCells = <X extends Stretch>(
   constants: { readonly has: (path: string) => boolean }, cells: unknown
 ): Effect.Effect<ReadonlyMap<string, Held<X>>, BackendError> => {
   const operation = `bind ${program.name}`
+  const written = new Set(program.writes.map(([path]) => path))
   const wanted = leaves(program.state).filter(([path]) => !constants.has(path))
   const given = new Map(entries(cells, isCell))
   const wrong = wanted.flatMap(([path, leaf]) => {
@@ -103,24 +122,25 @@ export const bindCells = <X extends Stretch>(
   })
   return Effect.flatMap(
     Effect.forEach(bound, ([path, cell]) =>
-      Effect.map(state.resolve(operation, cell), (held) => [path, held] as const)),
+      Effect.map(state.resolve(operation, cell), (held) =>
+        [path, { ...held, isReplaced: written.has(path) }] as const)),
     (held) => {
-      const written = new Set(program.writes.map(([path]) => path))
       const clash = held.flatMap(([path, cell], i) =>
         held.slice(i + 1).filter(
           ([other, another]) => (written.has(path) || written.has(other)) && overlap(cell, another)
         )
           .map(([other]) => `cells ${path} and ${other} lie over the same memory, and one of them is replaced`))
-      return clash.length > 0
-        ? state.fail(operation, clash.join("\n  "), "Copy one of them into memory of its own first.")
+      if (clash.length > 0) {
+        return state.fail(operation, clash.join("\n  "), "Copy one of them into memory of its own first.")
+      }
+      const kept = held.flatMap(([path, cell]) =>
+        cell.isReplaced && isSealed(cell) ? [`cell ${path} has been sealed, and would be replaced`] : [])
+      return kept.length > 0
+        ? state.fail(operation, kept.join("\n  "), sealedRemedy)
         : Effect.succeed(new Map(held))
     }
   )
 }
-
-const overlap = <X extends Stretch>(left: Held<X>, right: Held<X>): boolean =>
-  left.allocation === right.allocation && left.storage === right.storage &&
-  left.start < right.start + right.elements.length && right.start < left.start + left.elements.length
 
 const difference = (
   leaf: { readonly kind: Kind; readonly sizes: Sizes }, cell: AnyCell, precision: Precision

@@ -64,6 +64,8 @@ export interface Access<X extends Stretch> {
   /** A copy of what is there. */
   readonly take: (source: X) => Effect.Effect<Elements, BackendError>
   readonly copy: (source: X, target: X) => Effect.Effect<void, BackendError>
+  /** What is there as it lies; absent where that is no memory of this process. */
+  readonly show?: (source: X) => Elements
   /** Ends the life of an arena. */
   readonly free: (arena: X) => Effect.Effect<void>
 }
@@ -73,6 +75,8 @@ export interface Allocation<X extends Stretch = Elements> {
   readonly serial: number
   readonly lock: Semaphore.Semaphore
   readonly arenas: Map<Storage, X>
+  /** Cells that change no more. */
+  readonly sealed: Array<Held<X>>
 }
 
 /** What a cell stands for: a stretch of an arena. */
@@ -83,6 +87,8 @@ export interface Held<X extends Stretch = Elements> {
   /** The place of its first element in the arena. */
   readonly start: number
   readonly elements: X
+  /** Whether it is about to be replaced. */
+  readonly isReplaced?: boolean
 }
 
 /** What a backend says of itself. */
@@ -100,19 +106,28 @@ export interface Host extends Identity {
 
 /** The state of a backend: the methods that a `Backend` has for cells, and what its runs need of them. */
 export interface HostState<X extends Stretch = Elements>
-  extends Identity, Pick<Backend["Service"], "allocate" | "read" | "write" | "copy" | "view"> {
+  extends Identity, Pick<Backend["Service"], "allocate" | "read" | "write" | "copy" | "view" | "seal"> {
   /** How many allocations are alive. */
   readonly live: Effect.Effect<number>
   /** What a cell stands for; fails where another backend made it. */
   readonly resolve: (operation: string, cell: AnyCell) => Effect.Effect<Held<X>, BackendError>
   /** A copy of what a stretch holds. */
   readonly take: (source: X) => Effect.Effect<Elements, BackendError>
-  /** Runs while nothing else touches the cells, and once begun to its end; fails if one of them has been freed. */
+  /** The elements of a cell that is sealed, as they lie, where that is memory of this process. */
+  readonly shown: (held: Held<X>) => Elements | undefined
+  /**
+   * Runs while nothing else touches the cells, and once begun to its end; fails if one of them has been freed, or is
+   * to be replaced and has been sealed.
+   */
   readonly exclusively: (
     operation: string, held: ReadonlyArray<Held<X>>
   ) => <A, E>(work: Effect.Effect<A, E>) => Effect.Effect<A, E | BackendError>
   readonly fail: (operation: string, detail: string, remedy: string) => Effect.Effect<never, BackendError>
 }
+
+/** What to do about a cell that is sealed and would be replaced. */
+export const sealedRemedy =
+  "What is sealed changes no more, for programs hold it as it is: copy it to other cells, and change those."
 
 /** Is this value a cell, of whatever backend? */
 export const isCell = (value: unknown): value is AnyCell =>
@@ -146,6 +161,7 @@ export const make = ({ memory, ...identity }: Host): HostState =>
     put: (target, source) => Object.is(source, 0) ? Effect.void : Effect.sync(() => place(target, source)),
     take: (source) => Effect.sync(() => source.slice()),
     copy: (source, target) => Effect.sync(() => target.set(source)),
+    show: (source) => source,
     free: () => Effect.void
   })
 
@@ -178,10 +194,14 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
     const all = [...new Set(held.map(({ allocation }) => allocation))].toSorted((a, b) => b.serial - a.serial)
     const checked = Effect.suspend((): Effect.Effect<A, E | BackendError> => {
       const freed = held.find(({ allocation }) => allocation.arenas.size === 0)
-      return freed === undefined
-        ? work
-        : fail(operation, `cell ${freed.cell.name} has been freed`,
+      if (freed !== undefined) {
+        return fail(operation, `cell ${freed.cell.name} has been freed`,
           "The Scope that allocated it has ended: run inside that Scope.")
+      }
+      const kept = held.find((each) => each.isReplaced === true && isSealed(each))
+      return kept === undefined
+        ? work
+        : fail(operation, `cell ${kept.cell.name} has been sealed, and would be replaced`, sealedRemedy)
     })
     return all.reduce((effect, { lock }) => lock.withPermit(effect), Effect.uninterruptible(checked))
   }
@@ -210,7 +230,7 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
             const arenas = new Map([...plan.lengths].map(([storage, length]) =>
               [storage, memory.allocate(storage, length)]))
             alive++
-            return { serial: allocations++, lock: Semaphore.makeUnsafe(1), arenas }
+            return { serial: allocations++, lock: Semaphore.makeUnsafe(1), arenas, sealed: [] }
           }),
           ({ arenas, lock }) => lock.withPermit(Effect.suspend(() => {
             const freed = [...arenas.values()]
@@ -250,7 +270,7 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
     Effect.flatMap(resolve("write", cell), (held) => {
       const reason = misfit(cell.kind, cell.sizes, elements)
       return reason === undefined
-        ? exclusively("write", [held])(memory.put(held.elements, elements))
+        ? exclusively("write", [{ ...held, isReplaced: true }])(memory.put(held.elements, elements))
         : fail("write", `cell ${cell.name}: ${reason}`, "Elements lie in the order of the keys of the cell's sizes.")
     })
 
@@ -274,7 +294,7 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
       }
       const pairs = sources.flatMap(([path, source]) => {
         const target = byPath.get(path)
-        return target === undefined ? [] : [[source, target] as const]
+        return target === undefined ? [] : [[source, { ...target, isReplaced: true }] as const]
       })
       return exclusively("copy", pairs.flat())(Effect.forEach(
         pairs, ([source, target]) => memory.copy(source.elements, target.elements), { discard: true }
@@ -300,10 +320,34 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
       }))
     })
 
+  const seal: HostState<X>["seal"] = (cells) =>
+    Effect.flatMap(heldOf("seal", cells), (held) =>
+      exclusively("seal", held.map(([, cell]) => cell))(Effect.sync(() => {
+        for (const [, cell] of held) if (!isWithinSealed(cell)) cell.allocation.sealed.push(cell)
+      })))
+
+  const shown: HostState<X>["shown"] = (held) => isWithinSealed(held) ? memory.show?.(held.elements) : undefined
+
   const { take } = memory
   const live = Effect.sync(() => alive)
-  return { ...host, live, allocate, read, write, copy, view, resolve, take, exclusively, fail }
+  return { ...host, live, allocate, read, write, copy, view, seal, resolve, take, shown, exclusively, fail }
 }
+
+const end = <X extends Stretch>({ elements, start }: Held<X>): number => start + elements.length
+
+/** Do two cells lie over the same memory, in part at least? */
+export const overlap = <X extends Stretch>(left: Held<X>, right: Held<X>): boolean =>
+  left.allocation === right.allocation && left.storage === right.storage &&
+  left.start < end(right) && right.start < end(left)
+
+/** Whether some of a cell is sealed. */
+export const isSealed = <X extends Stretch>(held: Held<X>): boolean =>
+  held.allocation.sealed.some((other) => overlap(held, other))
+
+/** Whether a cell lies within one that is sealed. */
+const isWithinSealed = <X extends Stretch>(held: Held<X>): boolean =>
+  held.allocation.sealed.some((other) =>
+    other.storage === held.storage && other.start <= held.start && end(held) <= end(other))
 
 /** The same axes with the same sizes in the same order: the elements lie alike. */
 export const sameSizes = (left: Sizes, right: Sizes): boolean => describe(left) === describe(right)

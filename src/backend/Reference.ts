@@ -29,12 +29,12 @@ const host: HostState.Host = {
 /** Makes a reference backend. Cells of one are unknown to another. */
 export const make = (): Backend["Service"] => {
   const state = HostState.make(host)
-  const { allocate, copy, live, read, view, write } = state
+  const { allocate, copy, live, read, seal, view, write } = state
   return Backend.of({
     name: backend,
     version: "1",
     capabilities: { precisions: host.precisions, kernels: [], threads: 1, primitives: {} },
-    live, allocate, read, write, copy, view,
+    live, allocate, read, write, copy, view, seal,
     compile: (program, options) => compile(state, program, options)
   })
 }
@@ -47,7 +47,7 @@ const compile = Effect.fnUntraced(function*<I, S, O>(
 ): Effect.fn.Return<Executable<I, S, O>, BackendError> {
   const { constants = new Map<string, AnyCell>(), precision = state.precision, watch = [] } = options
   yield* checkOptions(state, program, precision, watch)
-  const frozen = yield* freeze(state, program, precision, constants)
+  const { values: frozen } = yield* freeze(state, program, precision, constants)
   const lowered = lower(program, { hasKernel: () => false, watch })
   return {
     name: program.name,

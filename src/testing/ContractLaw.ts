@@ -313,6 +313,43 @@ export const laws = (
       backend.compile(writer, { precision, constants: new Map([["w", cells.w]]) }))
   })
 
+  const sealing: Check = Effect.gen(function*() {
+    const backend = yield* Backend
+    const program = yield* Program.make("score",
+      { inputs: { x: Specification.real(row) }, state: { w: Specification.real(row), b: Specification.real(row) } },
+      ({ x }, { b, w }) => ({ outputs: { y: T.add(T.multiply(w, x), b) } }))
+    const writer = yield* accumulate
+    const scope = yield* Scope.make()
+    const cells = yield* Scope.provide(allocated(program.state), scope)
+    const table = yield* allocated({ w: Specification.real({ slot: 3, i: 2 }) })
+    const slot = yield* backend.view(table.w, 1)
+    const before = yield* (yield* compiled(writer)).bind({ w: cells.w })
+    yield* backend.write(cells.w, real(2, 3))
+    yield* backend.seal({ w: cells.w, slot })
+    yield* backend.seal({ w: cells.w })
+    yield* same("a cell that is sealed", numbers((yield* backend.read(cells)).w), [2, 3])
+    yield* refuses("writing to it", "write", ["cell w"], backend.write(cells.w, real(0, 0)))
+    yield* refuses("copying into it", "copy", ["cell w"], backend.copy({ w: cells.b }, { w: cells.w }))
+    yield* refuses("a run that would replace it", "run accumulate", ["w"], before.run({ x: 1 }))
+    yield* refuses("binding what would replace it", "bind accumulate", ["w"],
+      Effect.flatMap(compiled(writer), ({ bind }) => bind({ w: cells.w })))
+    yield* refuses("writing to a cell of which a part is sealed", "write", ["cell w"],
+      backend.write(table.w, new Float64Array(6)))
+    yield* backend.write(yield* backend.view(table.w, 2), real(5, 6))
+    yield* backend.copy({ w: cells.w }, { w: cells.b })
+    yield* same("the cells beside it", [...numbers((yield* backend.read(cells)).b), ...numbers((yield* backend.read({
+      w: table.w
+    })).w)], [2, 3, 0, 0, 0, 0, 5, 6])
+    const constants = new Map([["w", cells.w], ["b", slot]])
+    const { run } = yield* (yield* backend.compile(program, { precision, constants })).bind(cells)
+    const loose = yield* (yield* compiled(program)).bind(cells)
+    yield* same("it as a constant", numbers((yield* run({ x: real(1, 10) })).y), [2, 30])
+    yield* same("it where it is bound", numbers((yield* loose.run({ x: real(1, 10) })).y), [4, 33])
+    yield* Scope.close(scope, Exit.void)
+    yield* same("it as a constant, after it has been freed", numbers((yield* run({ x: real(10, 1) })).y), [20, 3])
+    yield* refuses("sealing what has been freed", "seal", ["w"], backend.seal({ w: cells.w }))
+  })
+
   const watching: Check = Effect.gen(function*() {
     const backend = yield* Backend
     const program = yield* Program.make("watched", { inputs: { x: Specification.real(row) }, state: {} }, ({ x }) => {
@@ -422,6 +459,7 @@ export const laws = (
     "writes a cell in its own order, whatever the order of its new value": ownOrder,
     "serializes runs over the same cells": serial,
     "freezes constants at the version they have when compiled": constants,
+    "keeps sealed cells as they are, and what programs hold of them for as long as they hold it": sealing,
     "watches inner values by name, and changes no result by it": watching,
     "lends results for as long as they are used, and gives others away": lending,
     "binds cells of the program's own form only": binding,

@@ -112,5 +112,20 @@ describe("a refusal", () => {
       yield* says(run({}), "reference, run swap: cell a has been freed", `  ${freed}`)
       yield* says(backend.read(cells), "reference, read: cell a has been freed", `  ${freed}`)
     }))
+    it.effect("to replace what is sealed", () => Effect.gen(function*() {
+      const backend = yield* Backend
+      const executable = yield* backend.compile(yield* swap)
+      const cells = yield* backend.allocate((yield* swap).state)
+      const { run } = yield* executable.bind(cells)
+      yield* backend.seal({ a: cells.a })
+      const [sealed, remedy] = [
+        "cell a has been sealed, and would be replaced",
+        "  What is sealed changes no more, for programs hold it as it is: copy it to other cells, and change those."
+      ]
+      yield* says(run({}), `reference, run swap: ${sealed}`, remedy)
+      yield* says(executable.bind(cells), `reference, bind swap: ${sealed}`, remedy)
+      yield* says(backend.write(cells.a, real(1, 2)), `reference, write: ${sealed}`, remedy)
+      yield* says(backend.copy({ w: cells.b }, { w: cells.a }), `reference, copy: ${sealed}`, remedy)
+    }))
   })
 })

@@ -97,12 +97,18 @@ describe("the laws of backends", () => {
     assert.includeMembers(yield* seen(() => ({ view: (cell) => Effect.succeed(cell) })), [
       "views an index of the leading axis over the same memory"
     ])
+    const sealing = "keeps sealed cells as they are, and what programs hold of them for as long as they hold it"
     assert.deepStrictEqual(yield* seen(({ compile }) => ({
       compile: (program, { constants: _, ...how } = {}) => compile(program, how)
-    })), ["freezes constants at the version they have when compiled"])
+    })), ["freezes constants at the version they have when compiled", sealing])
     assert.deepStrictEqual(yield* seen(({ compile }) => ({
       compile: (program, { watch: _, ...how } = {}) => compile(program, how)
     })), ["watches inner values by name, and changes no result by it"])
+    assert.deepStrictEqual(yield* seen(() => ({ seal: () => Effect.void })), [sealing])
+    assert.deepStrictEqual(yield* seen(({ allocate, seal }) => ({ // seals the table whole
+      allocate: (specification, how) => Effect.tap(allocate(specification, how), (cells) =>
+        JSON.stringify(cells).includes("slot") ? seal(cells) : Effect.void)
+    })).pipe(Effect.map((found) => found.filter((name) => name === sealing))), [sealing])
     let leaked = 0
     assert.deepStrictEqual(yield* seen(({ allocate, live }) => ({
       live: Effect.map(live!, (alive) => alive + leaked),

@@ -189,6 +189,7 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
   const addInitializer = native(150, "asa")
   const createMemoryInfo = native(68, "siiia")
   const createAllocator = native(131, "aaa")
+  const createContainer = native(166, "a")
   const allocateMemory = native(75, "ana")
   return {
     path, threads, spin, version, failed, environment,
@@ -207,6 +208,10 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
     },
     releaseOptions: native(100, "a", "void"),
     createSession: native(8, "aanaa"),
+    /** Where sessions keep what they pack of weights that they are handed. */
+    createContainer: (): number => made(createContainer(outAddress)),
+    releaseContainer: native(167, "a", "void"),
+    createSharingSession: native(169, "aanaaa"),
     inputs: (session: number) => declared(session, ...inputFunctions),
     outputs: (session: number) => declared(session, ...outputFunctions),
     /** A tensor over memory of the host, or of a device; the sizes are copied. */
@@ -300,17 +305,23 @@ const growStacks = (koffi: Koffi): Effect.Effect<void, EngineError> => {
 const permits = Semaphore.makeUnsafe(3)
 
 /** Loads a model on another thread. The callback names `model` and `out`, so neither is collected before its call. */
-const loadModel = (library: Library, model: Uint8Array, options: number): Effect.Effect<number, EngineError> =>
+const loadModel = (
+  library: Library, model: Uint8Array, options: number, container?: number
+): Effect.Effect<number, EngineError> =>
   permits.withPermits(1)(Effect.uninterruptible(Effect.callback<number, EngineError>((resume) => {
     const out = new BigUint64Array(minimumBytes / 8)
-    const { addressOf, createSession, environment, failed } = library
+    const { addressOf, createSession, createSharingSession, environment, failed } = library
     const done = (error: Error | null, status: number): void => {
       const text = error === null ? failed(status) : error.message
       if (text === undefined) return resume(Effect.succeed(Number(out[0])))
       const reason = text.includes("GlobalThreadPools") ? "ThreadsPinned" : "BadModel"
       resume(Effect.fail(failure(reason, "createSession", text, `the model has ${model.length} bytes`)))
     }
-    createSession.async(environment, addressOf(model), model.length, options, addressOf(out), done)
+    if (container === undefined) {
+      createSession.async(environment, addressOf(model), model.length, options, addressOf(out), done)
+    } else {
+      createSharingSession.async(environment, addressOf(model), model.length, options, container, addressOf(out), done)
+    }
   })))
 
 /** What the library calls the memory of a device. */
@@ -459,7 +470,8 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
   // Fails here where it cannot be had. These options are kept, and with them the device, until the process ends.
   if (provider !== undefined) library.optionsWith(levels.all, provider)
   const load = (
-    model: Uint8Array, level: Optimization, handed: ReadonlyArray<Handed>, onHost?: ReadonlySet<string>
+    model: Uint8Array, level: Optimization, handed: ReadonlyArray<Handed>, onHost?: ReadonlySet<string>,
+    container?: number
   ): Effect.Effect<number, EngineError> => {
     if (provider === undefined && handed.length === 0) return loadModel(library, model, library.options[level])
     const handOver = (options: number) => Effect.try({
@@ -470,7 +482,7 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
     })
     return Effect.acquireUseRelease(
       Effect.sync(() => library.optionsWith(levels[level], provider, onHost)),
-      (options) => Effect.andThen(handOver(options), loadModel(library, model, options)),
+      (options) => Effect.andThen(handOver(options), loadModel(library, model, options, container)),
       (options) => Effect.sync(() => library.releaseOptions(options))
     )
   }
@@ -481,6 +493,24 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
     }),
     ({ tensor }) => Effect.sync(() => library.releaseValue(tensor))
   )
+  const containers = new Map<object, { holders: number; readonly container: number }>()
+  const containerOf = (sharing: object): Effect.Effect<number, EngineError, Scope.Scope> => {
+    const take = Effect.try({
+      try: () => {
+        const found = containers.get(sharing) ?? { holders: 0, container: library.createContainer() }
+        containers.set(sharing, found)
+        found.holders++
+        return found.container
+      },
+      catch: (cause) => failure("OutOfMemory", "createSession", cause)
+    })
+    return Effect.acquireRelease(take, (container) => Effect.sync(() => {
+      const found = containers.get(sharing)
+      if (found === undefined || --found.holders > 0) return
+      containers.delete(sharing)
+      library.releaseContainer(container)
+    }))
+  }
   const runs = provider === undefined ? permits : Semaphore.makeUnsafe(1) // one queue of commands to a device
   return {
     name: "koffi",
@@ -491,11 +521,13 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
     allocate: allocate(library.addressOf, library.pages.prefer),
     ...provider === undefined && weightsFile !== undefined ? { weightsFile: basename(weightsFile) } : {},
     createSession: Effect.fnUntraced(function*(
-      model, { onHost, optimization = "all", weights = new Map<string, Buffer>() } = {}
+      model, { onHost, optimization = "all", sharing, weights = new Map<string, Buffer>() } = {}
     ) {
-      const handed = yield* Effect.forEach(weights, ([name, buffer]) => hand(name, buffer)) // freed after the session
+      // both are freed after the session
+      const handed = yield* Effect.forEach(weights, ([name, buffer]) => hand(name, buffer))
+      const container = sharing === undefined || handed.length === 0 ? undefined : yield* containerOf(sharing)
       const session = makeSession(
-        load(model, optimization, handed, onHost).pipe(Effect.flatMap((session) => Effect.try({
+        load(model, optimization, handed, onHost, container).pipe(Effect.flatMap((session) => Effect.try({
           try: () => nativeSession(library, session, runs, provider),
           catch: (cause) => {
             library.releaseSession(session)

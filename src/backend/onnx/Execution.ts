@@ -54,22 +54,27 @@ export interface Compiled {
   readonly bind: (locate: Locate) => Effect.Effect<Execution, EngineError>
 }
 
-/** Compiles a program; `constants` holds the bytes of cells that are frozen. */
+/**
+ * Compiles a program; `constants` holds the bytes of cells that are frozen. Programs with the same `sharing` share what
+ * the engine makes of them.
+ */
 export const compile = (
-  engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>
+  engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>,
+  sharing?: object
 ): Effect.Effect<Compiled, EngineError, Scope.Scope> => {
   // tiles pay where an update waits for memory; to a device each would be copied by itself
   const plan = engine.provider === "cpu" ? tiling(lowered, new Set(constants.keys())) : undefined
   return plan === undefined
-    ? whole(engine, lowered, precision, constants)
-    : tiled(engine, plan, precision, constants)
+    ? whole(engine, lowered, precision, constants, sharing)
+    : tiled(engine, plan, precision, constants, sharing)
 }
 
 /** The engine reads graphs of less than 2 GiB; a little is left for the rest. */
 const largestGraph = 2 ** 31 - 2 ** 24
 
 const load = Effect.fnUntraced(function*(
-  engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>
+  engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>,
+  sharing?: object
 ) {
   const emitted = emit(lowered, precision, constants, engine.provider)
   const { graph, weights } = engine.weightsFile === undefined
@@ -89,17 +94,19 @@ const load = Effect.fnUntraced(function*(
   const session = yield* engine.createSession(model, {
     optimization: precision === "f32" ? "all" : "basic",
     weights: handed,
+    ...sharing === undefined ? {} : { sharing },
     ...engine.provider === "webgpu" ? { onHost: onHost(emitted.graph) } : {}
   })
   return { ...emitted, session }
 })
 
 const whole = Effect.fnUntraced(function*(
-  engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>
+  engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>,
+  sharing?: object
 ): Effect.fn.Return<Compiled, EngineError, Scope.Scope> {
   const count = lowered.outputs.length + lowered.writes.length + lowered.watched.length
   if (count === 0) return nothing(engine, lowered, precision)
-  const { cleared, graph, places, session, shapes } = yield* load(engine, lowered, precision, constants)
+  const { cleared, graph, places, session, shapes } = yield* load(engine, lowered, precision, constants, sharing)
   const { copied, inPlace } = placement(graph, lowered.writes, engine.provider !== "cpu")
   const shapeOf = ({ value }: Port, name: string) => shapes.get(name) ?? lowered.values[value]?.shape ?? []
   const makeBuffers = (ports: ReadonlyArray<Port>, nameOf: (port: Port) => string) =>
@@ -218,10 +225,11 @@ const tilesOf = (length: number): ReadonlyArray<readonly [start: number, length:
 }
 
 const tiled = Effect.fnUntraced(function*(
-  engine: Interface, { head, regions }: Tiling, precision: Precision, constants: ReadonlyMap<string, Uint8Array>
+  engine: Interface, { head, regions }: Tiling, precision: Precision, constants: ReadonlyMap<string, Uint8Array>,
+  sharing?: object
 ): Effect.fn.Return<Compiled, EngineError, Scope.Scope> {
   const scope = yield* Effect.scope
-  const first = yield* whole(engine, head, precision, constants)
+  const first = yield* whole(engine, head, precision, constants, sharing)
   const sessions = new Map<string, Session>()
   const sessionFor = Effect.fnUntraced(function*({ program, structure }: Region, length: number) {
     const key = `${length} ${structure}`

@@ -24,9 +24,37 @@ interface Candidate {
   readonly scales: Port
 }
 
+/** Joins constants, given by path. */
+type Join = (parts: ReadonlyArray<readonly [path: string, bytes: Uint8Array]>) => Uint8Array
+
+/**
+ * Joins constants that change no more once, for all programs that hold them. `sealed` gives what such a constant lies
+ * in; what was joined of it is held as long as that.
+ */
+export const joinOnce = (): (sealed: (path: string) => object | undefined) => Join => {
+  const known = new WeakMap<object, Array<{ readonly all: ReadonlyArray<unknown>; readonly bytes: Uint8Array }>>()
+  return (sealed) => (parts) => {
+    const all = parts.map(([path]) => sealed(path))
+    const [first] = all
+    if (first === undefined || all.includes(undefined)) return concatenated(parts)
+    const others = known.get(first) ?? []
+    known.set(first, others)
+    const found = others.find((other) => other.all.length === all.length && other.all.every((one, i) => one === all[i]))
+    if (found !== undefined) return found.bytes
+    const bytes = concatenated(parts)
+    others.push({ all, bytes })
+    return bytes
+  }
+}
+
+/**
+ * Codes of so many bytes together are joined; of larger ones a second copy would be dear, and the join won nothing.
+ */
+const largest = 2 ** 22
+
 /** The program over joined constants, and those constants in place of their parts. */
 export const joinProducts = (
-  lowered: Lowered, constants: Constants
+  lowered: Lowered, constants: Constants, joined: Join = concatenated
 ): { readonly lowered: Lowered; readonly constants: Constants } => {
   const frozen = new Map(lowered.cells.flatMap((port) => constants.has(port.name) ? [[port.value, port] as const] : []))
   const shapeOf = (id: number): ReadonlyArray<number> => lowered.values[id]?.shape ?? []
@@ -45,7 +73,8 @@ export const joinProducts = (
   const replaced = new Map<Instruction, Instruction | undefined>()
   for (const group of groups.values()) {
     const [first, ...others] = group
-    if (first === undefined || others.length === 0) continue
+    const size = group.reduce((total, { codes }) => total + elementCount(shapeOf(codes.value)), 0)
+    if (first === undefined || others.length === 0 || size > largest) continue
     const join = (ports: ReadonlyArray<Port>, kind: "code" | "real"): number => {
       const behind = kind === "code" ? ["block", "byte"] : ["block"]
       const shapes = ports.map(({ value }) => shapeOf(value))
@@ -55,7 +84,7 @@ export const joinProducts = (
       const value = values.push({ shape, axes, kind }) - 1
       const name = ports.map(({ name }) => name).join("\n+ ") // no path of a cell has a line break
       cells.push({ name, value, sizes: Object.fromEntries(axes.map((axis, i) => [axis, shape[i] ?? 1])) })
-      bytes.set(name, concatenated(ports.flatMap(({ name }) => constants.get(name) ?? [])))
+      bytes.set(name, joined(ports.map(({ name }) => [name, constants.get(name) ?? new Uint8Array()])))
       return value
     }
     const [x = -1] = first.instruction.inputs
@@ -74,9 +103,9 @@ export const joinProducts = (
   return { lowered: { ...lowered, values, cells, instructions }, constants: bytes }
 }
 
-const concatenated = (parts: ReadonlyArray<Uint8Array>): Uint8Array => {
-  const all = new Uint8Array(parts.reduce((total, { length }) => total + length, 0))
-  parts.reduce((at, part) => {
+const concatenated: Join = (parts) => {
+  const all = new Uint8Array(parts.reduce((total, [, { length }]) => total + length, 0))
+  parts.reduce((at, [, part]) => {
     all.set(part, at)
     return at + part.length
   }, 0)

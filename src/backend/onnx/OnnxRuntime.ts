@@ -22,7 +22,8 @@ import {
   type AnyCell, Backend, BackendError, type Bound, type CompileOptions, type Elements, type Executable, type Outcome,
   type Precision
 } from "../Backend.ts"
-import { bindCells, bound, checkInputs, checkOptions, freeze, type Input, outcome } from "../HostProgram.ts"
+import { bindCells, bound, checkInputs, checkOptions, freeze, type Frozen, type Input, outcome } from
+  "../HostProgram.ts"
 import * as HostState from "../HostState.ts"
 import type { Buffer } from "./Buffer.ts"
 import { type CellMemory, elementsOf, type Lent, onDevice, onHost } from "./CellMemory.ts"
@@ -30,7 +31,7 @@ import { composeTruths, spreadPowers } from "./Detour.ts"
 import { Engine, layer as engineLayer } from "./Engine.ts"
 import type { EngineError, Reason } from "./EngineError.ts"
 import { type Compiled, compile as compileLowered, type Execution } from "./Execution.ts"
-import { joinProducts } from "./JoinedProducts.ts"
+import { joinOnce, joinProducts } from "./JoinedProducts.ts"
 import { hasKernel, kernels } from "./Kernel.ts"
 import type { Interface } from "./Session.ts"
 
@@ -67,6 +68,8 @@ export const composed = {
 /** WebGPU gives a wrong second output of the one (see WebGpu.ts), and leaves the other's branch to the processor. */
 const notOnWebGpu: ReadonlySet<string> = new Set(["rmsNorm", "softmaxCrossEntropy"])
 
+const nothingFrozen: Frozen = { values: new Map(), sealed: new Set() }
+
 /** A program as positions, and its sessions. */
 interface Loaded {
   readonly lowered: Lowered
@@ -95,20 +98,24 @@ const makeOver = <X extends HostState.Stretch>(
   const isHost = engine.provider === "cpu"
   const canFuse: typeof hasKernel = (composite, inputs) => !(isWebGpu && notOnWebGpu.has(composite.name)) &&
     (isHost || composite.name !== "attendKept") && hasKernel(composite, inputs) // a device has no cache in place
-  const { allocate, copy, read, view, write } = state
+  const { allocate, copy, read, seal, view, write } = state
+  const join = joinOnce()
   let programs = 0 // that are loaded
 
   const load = Effect.fnUntraced(function*<I, S, O>(
-    program: Program<I, S, O>, precision: Precision, watch: ReadonlyArray<string>, frozen: ReadonlyMap<string, Elements>
+    program: Program<I, S, O>, precision: Precision, watch: ReadonlyArray<string>, frozen: Frozen = nothingFrozen
   ): Effect.fn.Return<Loaded, BackendError, Scope.Scope> {
     yield* Effect.acquireRelease(Effect.sync(() => { programs++ }), () => Effect.sync(() => { programs-- }))
     const plain = lower(program, { hasKernel: precision === "f32" ? canFuse : () => false, watch })
     const lowered = isWebGpu ? composeTruths(spreadPowers(plain)) : plain
-    const constants = new Map([...frozen].map(([path, { buffer, byteLength, byteOffset }]) =>
+    const { sealed, values } = frozen
+    const constants = new Map([...values].map(([path, { buffer, byteLength, byteOffset }]) =>
       [path, new Uint8Array(buffer, byteOffset, byteLength)] as const))
-    const joined = joinProducts(lowered, constants)
+    const joined = joinProducts(lowered, constants, join((path) => sealed.has(path) ? values.get(path) : undefined))
+    const [sharing] = [...sealed].flatMap((path) => values.get(path) ?? []) // the first stands for all
     const compiled = yield* Effect.mapError(
-      compileLowered(engine, joined.lowered, precision, joined.constants), fromEngine(`compile ${program.name}`)
+      compileLowered(engine, joined.lowered, precision, joined.constants, sharing),
+      fromEngine(`compile ${program.name}`)
     )
     return { lowered, compiled }
   })
@@ -127,7 +134,7 @@ const makeOver = <X extends HostState.Stretch>(
         return found
       }
       const scope = yield* Scope.make()
-      const loading = Effect.uninterruptible(Scope.provide(load(program, precision, watch, new Map()), scope))
+      const loading = Effect.uninterruptible(Scope.provide(load(program, precision, watch), scope))
       const shared: Shared = { holders: 1, scope, loaded: yield* Effect.cached(loading) }
       versions.set(key, shared)
       return shared
@@ -146,10 +153,10 @@ const makeOver = <X extends HostState.Stretch>(
     const { constants = new Map<string, AnyCell>(), precision = state.precision, watch = [] } = options
     yield* checkOptions(state, program, precision, watch)
     const frozen = yield* freeze(state, program, precision, constants)
-    const loaded = frozen.size > 0
+    const loaded = frozen.values.size > 0
       ? yield* load(program, precision, watch, frozen)
       : yield* share(program, precision, watch)
-    const paths = new Set(frozen.keys()) // what they hold is the session's from here on, or nobody's
+    const paths = new Set(frozen.values.keys()) // what they hold is the session's from here on, or nobody's
     return executable(program, precision, loaded, paths)
   })
 
@@ -213,7 +220,7 @@ const makeOver = <X extends HostState.Stretch>(
       ...engine.provider === "cpu" ? {} : { device: engine.provider, unordered: ["scatter add"] }
     },
     live: Effect.zipWith(state.live, heldOnDevice, (allocations, pieces) => allocations + pieces + programs),
-    allocate, read, write, copy, view, compile
+    allocate, read, write, copy, view, seal, compile
   })
 }
 

@@ -102,6 +102,8 @@ export interface Interface {
       readonly optimization?: Optimization
       /** Weights by name, read where they lie: they must not change while the session is open. */
       readonly weights?: ReadonlyMap<string, Buffer>
+      /** Sessions with the same one keep what the engine packs of their weights once, until the last has closed. */
+      readonly sharing?: object
       /** Names of nodes that a device is to leave to the processor. */
       readonly onHost?: ReadonlySet<string>
     }

@@ -58,6 +58,7 @@ export const make = (engine: Engine): Backend["Service"] => {
     write: (cell, elements) => guarded("write")(state.write(cell, elements)),
     copy: (from, to) => guarded("copy")(state.copy(from, to)),
     view: state.view,
+    seal: state.seal,
     compile: (program, options) => compile(engine, memory, state, program, options)
   })
 }
@@ -68,7 +69,7 @@ const compile = Effect.fnUntraced(function*<I, S, O>(
 ): Effect.fn.Return<Executable<I, S, O>, BackendError, Scope.Scope> {
   const { constants = new Map<string, AnyCell>(), precision = state.precision, watch = [] } = options
   yield* checkOptions(state, program, precision, watch)
-  const frozen = yield* freeze(state, program, precision, constants)
+  const { values: frozen } = yield* freeze(state, program, precision, constants)
   const lowered = lower(program, { hasKernel: () => false, watch })
   const alone = yield* Semaphore.make(1) // two runs at once would only hold twice the memory
   let isClosed = false

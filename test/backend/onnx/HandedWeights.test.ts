@@ -3,14 +3,21 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Scope from "effect/Scope"
+import { readFileSync } from "node:fs"
 import { type AnyCell, Backend } from "../../../src/backend/Backend.ts"
+import { isCell } from "../../../src/backend/HostState.ts"
+import type { Buffer } from "../../../src/backend/onnx/Buffer.ts"
 import { Engine } from "../../../src/backend/onnx/Engine.ts"
 import { fewestBytes, handOver } from "../../../src/backend/onnx/HandedWeights.ts"
 import { encodeModel, type Graph, type Node } from "../../../src/backend/onnx/ModelProto.ts"
 import * as OnnxRuntime from "../../../src/backend/onnx/OnnxRuntime.ts"
+import * as BlockCodes from "../../../src/tensor/BlockCodes.ts"
 import * as Program from "../../../src/tensor/Program.ts"
 import * as Specification from "../../../src/tensor/Specification.ts"
 import * as T from "../../../src/tensor/Tensor.ts"
+import { entries } from "../../../src/tensor/Tree.ts"
 import * as Arbitrary from "../../../src/testing/Arbitrary.ts"
 import { engines } from "./layers.ts"
 
@@ -114,4 +121,90 @@ describe("weights", () => {
         elements.forEach((found, i) => assert.closeTo(found, expected[i]!, 1e-3, name))
       }
     }).pipe(Effect.scoped, Effect.provide(OnnxRuntime.layer())))
+
+  it.effect("are told apart by their scales where their codes are the same", () => Effect.gen(function*() {
+    const backend = yield* Backend
+    const sizes = { inner: 256, outer: 512 }
+    const over = { inner: 256 }
+    for (const bits of [8, 4] as const) {
+      const coded = BlockCodes.specification(sizes, ["inner"], { bits, block: 32 })
+      const product = (row: number) => Program.make("twice", {
+        inputs: { x: Specification.real({ row, inner: 256 }) }, state: { once: coded, twice: coded }
+      }, ({ x }, { once, twice }) => ({
+        outputs: {
+          once: T.contract(x, BlockCodes.dequantize(once, over, bits), "inner"),
+          twice: T.contract(x, BlockCodes.dequantize(twice, over, bits), "inner")
+        }
+      }))
+      const weights = Float32Array.from(Arbitrary.reals("w", 256 * 512))
+      const { codes, scales } =
+        yield* Effect.fromResult(BlockCodes.encode(weights, sizes, ["inner"], { bits, block: 32 }))
+      const cells = yield* backend.allocate({ once: coded, twice: coded })
+      for (const [cell, factor] of [[cells.once, 1], [cells.twice, 2]] as const) {
+        yield* backend.write(cell.codes, codes)
+        yield* backend.write(cell.scales, scales.map((scale) => factor * scale))
+      }
+      yield* backend.seal(cells)
+      const constants = new Map(entries(cells, isCell))
+      for (const row of [1, 3]) {
+        const bound = yield* (yield* backend.compile(yield* product(row), { constants })).bind(cells)
+        const { once, twice } = yield* bound.run({ x: Arbitrary.reals("x", row * 256) })
+        twice.elements.forEach((found, i) => assert.closeTo(found, 2 * once.elements[i]!, 1e-3))
+        assert.isAbove(Math.max(...once.elements), 1)
+      }
+    }
+  }).pipe(Effect.scoped, Effect.provide(OnnxRuntime.layer())))
+})
+
+/** MiB of memory that this process holds, but for files. */
+const resident = (): number => Number(/RssAnon:\s+(\d+)/.exec(readFileSync("/proc/self/status", "utf8"))?.[1]) / 1024
+
+describe("what is packed of weights", () => {
+  const [rows, columns] = [2048, 4096] // 32 MiB
+  const open = Effect.fnUntraced(function*(weights: Buffer, sharing?: object) {
+    const engine = yield* Engine
+    const whole: Graph = {
+      nodes: [product], inputs: [{ name: "x", type: "f32", sizes: [1, rows] }],
+      outputs: [{ name: "y", type: "f32", sizes: [1, columns] }],
+      initializers: [{ name: "w", type: "f32", sizes: [rows, columns], bytes: weights.bytes }]
+    }
+    const { graph } = handOver(whole, engine.weightsFile ?? "")
+    const options = { weights: new Map([["w", weights]]), ...sharing === undefined ? {} : { sharing } }
+    const session = yield* engine.createSession(encodeModel(graph), options)
+    const [x, y] = [yield* engine.allocate("f32", [1, rows]), yield* engine.allocate("f32", [1, columns])]
+    x.data.fill(1)
+    yield* (yield* session.bind({ inputs: { x }, outputs: { y } })).run
+    return [...y.data.subarray(0, 8)]
+  })
+  const weights = Effect.gen(function*() {
+    const buffer = yield* (yield* Engine).allocate("f32", [rows, columns])
+    buffer.data.forEach((_, i) => { buffer.data[i] = i % 97 / 97 })
+    return buffer
+  })
+  const isLinux = process.platform === "linux"
+  it.effect.skipIf(!isLinux)("is kept once for all that share it, until the last closes (needs Linux's /proc)", () =>
+    Effect.gen(function*() {
+      const buffer = yield* weights
+      const [one, other] = [{}, {}]
+      const grown = (sharing: object | undefined) => Effect.gen(function*() {
+        const first = yield* open(buffer, sharing)
+        const before = resident()
+        for (let i = 0; i < 4; i++) assert.deepStrictEqual(yield* open(buffer, sharing), first)
+        return resident() - before
+      })
+      const apart = yield* Effect.scoped(grown(undefined))
+      const shared = yield* Effect.scoped(grown(one))
+      assert.isAbove(apart, 100)
+      assert.isBelow(shared, 64)
+      yield* Effect.scoped(grown(other)) // what malloc keeps for itself
+      const before = resident()
+      for (let i = 0; i < 8; i++) yield* Effect.scoped(open(buffer, one))
+      assert.isBelow(resident() - before, 64) // each would leave 32
+      const scope = yield* Scope.make()
+      const kept = yield* open(buffer, one)
+      const again = yield* Scope.provide(open(buffer, one), scope)
+      yield* Scope.close(scope, Exit.void)
+      assert.deepStrictEqual(yield* open(buffer, one), kept)
+      assert.deepStrictEqual(again, kept)
+    }).pipe(Effect.scoped, Effect.provide(engines.koffi)), 60_000)
 })

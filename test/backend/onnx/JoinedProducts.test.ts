@@ -6,7 +6,7 @@ import * as Effect from "effect/Effect"
 import * as fc from "fast-check"
 import { type AnyCell, Backend } from "../../../src/backend/Backend.ts"
 import { emit } from "../../../src/backend/onnx/Emit.ts"
-import { joinProducts } from "../../../src/backend/onnx/JoinedProducts.ts"
+import { joinOnce, joinProducts } from "../../../src/backend/onnx/JoinedProducts.ts"
 import { hasKernel } from "../../../src/backend/onnx/Kernel.ts"
 import * as BlockCodes from "../../../src/tensor/BlockCodes.ts"
 import * as Program from "../../../src/tensor/Program.ts"
@@ -69,6 +69,36 @@ describe("products with codes", () => {
     assert.deepStrictEqual(
       yield* operators((path) => !path.startsWith("weights.1")), ["MatMulNBits", "Split", "MatMulNBits", "MatMulNBits"]
     )
+  }))
+})
+
+describe("what is joined of sealed constants", () => {
+  const bytes = (...all: ReadonlyArray<number>) => Uint8Array.from(all)
+  it("is joined once for each choice of them, and what is not sealed every time", () => {
+    const join = joinOnce()
+    const cells = new Map(["a", "b", "c"].map((path) => [path, { path }]))
+    const [a, b, c] = [["a", bytes(1, 2)], ["b", bytes(3)], ["c", bytes(4)]] as const
+    const sealed = join((path) => cells.get(path))
+    const one = sealed([a, b])
+    assert.deepStrictEqual([...one], [1, 2, 3])
+    assert.strictEqual(join((path) => cells.get(path))([a, b]), one)
+    assert.deepStrictEqual([...sealed([a, c])], [1, 2, 4])
+    assert.deepStrictEqual([...sealed([a, b, c])], [1, 2, 3, 4])
+    const partly = join((path) => path === "b" ? undefined : cells.get(path))
+    assert.notStrictEqual(partly([a, b]), one)
+    assert.deepStrictEqual([...partly([a, b])], [1, 2, 3])
+    const others = new Map(["a", "b"].map((path) => [path, { path }])) // other cells under the same paths
+    assert.deepStrictEqual([...join((path) => others.get(path))([["a", bytes(7)], ["b", bytes(8)]])], [7, 8])
+  })
+  it.effect("are none of more than 4 MiB together", () => Effect.gen(function*() {
+    const products = Effect.fnUntraced(function*(rows: number) {
+      const made = yield* program({ batch: 1, bits: 8, rows: [rows, rows], other: 1 })
+      const lowered = Program.lower(made, { hasKernel, watch: [] })
+      const constants = new Map(pathsOf([rows, rows]).map((path) => [path, new Uint8Array()] as const))
+      return joinProducts(lowered, constants).lowered.instructions.length - lowered.instructions.length
+    })
+    assert.strictEqual(yield* products(2 ** 16), -1)
+    assert.strictEqual(yield* products(2 ** 16 + 1), 0)
   }))
 })
 

@@ -10,7 +10,8 @@
  *
  * From     Python's pickletools (opcodes of protocols 2 to 5); torch/serialization.py and torch/_utils.py of PyTorch.
  * Checked  test/format/Pickle.test.ts (what Python writes, foreign opcodes and globals, floods);
- *          test/format/TorchFile.test.ts (files that torch wrote; torch loads ours with weights_only).
+ *          test/format/TorchFile.test.ts (files that torch wrote); test/soak/FormatsPeer.test.ts (torch loads ours with
+ *          weights_only).
  * Departs  what torch's own weights_only reader also takes (parameters, sizes, sets, bytes, devices) is refused here;
  *          attributes that BUILD hangs on an OrderedDict (versions of modules) are read and dropped.
  *

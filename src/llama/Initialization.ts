@@ -7,7 +7,7 @@
  *
  * From     the paper is silent, and Meta's released code does not initialize. 0.02 is the value of GPT-2 and of Hugging
  *          Face's Llama; the scaling is GPT-2's (Radford et al. 2019 §2.3).
- * Checked  test/llama/Initialization.test.ts (moments, independence of tensors, order of draws).
+ * Checked  test/llama/Initialization.test.ts (deviations, independence of tensors, what a backend begins with).
  * Departs  llama2.c scales the up projection instead of the down projection; here what is scaled is what is added.
  *
  * @module

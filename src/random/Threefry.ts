@@ -9,7 +9,8 @@
  *
  * From     Salmon, Moraes, Dror & Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3" (Random123), after
  *          Threefish.
- * Checked  test/random/Threefry.test.ts (the three published known answers; a bijection of the counter).
+ * Checked  test/random/Threefry.test.ts (the three published known answers; one bit changes half of all; blocks one by
+ *          one and many at once).
  * Departs  nothing: 20 rounds are the authors' safe choice. Only additions, rotations and xors of 32-bit integers are
  *          used, so every JavaScript engine computes the same bits.
  *

@@ -12,7 +12,7 @@
  * From     the common symmetric scheme (Dettmers et al. 2022, §2.1, "absmax"; Q8_0 of llama.cpp), block by block;
  *          bytes and zero as MatMulNBits of ONNX Runtime wants them.
  * Checked  test/tensor/BlockCodes.test.ts (the bound, products equal those of the decoded weights, gradients);
- *          test/backend/onnx/Kernel.test.ts (the fused product).
+ *          test/backend/onnx/CodedProduct.test.ts (the fused product).
  * Departs  4 bits use 15 of their 16 codes, for one bound that holds on both sides of zero.
  *
  * @module

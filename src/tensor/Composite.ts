@@ -7,7 +7,8 @@
  * operations.
  *
  * From     Cria's own; the same idea as custom derivatives in JAX and operator fusion by pattern in compilers.
- * Checked  test/tensor/Gradient.test.ts (pullback = pullback of the decomposition, for every composite).
+ * Checked  test/tensor/Gradient.test.ts (pullback = pullback of the decomposition; residuals); composites of other
+ *          folders in the tests of their own files.
  *
  * @module
  */

@@ -3,8 +3,8 @@
  * axes.
  *
  * From     Cria's own.
- * Checked  test/tensor/Primitive.test.ts (every primitive against plain loops, its gradient against central
- *          differences).
+ * Checked  test/tensor/Primitive.test.ts (every primitive against plain loops); test/tensor/Gradient.test.ts (its
+ *          gradient against central differences).
  * Departs  comparisons with NaN are false, as in IEEE 754; `sign` of zero is zero.
  *
  * @module

@@ -5,7 +5,8 @@
  * instructions broadcast as NumPy does: shapes are aligned at their last axis, an axis of size 1 stretches.
  *
  * From     Cria's own.
- * Checked  test/tensor/Primitive.test.ts (every instruction, on every backend, against plain loops).
+ * Checked  test/tensor/Primitive.test.ts (every instruction against plain loops, on the reference);
+ *          test/law/BackendLaws.test.ts (the laws by which other backends are compared with it).
  *
  * @module
  */

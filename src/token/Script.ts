@@ -3,8 +3,8 @@
  *
  * From     Unicode Standard Annex 24 (the Script property). google/sentencepiece, `src/trainer_interface.cc`, counts
  *          Hiragana, Katakana and U+30FC as Han, and a combining mark (Inherited) as whatever precedes it.
- * Checked  test/token/Script.test.ts (examples, every code point has one script); test/parity/Tokenizer.test.ts
- *          (training on text of many scripts).
+ * Checked  test/token/Script.test.ts (what is grouped, and what counts as Common);
+ *          test/parity/Tokenizer.test.ts (training on text of many scripts).
  * Departs  the table is the JavaScript engine's, of a newer Unicode than SentencePiece's own. Of the 128 237 characters
  *          in that one, four have moved since (U+0589, U+061C, U+0953, U+0954); characters that it lacks count there as
  *          Common.

@@ -6,7 +6,7 @@
  *
  * From     google/sentencepiece, `src/trainer_interface.cc` (LoadSentences, SplitSentencesByWhitespace,
  *          IsValidSentencePiece).
- * Checked  test/token/WordCounts.test.ts (the counts by a direct definition); test/token/Trainer.test.ts.
+ * Checked  test/token/WordCounts.test.ts (where words end; no character is lost); test/token/Trainer.test.ts.
  * Departs  cuts words at once where SentencePiece forbids pieces later; the counts of pairs are the same.
  *
  * @module

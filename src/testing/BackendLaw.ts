@@ -79,10 +79,15 @@ export const forAll = <A, E, R>(
       try: () => fc.assert(
         fc.asyncProperty(arbitrary, (drawn) => Effect.runPromiseWith(context)(law(drawn))), parameters
       ),
-      catch: (error) => new LawError(
-        { law: "a law holds for every draw", detail: error instanceof Error ? error.message : String(error) }
-      )
+      catch: (error) => new LawError({ law: "a law holds for every draw", detail: detailOf(error) })
     }))
+
+/** The counterexample, and what is wrong with it. */
+const detailOf = (error: unknown): string => {
+  if (!(error instanceof Error)) return String(error)
+  const report = error.message.replace(/\n\nHint: .*$/s, "")
+  return error.cause instanceof Error ? `${report}\n${error.cause.message}` : report
+}
 
 /** A computation as fast-check shows it. */
 export const show = print

@@ -23,7 +23,7 @@ import * as Specification from "../tensor/Specification.ts"
 import * as T from "../tensor/Tensor.ts"
 import { distanceFromReference, distanceOfDraw, evaluateOn, forAll } from "./BackendLaw.ts"
 import { composites } from "./CompositeCase.ts"
-import { type Computation, distance } from "./Computation.ts"
+import { type Computation, distance, print } from "./Computation.ts"
 import * as ContractLaw from "./ContractLaw.ts"
 import { indexed } from "./IndexedArbitrary.ts"
 import { LawError } from "./LawError.ts"
@@ -67,6 +67,15 @@ export interface Law<R = Backend, E = never> {
   readonly holds: Effect.Effect<number, LawError | BackendError | ShapeError | E, R>
 }
 
+/** A failure with the program and its numbers, where that is not too long. */
+const withProgram = ({ detail, law }: LawError, computation: Computation): LawError => {
+  const lines = print(computation).trim().split("\n")
+  const rest = lines.length > most ? [`… (${lines.length} lines)`] : []
+  return new LawError({ law, detail: [detail, "of", ...lines.slice(0, most), ...rest].join("\n  ") })
+}
+
+const most = 20
+
 /** The worst distance over some computations. */
 const worst = (
   computations: ReadonlyArray<Computation>, precision: Precision, tolerance: number
@@ -74,7 +83,8 @@ const worst = (
   Effect.flatMap(Backend, (backend) =>
     Effect.map(
       Effect.forEach(computations, (computation) =>
-        distanceFromReference(backend, computation, { precision, tolerance })),
+        Effect.catchTag(distanceFromReference(backend, computation, { precision, tolerance }), "LawError", (error) =>
+          Effect.fail(withProgram(error, computation)))),
       (distances) => Math.max(0, ...distances)
     ))
 

@@ -187,9 +187,8 @@ export const requireEqual = (
     if (!(apart <= tolerance)) {
       throw new LawError({
         law,
-        detail: `output ${i + 1} differs by ${apart}\n  expected ${listed(elements)}\n  found    ${listed(
-          found[i] ?? []
-        )}`
+        detail: `output ${i + 1} differs by ${apart}, more than ${tolerance}\n  expected ${listed(elements)}\n` +
+          `  found    ${listed(found[i] ?? [])}`
       })
     }
   })

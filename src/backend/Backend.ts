@@ -141,6 +141,8 @@ export interface Capabilities {
   /** Composites that run as one kernel. */
   readonly kernels: ReadonlyArray<string>
   readonly threads: number
+  /** How many bytes the constants of a program may have together; absent where memory alone sets an end to them. */
+  readonly constantBytes?: number
   /** What the engine computes on, as it calls it; absent for the processor of the host. */
   readonly device?: string
   /**

@@ -1,11 +1,12 @@
 /**
  * The weights of a checkpoint in memory, as wide as is wanted: float32, or codes of 8 or 4 bits.
  *
- * Codes are frozen as far as memory goes, for each program takes a copy: ONNX Runtime multiplies by codes that it has
- * seen before a run, and unpacks all others anew for every token, which takes it a hundred times as long.
+ * Programs hold them as constants, which ONNX Runtime packs once for all, beside the cells: float32 where memory holds
+ * both, codes always, for it unpacks codes that are no constants anew for every token, which takes it a hundred times as
+ * long.
  *
  * Checked  test/cli/GenerateCommand.test.ts, test/cli/EvaluateCommand.test.ts,
- *          test/cli/Weights.test.ts (which weights are said to be slow).
+ *          test/cli/Weights.test.ts (what memory they take, which are frozen, which are said to be slow).
  *
  * @module
  */
@@ -13,7 +14,7 @@ import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Flag from "effect/cli/Flag"
-import { Backend, type Cells } from "../backend/Backend.ts"
+import { Backend, type Capabilities, type Cells } from "../backend/Backend.ts"
 import * as Checkpoint from "../llama/Checkpoint.ts"
 import { type Config, parameterCount } from "../llama/Config.ts"
 import * as Quantization from "../llama/Quantization.ts"
@@ -64,16 +65,37 @@ const bytesOf = (config: Config, width: Width, precisions: ReadonlyArray<string>
   return (parameterCount(config) - table) * (width === "8-bit" ? 9 / 8 : 5 / 8) + table * whole
 }
 
-/** Whether weights of so many bytes are frozen: plain ones where copies cost little, codes where three can be had. */
-const isFrozen = (width: Width, bytes: number): boolean =>
-  bytes < (width === "f32" ? 2 ** 28 : 2 ** 31 - 2 ** 25)
+/** Bytes of a weight as ONNX Runtime packs it for products: beside its codes, two numbers for each block. */
+const packed: Readonly<Record<Width, number>> = { "f32": 4, "8-bit": 5 / 4, "4-bit": 3 / 4 }
 
-/** What is said of weights that are slow to compute with. */
-export const warning = (config: Config, width: Width): string | undefined => {
-  const bytes = bytesOf(config, width, ["f32"])
-  return width === "f32" || isFrozen(width, bytes) ? undefined
-    : `${width} weights of ${(bytes / 1e9).toPrecision(2)} GB are not built into the programs, each of which would ` +
-      "take a copy: ONNX Runtime unpacks them anew for every token, which takes long"
+/** What a backend takes weights for. */
+export interface Plan {
+  /** Bytes of their cells. */
+  readonly bytes: number
+  /** Whether programs hold them as constants, and the bytes that the engine packs of them then. */
+  readonly frozen: boolean
+  readonly packedBytes: number
+  /** What is said of weights that are slow to compute with. */
+  readonly warning?: string
+}
+
+/** What is made of weights on a backend that has so many bytes of memory. */
+export const plan = (
+  config: Config, width: Width, { constantBytes = Infinity, kernels, precisions }: Capabilities, memory: number
+): Plan => {
+  const bytes = bytesOf(config, width, precisions)
+  const packs = kernels.includes("contractCodes")
+  const packedBytes = packs ? packed[width] * (parameterCount(config) - config.vocabSize * config.embedSize) : 0
+  const isCheap = bytes < 2 ** 28 // even where each program takes a copy
+  const frozen = bytes < constantBytes && (isCheap || width !== "f32" || packs && bytes + packedBytes <= memory)
+  if (frozen) return { bytes, frozen, packedBytes }
+  if (width === "f32" || !packs) return { bytes, frozen, packedBytes: 0 }
+  const size = (count: number): string => `${(count / 1e9).toPrecision(2)} GB`
+  return {
+    bytes, frozen, packedBytes: 0,
+    warning: `${width} weights of ${size(bytes)} are not built into the programs, which hold ${size(constantBytes)} ` +
+      "here: ONNX Runtime unpacks them anew for every token, which takes long"
+  }
 }
 
 /** Loads weights for whatever is done with them. Refused where they would not fit into memory, before any is read. */
@@ -83,15 +105,15 @@ export const load = <A, E, R>(
   Effect.gen(function*() {
     const { config } = checkpoint
     const backend = yield* Backend
-    const bytes = bytesOf(config, width, backend.capabilities.precisions)
-    yield* Checkpoint.requireMemory(checkpoint, bytes / parameterCount(config), Host.memory())
+    const memory = Host.memory()
+    const { bytes, frozen, packedBytes, warning } = plan(config, width, backend.capabilities, memory)
+    yield* Checkpoint.requireMemory(checkpoint, bytes / parameterCount(config), memory, packedBytes)
     const model = yield* Transformer.make(config)
-    const frozen = isFrozen(width, bytes)
-    const slow = backend.capabilities.kernels.includes("contractCodes") ? warning(config, width) : undefined
-    if (slow !== undefined) yield* Console.error(slow)
+    if (warning !== undefined) yield* Console.error(warning)
     if (width === "f32") {
       const parameters = yield* backend.allocate(Specification.zeros(model.specification))
       yield* Checkpoint.load(checkpoint, parameters)
+      yield* backend.seal(parameters)
       return yield* use({ model, parameters, frozen })
     }
     const coded = yield* Effect.mapError(

@@ -178,13 +178,16 @@ export const withVocabulary = <C extends Pick<Checkpoint, "config" | "path" | "r
   })
 }
 
-/** Fails if so many bytes of memory cannot hold the parameters of a checkpoint; nothing is read. */
+/**
+ * Fails if so many bytes of memory cannot hold the parameters of a checkpoint, and those that an engine takes beside
+ * them for its products; nothing is read.
+ */
 export const requireMemory = (
-  { config, path }: Pick<Checkpoint, "config" | "path">, bytesPerNumber: number, memoryBytes: number
+  { config, path }: Pick<Checkpoint, "config" | "path">, bytesPerNumber: number, memoryBytes: number, packedBytes = 0
 ): Effect.Effect<void, CheckpointMemoryError> => {
   const count = parameterCount(config)
-  return count * bytesPerNumber <= memoryBytes ? Effect.void : Effect.fail(new CheckpointMemoryError({
-    path, parameterCount: count, bytesPerNumber, memoryBytes
+  return count * bytesPerNumber + packedBytes <= memoryBytes ? Effect.void : Effect.fail(new CheckpointMemoryError({
+    path, parameterCount: count, bytesPerNumber, packedBytes, memoryBytes
   }))
 }
 

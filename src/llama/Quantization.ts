@@ -119,8 +119,8 @@ export type Source<E = never, R = never> = (path: string, sizes: Sizes) => Effec
 export type Coded = Cells<Specifications<Hidden>>
 
 /**
- * Fills the cells of a coded model tensor by tensor: no more than one is held uncoded, and each cell has memory of its
- * own, so that none grows beyond what one array can hold.
+ * Fills the cells of a coded model tensor by tensor, and seals them: no more than one is held uncoded, and each cell has
+ * memory of its own, so that none grows beyond what one array can hold.
  */
 export const load = <E, R>(
   { coded, leaves: whole, scheme, specification }: Quantized, source: Source<E, R>
@@ -145,13 +145,15 @@ export const load = <E, R>(
         yield* put(`${path}.scales`, scales)
       }
     }
-    return mapAs<Coded>()(specification, isSpecification, (_, path) => cells.get(path))
+    const all = mapAs<Coded>()(specification, isSpecification, (_, path) => cells.get(path))
+    yield* backend.seal(all)
+    return all
   })
 
 const isReal = (elements: Elements): elements is ElementsOf["real"] =>
   elements instanceof Float32Array || elements instanceof Float64Array
 
-/** Codes what the cells of a model hold now. */
+/** Codes what the cells of a model hold now, in cells that are sealed. */
 export const fromCells = (
   quantized: Quantized, parameters: unknown
 ): Effect.Effect<Coded, BackendError | BlockCodes.WeightError, Backend | Scope.Scope> =>

@@ -180,6 +180,8 @@ describe("load", () => {
       assert.isTrue(Exit.isFailure(exit))
       yield* Checkpoint.requireMemory(checkpoint, 1, 16e9)
       assert.include((yield* Effect.flip(Checkpoint.requireMemory(checkpoint, 4, 16e9))).message, "take 27.0 GB")
+      const packed = yield* Effect.flip(Checkpoint.requireMemory(checkpoint, 1, 8e9, 2e9))
+      assert.include(packed.message, "take 6.74 GB, packed for products 2.00 GB more, and there are 8.00 GB of memory")
     }))
 })
 

@@ -39,7 +39,8 @@ describe("errors of checkpoints", () => {
   })
   it("give the figure where memory does not suffice", () => {
     const error = new CheckpointMemoryError({
-      path: "llama-2-7b", parameterCount: parameterCount(presets["7B"]), bytesPerNumber: 4, memoryBytes: 16e9
+      path: "llama-2-7b", parameterCount: parameterCount(presets["7B"]), bytesPerNumber: 4, packedBytes: 0,
+      memoryBytes: 16e9
     })
     assert.strictEqual(error.message,
       "llama-2-7b: 6738415616 parameters of 32 bits take 27.0 GB, and there are 16.0 GB of memory\n" +

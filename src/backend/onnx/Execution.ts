@@ -70,7 +70,7 @@ export const compile = (
 }
 
 /** The engine reads graphs of less than 2 GiB; a little is left for the rest. */
-const largestGraph = 2 ** 31 - 2 ** 24
+export const largestGraph = 2 ** 31 - 2 ** 24
 
 const load = Effect.fnUntraced(function*(
   engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>,

@@ -30,7 +30,7 @@ import { type CellMemory, elementsOf, type Lent, onDevice, onHost } from "./Cell
 import { composeTruths, spreadPowers } from "./Detour.ts"
 import { Engine, layer as engineLayer } from "./Engine.ts"
 import type { EngineError, Reason } from "./EngineError.ts"
-import { type Compiled, compile as compileLowered, type Execution } from "./Execution.ts"
+import { type Compiled, compile as compileLowered, type Execution, largestGraph } from "./Execution.ts"
 import { joinOnce, joinProducts } from "./JoinedProducts.ts"
 import { hasKernel, kernels } from "./Kernel.ts"
 import type { Interface } from "./Session.ts"
@@ -216,6 +216,7 @@ const makeOver = <X extends HostState.Stretch>(
     version: `onnxruntime ${engine.version} (${engine.name}${engine.provider === "cpu" ? "" : `, ${engine.provider}`})`,
     capabilities: {
       precisions: state.precisions, kernels: Object.keys(kernels), threads: engine.threads,
+      ...engine.weightsFile === undefined ? { constantBytes: largestGraph } : {},
       primitives: isWebGpu ? { ...composed, "unary sign": "composed", "logic or": "composed" } : composed,
       ...engine.provider === "cpu" ? {} : { device: engine.provider, unordered: ["scatter add"] }
     },

@@ -100,13 +100,17 @@ export class CheckpointMemoryError extends Schema.TaggedError<CheckpointMemoryEr
   path: Schema.String,
   parameterCount: Schema.Number,
   bytesPerNumber: Schema.Number,
+  /** What the engine takes beside them, for its products. */
+  packedBytes: Schema.Number,
   memoryBytes: Schema.Number
 }) {
   override get message() {
     const size = (bytes: number): string => `${(bytes / 1e9).toPrecision(3)} GB`
     const bits = Number((8 * this.bytesPerNumber).toFixed(1)) // codes share scales, and some weights have none
+    const packed = this.packedBytes === 0 ? "" : `, packed for products ${size(this.packedBytes)} more`
     return `${this.path}: ${this.parameterCount} parameters of ${bits} bits take ` +
-      `${size(this.parameterCount * this.bytesPerNumber)}, and there are ${size(this.memoryBytes)} of memory\n` +
+      `${size(this.parameterCount * this.bytesPerNumber)}${packed}, and there are ${size(this.memoryBytes)} of ` +
+      "memory\n" +
       "  Take fewer bits a parameter where the engine can (8 or 4), a smaller model, or a machine with more memory."
   }
 }

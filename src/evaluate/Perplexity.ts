@@ -72,7 +72,7 @@ export interface Options<P> extends Cut {
   readonly parameters: Cells<Specification.Specifications<P>>
   /** Windows that run together; no choice changes the score beyond rounding. */
   readonly batchSize: number
-  /** Builds the parameters as they are now into the program; an engine may compute with codes in no other way. */
+  /** Has the program hold the parameters as constants, with the values of now: faster, and codes are slow without. */
   readonly frozen?: boolean
 }
 

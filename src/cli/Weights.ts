@@ -2,7 +2,7 @@
  * The weights of a checkpoint in memory, as wide as is wanted: float32, or codes of 8 or 4 bits.
  *
  * Programs hold them as constants, which ONNX Runtime packs once for all, beside the cells: float32 where memory holds
- * both, codes always, for it unpacks codes that are no constants anew for every token, which takes it a hundred times as
+ * both; codes always, for it unpacks those that are no constants anew for every token, which takes a hundred times as
  * long.
  *
  * Checked  test/cli/GenerateCommand.test.ts, test/cli/EvaluateCommand.test.ts,

@@ -119,8 +119,8 @@ export type Source<E = never, R = never> = (path: string, sizes: Sizes) => Effec
 export type Coded = Cells<Specifications<Hidden>>
 
 /**
- * Fills the cells of a coded model tensor by tensor, and seals them: no more than one is held uncoded, and each cell has
- * memory of its own, so that none grows beyond what one array can hold.
+ * Fills the cells of a coded model tensor by tensor, and seals them: no more than one tensor is held uncoded, and each
+ * cell has memory of its own, so that none grows beyond what one array can hold.
  */
 export const load = <E, R>(
   { coded, leaves: whole, scheme, specification }: Quantized, source: Source<E, R>

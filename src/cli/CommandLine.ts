@@ -2,7 +2,7 @@
  * The command line: `cria` and its commands, and how a failure is told.
  *
  * A failure is a sentence on standard error and the exit code 1, without a stack; `--log-level debug` adds it. Ctrl-C
- * is the exit code 130.
+ * is the exit code 130. A line that cannot be read is told in a sentence too; help is for who asks for it.
  *
  * Checked  test/cli/CommandLine.test.ts.
  *
@@ -12,15 +12,18 @@ import * as Cause from "effect/Cause"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Predicate from "effect/Predicate"
-import * as Command from "effect/cli/Command"
 import * as CliError from "effect/cli/CliError"
+import * as CliOutput from "effect/cli/CliOutput"
+import * as Command from "effect/cli/Command"
 import * as DoctorCommand from "./DoctorCommand.ts"
 import * as EvaluateCommand from "./EvaluateCommand.ts"
 import * as ExportCommand from "./ExportCommand.ts"
+import * as FailureMessage from "./FailureMessage.ts"
 import * as GenerateCommand from "./GenerateCommand.ts"
 import * as ImportCommand from "./ImportCommand.ts"
 import * as InspectCommand from "./InspectCommand.ts"
 import * as PretrainCommand from "./PretrainCommand.ts"
+import { visible } from "./Screen.ts"
 import * as TokenizerCommand from "./TokenizerCommand.ts"
 
 /** `cria` with all its commands. */
@@ -34,8 +37,6 @@ export const command = Command.make("cria").pipe(
     ExportCommand.command, InspectCommand.command, TokenizerCommand.command, DoctorCommand.command
   ])
 )
-
-const messageOf = (error: unknown): string => error instanceof Error ? error.message : String(error)
 
 /** What a command can do about a failure that a part of the library knows no command for. */
 const remedies: Readonly<Record<string, string>> = {
@@ -55,7 +56,7 @@ const said = (error: unknown, args: ReadonlyArray<string>): string => {
   const tag = Predicate.hasProperty(error, "_tag") ? String(error._tag) : ""
   const remedy = tag === "SnapshotDamagedError"
     ? afterDamage.get(args.find((arg) => afterDamage.has(arg)) ?? "") : remedies[tag]
-  return `error: ${messageOf(error)}${remedy === undefined ? "" : `\n${remedy}`}`
+  return `error: ${FailureMessage.of(error)}${remedy === undefined ? "" : `\n${remedy}`}`
 }
 
 /** What is said of a cause: the messages of all failures; a defect is called one. */
@@ -65,13 +66,24 @@ const sentences = (cause: Cause.Cause<unknown>, args: ReadonlyArray<string>): Re
       return CliError.isCliError(reason.error) ? [] : [said(reason.error, args)] // the parser has said it
     }
     return Cause.isDieReason(reason)
-      ? [`error: ${messageOf(reason.defect)}\n  Cria did not expect this; --log-level debug shows where it happened.`]
+      ? [`error: ${FailureMessage.of(reason.defect)}\n  Cria did not expect this; --log-level debug shows where it ` +
+        "happened."]
       : []
   })
+
+/** Tells what cannot be read of a line, and where its help is. */
+const presenter: CliOutput.Presenter = {
+  present: (event) => event._tag !== "InvalidInvocation" ? CliOutput.defaultPresenter.present(event)
+    : Console.error([
+      ...event.errors.map(({ message }) => `error: ${visible(message)}`), `  ${event.commandPath.join(" ")} --help ` +
+        "explains what it takes."
+    ].join("\n"))
+}
 
 /** Runs the command line on its arguments; a failure is told, and stays one. */
 export const run = (version: string, args: ReadonlyArray<string>) =>
   Command.runWith(command, { version })(args).pipe(
+    Effect.provideService(CliOutput.Presenter, presenter),
     Effect.tapCause((cause) => Effect.gen(function*() {
       yield* Effect.logDebug(Cause.pretty(cause))
       yield* Effect.forEach(sentences(cause, args), (sentence) => Console.error(sentence), { discard: true })

@@ -12,8 +12,7 @@ import type * as Path from "effect/Path"
 import * as Schema from "effect/Schema"
 import * as Checkpoint from "../llama/Checkpoint.ts"
 import type { Origin } from "../recipe/Pretrain.ts"
-import { FlagConflictError } from "./Flags.ts"
-import type { Settings } from "./Settings.ts"
+import { flagOf, type Settings } from "./Settings.ts"
 
 /** A checkpoint that a run cannot begin from. */
 export class PretrainedError extends Schema.TaggedError<PretrainedError>()("PretrainedError", {
@@ -22,6 +21,17 @@ export class PretrainedError extends Schema.TaggedError<PretrainedError>()("Pret
 }) {
   override get message() {
     return `${this.path}: a run cannot begin from it: ${this.problem}`
+  }
+}
+
+/** Sizes that are asked of a run which has those of a checkpoint. */
+export class SizesConflictError extends Schema.TaggedError<SizesConflictError>()("SizesConflictError", {
+  path: Schema.String,
+  flags: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `--from ${this.path} decides the sizes of the model, and ${this.flags.join(", ")} cannot change them\n` +
+      "  Leave --from out for a model of other sizes, or the sizes for this one."
   }
 }
 
@@ -42,9 +52,7 @@ export const withSizes = Effect.fnUntraced(function*(settings: Settings) {
     ...settings.preset === undefined || isSized ? [] : ["preset"],
     ...sizes.filter((key) => settings[key] !== undefined && settings[key] !== config[key])
   ]
-  if (given.length > 0) return yield* new FlagConflictError({
-    flags: ["from", ...given].map((key) => `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`)
-  })
+  if (given.length > 0) return yield* new SizesConflictError({ path: from, flags: given.map(flagOf) })
   if (config.epsilon !== 1e-5 || config.theta !== 10_000) return yield* new PretrainedError({
     path: from, problem: `its epsilon is ${config.epsilon} and its theta ${config.theta}; runs have 0.00001 and 10000`
   })

@@ -88,6 +88,10 @@ export type Key = keyof Settings
 /** All keys, in the order in which they are written. */
 export const keys: ReadonlyArray<string> = Object.keys(Settings.fields)
 
+/** The flag of a key. */
+export const flagOf = (key: string): string =>
+  `--${key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
+
 /** Settings that cannot be used: every fault with its key, the value, and what was expected. */
 export class SettingsError extends Schema.TaggedError<SettingsError>()("SettingsError", {
   /** Where they come from: `flags`, or the path of a file. */

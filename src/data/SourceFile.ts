@@ -11,6 +11,7 @@ import type * as PlatformError from "effect/PlatformError"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
+import * as Durable from "../store/Durable.ts"
 import type { CorpusError } from "./CorpusError.ts"
 import {
   EmptyCorpusError, EmptyFileError, GzipError, NotTextError, RowError, UnknownFormatError, UnreadablePathError
@@ -57,7 +58,7 @@ const isRows = (file: string): boolean => /\.jsonl(\.gz)?$/.test(file)
 const isKnown = (file: string): boolean => /\.(txt|md|jsonl)(\.gz)?$/.test(file)
 
 const unreadable = (path: string) => (error: PlatformError.PlatformError) =>
-  new UnreadablePathError({ path, problem: error.message })
+  new UnreadablePathError({ path, problem: Durable.reason(error) })
 
 const status = Effect.fnUntraced(function*(path: string) {
   const fileSystem = yield* FileSystem.FileSystem

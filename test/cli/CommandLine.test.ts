@@ -28,6 +28,16 @@ describe("cria", () => {
       assert.isTrue(Exit.isFailure(exit))
       assert.match(errors, /Unknown subcommand "pretrian"[^]*Did you mean this\?\n\s+pretrain/)
     }))
+  it.live("tells what cannot be read of a line in a sentence, and where help is", () =>
+    Effect.gen(function*() {
+      const { errors, exit, output } = yield* run("generate", "a", "--temperature", "warm")
+      assert.isTrue(Exit.isFailure(exit))
+      assert.strictEqual(output, "")
+      assert.match(errors, new RegExp("^error: Invalid value for flag --temperature: \"warm\"\\..*\n {2}cria " +
+        "generate --help explains what it takes\\.\n$"))
+      assert.strictEqual((yield* run("export")).errors,
+        "error: Missing required argument: checkpoint\n  cria export --help explains what it takes.\n")
+    }))
   it.live("shows what there is when nothing is asked", () =>
     Effect.gen(function*() {
       assert.include((yield* run()).output, "SUBCOMMANDS")

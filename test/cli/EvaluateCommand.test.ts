@@ -115,8 +115,8 @@ describe("cria evaluate perplexity", () => {
       assert.match(yield* fails("--text", "/texts/empty.txt"), /^error: \/texts\/empty\.txt is empty: /)
       assert.strictEqual(yield* fails(...text, "--window", "64", "--stride", "65"), [
         "error: perplexity: a text cannot be cut like this",
-        "  window must be a whole number between 1 and the model's context, 32, got 64",
-        "  stride must be a whole number between 1 and the window, 64, got 65: a longer one skips tokens", ""
+        "  --window must be a whole number between 1 and the model's context, 32, got 64",
+        "  --stride must be a whole number between 1 and the window, 64, got 65: a longer one skips tokens", ""
       ].join("\n"))
       assert.match(yield* fails(...text, "--model", "/runs/none"), /^error: \/runs\/none/)
       assert.strictEqual(yield* fails(...text, "--tokenizer", "/other/none.model"),

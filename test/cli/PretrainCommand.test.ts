@@ -198,16 +198,16 @@ describe("what cria pretrain refuses", () => {
       /^error: \/texts\/b\.txt: byte 4 is zero: this is a binary file/],
     ["a path that is not there", {}, ["--text", "/texts/none.txt"], /^error: cannot read \/texts\/none\.txt: /],
     ["a vocabulary that the text cannot give", {}, pretrain({ "--vocab-size": "9000" }).slice(1),
-      /^error: tokenizer training: a vocabulary of 9000 pieces cannot be met\n.*\n {2}set vocabSize between \d+ and /],
+      /^error: tokenizer training: a vocabulary of 9000 pieces cannot be met\n.*\n {2}set --vocab-size between \d+ /],
     ["sizes that do not go together", {}, ["--embed-size", "100", "--head-count", "3"],
-      /^error: settings: these settings cannot be used\n {2}headCount = 3: embedSize must be a multiple of headCount/],
+      /^error: settings: these settings cannot be used\n {2}--head-count 3: --embed-size must be a multiple of --h/],
     ["a model that no memory holds", {}, ["--preset", "70B"], /^error: this run needs about \d+ GB of memory, and the/],
     ["a batch that cannot be cut", {}, ["--batch-size", "6", "--micro-batches", "4"],
-      /^error: settings: these settings cannot be used\n {2}microBatches = 4: expected a divisor of batchSize, which/],
+      /^error: settings: these settings cannot be used\n {2}--micro-batches 4: expected a divisor of --batch-size, /],
     ["sequences beyond the context", {}, ["--sequence-length", "512"],
-      /sequenceLength = 512: expected at most contextLength, which is 256; shorten the one or raise the other/],
+      /--sequence-length 512: expected at most --context-length, which is 256; shorten the one or raise the other/],
     ["flags out of range, all at once", {}, ["--steps", "0", "--learning-rate", "-1"],
-      /: these settings cannot be used\n {2}steps = 0: expected a value greater than 0\n {2}learningRate = -1: exp/],
+      /: these settings cannot be used\n {2}--steps 0: expected a value greater than 0\n {2}--learning-rate -1: exp/],
     ["an unknown flag", {}, ["--setps", "3"],
       /Unrecognized flag: --setps in command cria pretrain[^]*Did you mean this\?\n\s+--steps/],
     ["an unknown key of a file", { "/c.json": `{"batchsize": 3, "steps": "many"}` }, ["--config", "/c.json"],
@@ -366,7 +366,7 @@ describe("what cria pretrain refuses", () => {
       const { disk } = yield* trained()
       const before = remains(disk)
       assert.match(yield* refused(disk, ["pretrain", "--resume", "--out", "/runs/a", "--learning-rate", "0.1"]),
-        /^error: \/runs\/a\/snapshot-00000004 is of another run\n {2}learningRate: saved 0\.006, now 0\.1\n/)
+        /^error: \/runs\/a\/snapshot-00000004 is of another run\n {2}--learning-rate: saved 0\.006, now 0\.1\n/)
       disk.put("/texts/a.jsonl", bytes(rows.replaceAll("the", "a")))
       const message = yield* refused(disk, ["pretrain", "--resume", "--out", "/runs/a"])
       assert.match(message, /is of another run\n {2}data: saved/)

@@ -56,9 +56,10 @@ describe("cria pretrain --from", () => {
       const disk = yield* withModel
       yield* withFiles(disk, { "/texts/a.jsonl": rows })
       assert.strictEqual(yield* told(disk, "pretrain", "--from", "/hf", ...idle, "--embed-size", "8"),
-        "error: --from and --embed-size ask for different things: give one of them\n")
-      assert.strictEqual(yield* told(disk, "pretrain", "--from", "/hf", ...idle, "--preset", "1M"),
-        "error: --from and --preset ask for different things: give one of them\n")
+        "error: --from /hf decides the sizes of the model, and --embed-size cannot change them\n  Leave --from out " +
+          "for a model of other sizes, or the sizes for this one.\n")
+      assert.include(yield* told(disk, "pretrain", "--from", "/hf", ...idle, "--preset", "1M"),
+        "error: --from /hf decides the sizes of the model, and --preset cannot")
       assert.include(yield* told(disk, "pretrain", "--from", "/hf", ...idle, "--out", "/runs/c"),
         "error: /hf: a run cannot begin from it: it has no tokenizer\n  Make it a folder of Cria's own first: cria " +
           "import /hf --out runs/NAME --tokenizer PATH, with the one it learned with. Then give that with --from.\n")

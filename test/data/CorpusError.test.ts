@@ -28,7 +28,7 @@ const gzip = (text: string) => new Uint8Array(Zlib.gzipSync(text))
 describe("CorpusError", () => {
   it.effect("a path that does not exist, or may not be read", () => Effect.gen(function*() {
     assert.deepStrictEqual(yield* failure({}, ["F/missing.txt"]), ["UnreadablePathError",
-      "cannot read F/missing.txt: NotFound: FileSystem.stat (F/missing.txt)\n" +
+      "cannot read F/missing.txt: ENOENT: no such file or directory, stat 'F/missing.txt'\n" +
       "  check the spelling and the permissions; a relative path starts at the folder the command runs in"])
     const denied = PlatformError.systemError({ _tag: "PermissionDenied", module: "FileSystem", method: "access" })
     assert.deepStrictEqual(

@@ -1,0 +1,85 @@
+/**
+ * What a command says of a failure: its message in the words of the command line, and what to do.
+ *
+ * Parts of the library name their options, a command its flags: `maximumTokens` is told as `--max-tokens`. A failure of
+ * the file system is told with the path, the cause and a remedy.
+ *
+ * From     Cria's own.
+ * Checked  test/cli/FailureMessage.test.ts (every message, as text; no name of an option is left in any).
+ *
+ * @module
+ */
+import * as PlatformError from "effect/PlatformError"
+import * as Predicate from "effect/Predicate"
+import * as Durable from "../store/Durable.ts"
+import { flagOf, keys, SettingsError } from "./Settings.ts"
+
+/** Names of options that are no plain English words, and their flags; those of the settings have the same words. */
+const flags: ReadonlyMap<string, string> = new Map([
+  ...keys.filter((key) => /[A-Z]/.test(key)).map((key) => [key, flagOf(key)] as const),
+  ["stepCount", "--steps"], ["warmupSteps", "--warmup"], ["microBatchCount", "--micro-batches"],
+  ["maximumTokens", "--max-tokens"], ["temperature", "--temperature"], ["topK", "--top-k"], ["topP", "--top-p"],
+  ["characterCoverage", "--character-coverage"], ["maxPieceLength", "--max-piece-length"],
+  ["maxSentenceLength", "--max-line-bytes"], ["requiredCharacters", "--required-characters"],
+  ["sample.lines", "--sample-lines"], ["splitDigits", "--split-digits"], ["byteFallback", "--byte-fallback"],
+  ["controlSymbols", "--control"], ["userDefinedSymbols", "--symbol"]
+])
+
+const word = new RegExp(`(?<![\\w"./-])(${[...flags.keys()].join("|").replaceAll(".", "\\.")})(?![\\w"])`, "g")
+
+const inFlags = (text: string): string => text.replace(word, (name) => flags.get(name) ?? name)
+
+/** What failures say that know options, in the words of the command line. */
+const translations: Readonly<Record<string, (message: string) => string>> = {
+  RequestError: (message) => inFlags(message).replace(/^( {2})candidates must/m, "$1--candidates must")
+    .replace(/^( {2})an empty stop text/m, "$1an empty --stop"),
+  ContextFullError: (message) => inFlags(message).replace(/, or let answers end with the context \(.*\)/, ""),
+  ResumeError: inFlags,
+  TrainerOptionsError: (message) => inFlags(message).replace(/\n {2}begin with .*$/, "\n  cria tokenizer train --help " +
+    "says what each flag takes"),
+  VocabSizeError: inFlags,
+  WindowError: (message) => inFlags(message).replace(/^( {2})(window|stride) must/gm, "$1--$2 must")
+}
+
+/** What can be done about a failure of the file system, by what the system calls it. */
+const causes: ReadonlyMap<string, string> = new Map([
+  ["ENOENT", "There is no such file or folder: check the spelling; a relative path starts at the folder the command " +
+    "runs in."],
+  ["ENOTDIR", "A part of this path is a file where a folder should be: name another."],
+  ["EISDIR", "This is a folder where a file should be: name a file."],
+  ["EACCES", "It is not permitted: ask for the permission, or name another place."],
+  ["EPERM", "It is not permitted: ask for the permission, or name another place."],
+  ["EROFS", "Nothing can be written there: name another place."],
+  ["ENOSPC", "The disk is full: free some space, or name another place."],
+  ["EDQUOT", "Your share of the disk is full: free some space, or name another place."],
+  ["ENAMETOOLONG", "The name is too long: give a shorter one."]
+])
+
+const ofFiles = (error: PlatformError.PlatformError): string => {
+  const { cause, reason } = error
+  const said = Durable.reason(error)
+  const place = "pathOrDescriptor" in reason ? String(reason.pathOrDescriptor) : ""
+  const code = Predicate.hasProperty(cause, "code") ? String(cause.code) : ""
+  const remedy = causes.get(code) ?? "See whether the file is there, whole, and yours to use."
+  return `${said.includes(place) ? "" : `${place}: `}${said}\n  ${remedy}`
+}
+
+/** A key as its flag: `text.1` is a second `--text`. */
+const flagOfKey = (key: string): string => {
+  const [name = "", ...rest] = key.split(".")
+  return keys.includes(name) || flags.has(name) ? [flags.get(name) ?? flagOf(name), ...rest].join(" ") : key
+}
+
+const ofSettings = ({ faults, source }: SettingsError): string => [
+  `${source}: these settings cannot be used`,
+  ...faults.map(({ expected, key, value }) => `  ${flagOfKey(key)} ${value}: ${inFlags(expected)}`)
+].join("\n")
+
+/** The message of a failure, or of a defect. */
+export const of = (error: unknown): string => {
+  if (!(error instanceof Error)) return String(error)
+  if (PlatformError.isPlatformError(error)) return ofFiles(error)
+  if (error instanceof SettingsError && /^(flags|settings)$/.test(error.source)) return ofSettings(error)
+  const translate = Predicate.hasProperty(error, "_tag") ? translations[String(error._tag)] : undefined
+  return translate === undefined ? error.message : translate(error.message)
+}

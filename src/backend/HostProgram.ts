@@ -153,14 +153,13 @@ const difference = (
     : undefined
 }
 
-/** Checks the inputs of a run, and gives them in the order of the specification. */
-export const checkInputs = <X extends Stretch>(
-  state: HostState<X>, program: AnyProgram, given: unknown
-): Effect.Effect<ReadonlyArray<Input>, BackendError> =>
-  Effect.suspend(() => {
+/** Checks the inputs of each run of a program, and gives them in the order of the specification. */
+export const inputsOf = <X extends Stretch>(state: HostState<X>, program: AnyProgram) => {
+  const wanted = leaves(program.inputs)
+  return (given: unknown): Effect.Effect<ReadonlyArray<Input>, BackendError> => {
     const values = new Map(entries(given, isGiven))
     const wrong: Array<string> = []
-    const inputs = leaves(program.inputs).flatMap(([path, { kind, sizes }]): ReadonlyArray<Input> => {
+    const inputs = wanted.flatMap(([path, { kind, sizes }]): ReadonlyArray<Input> => {
       const value = values.get(path)
       values.delete(path)
       const fault = value === undefined ? `${kind} ${describe(sizes)} was not given` : unfit(kind, sizes, value)
@@ -174,7 +173,8 @@ export const checkInputs = <X extends Stretch>(
       ? Effect.succeed(inputs)
       : state.fail(`run ${program.name}`, wrong.join("\n  "),
         "Inputs are trees of the same form as the program's specification; elements lie in the order of its sizes.")
-  })
+  }
+}
 
 const isGiven = (value: unknown): value is Elements | number | boolean =>
   typeof value === "number" || typeof value === "boolean" || ArrayBuffer.isView(value)

@@ -12,12 +12,12 @@
  * @module
  */
 import * as Effect from "effect/Effect"
-import * as Semaphore from "effect/Semaphore"
 import { count, describe, type Kind, type Sizes } from "../tensor/Node.ts"
 import { type AnySpecification, isSpecification, leaves } from "../tensor/Specification.ts"
 import { entries, mapAs } from "../tensor/Tree.ts"
 import type { AnyCell, Backend, Cells, CellValues, Elements, Precision, Values } from "./Backend.ts"
 import { BackendError } from "./Backend.ts"
+import * as Lock from "./Lock.ts"
 
 /** How elements lie in memory. */
 export type Storage = Precision | Exclude<Kind, "real">
@@ -73,7 +73,7 @@ export interface Access<X extends Stretch> {
 /** Cells that were allocated together. The arenas are gone once their scope has ended. */
 export interface Allocation<X extends Stretch = Elements> {
   readonly serial: number
-  readonly lock: Semaphore.Semaphore
+  readonly lock: Lock.Lock
   readonly arenas: Map<Storage, X>
   /** Cells that change no more. */
   readonly sealed: Array<Held<X>>
@@ -122,6 +122,8 @@ export interface HostState<X extends Stretch = Elements>
   readonly exclusively: (
     operation: string, held: ReadonlyArray<Held<X>>
   ) => <A, E>(work: Effect.Effect<A, E>) => Effect.Effect<A, E | BackendError>
+  /** Whether work that is done at once may touch the cells without `exclusively`, which would neither wait nor fail. */
+  readonly areFree: (held: ReadonlyArray<Held<X>>) => boolean
   readonly fail: (operation: string, detail: string, remedy: string) => Effect.Effect<never, BackendError>
 }
 
@@ -203,8 +205,14 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
         ? work
         : fail(operation, `cell ${kept.cell.name} has been sealed, and would be replaced`, sealedRemedy)
     })
-    return all.reduce((effect, { lock }) => lock.withPermit(effect), Effect.uninterruptible(checked))
+    return all.reduce((effect, { lock }) => lock.hold(effect), Effect.uninterruptible(checked))
   }
+
+  const areFree: HostState<X>["areFree"] = (held) =>
+    held.every((each) => {
+      const { arenas, lock } = each.allocation
+      return arenas.size > 0 && lock.isFree() && !(each.isReplaced === true && isSealed(each))
+    })
 
   const heldOf = (operation: string, cells: unknown) =>
     Effect.forEach(entries(cells, isCell), ([path, cell]) =>
@@ -230,9 +238,9 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
             const arenas = new Map([...plan.lengths].map(([storage, length]) =>
               [storage, memory.allocate(storage, length)]))
             alive++
-            return { serial: allocations++, lock: Semaphore.makeUnsafe(1), arenas, sealed: [] }
+            return { serial: allocations++, lock: Lock.make(), arenas, sealed: [] }
           }),
-          ({ arenas, lock }) => lock.withPermit(Effect.suspend(() => {
+          ({ arenas, lock }) => lock.hold(Effect.suspend(() => {
             const freed = [...arenas.values()]
             arenas.clear()
             alive--
@@ -330,7 +338,7 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
 
   const { take } = memory
   const live = Effect.sync(() => alive)
-  return { ...host, live, allocate, read, write, copy, view, seal, resolve, take, shown, exclusively, fail }
+  return { ...host, live, allocate, read, write, copy, view, seal, resolve, take, shown, exclusively, areFree, fail }
 }
 
 const end = <X extends Stretch>({ elements, start }: Held<X>): number => start + elements.length

@@ -15,7 +15,7 @@ import {
   type AnyCell, Backend, type BackendError, type Bound, type CompileOptions, type Executable, type Outcome
 } from "./Backend.ts"
 import {
-  type AnyProgram, bindCells, bound, checkInputs, checkOptions, freeze, type Input, outcome
+  type AnyProgram, bindCells, bound, inputsOf, checkOptions, freeze, type Input, outcome
 } from "./HostProgram.ts"
 import * as HostState from "./HostState.ts"
 import * as Interpreter from "./reference/Interpreter.ts"
@@ -62,8 +62,9 @@ const compile = Effect.fnUntraced(function*<I, S, O>(
             for (const [path, elements] of computed.writes) held.get(path)?.elements.set(elements)
             return Effect.succeed(outcome(program, lowered, computed.outputs, computed.watched))
           })
+        const checked = inputsOf(state, program)
         const watched = (given: unknown): Effect.Effect<Outcome<O>, BackendError> =>
-          Effect.flatMap(checkInputs(state, program, given), (inputs) =>
+          Effect.flatMap(Effect.suspend(() => checked(given)), (inputs) =>
             state.exclusively(`run ${program.name}`, [...held.values()])(once(inputs)))
         return bound(watched)
       })

@@ -18,12 +18,12 @@
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
-import * as Semaphore from "effect/Semaphore"
 import { statSync } from "node:fs"
 import { createRequire } from "node:module"
 import { availableParallelism } from "node:os"
 import { basename, dirname } from "node:path"
 import { fileURLToPath } from "node:url"
+import * as Lock from "../Lock.ts"
 import { alignment, allocate, type Buffer, isRemote, minimumBytes, type Remote } from "./Buffer.ts"
 import { type EngineError, failure } from "./EngineError.ts"
 import { fewestBytes } from "./HandedWeights.ts"
@@ -302,13 +302,13 @@ const growStacks = (koffi: Koffi): Effect.Effect<void, EngineError> => {
 }
 
 // Calls wait on the four threads that Node also reads files with; one of them is left for those and for `LargePages`.
-const permits = Semaphore.makeUnsafe(3)
+const permits = Lock.make(3)
 
 /** Loads a model on another thread. The callback names `model` and `out`, so neither is collected before its call. */
 const loadModel = (
   library: Library, model: Uint8Array, options: number, container?: number
 ): Effect.Effect<number, EngineError> =>
-  permits.withPermits(1)(Effect.uninterruptible(Effect.callback<number, EngineError>((resume) => {
+  permits.hold(Effect.uninterruptible(Effect.callback<number, EngineError>((resume) => {
     const out = new BigUint64Array(minimumBytes / 8)
     const { addressOf, createSession, createSharingSession, environment, failed } = library
     const done = (error: Error | null, status: number): void => {
@@ -335,12 +335,12 @@ interface NativeDevice extends Device {
 
 /** The memory of a device, given out by a session; a device does one thing at a time. */
 const nativeDevice = (
-  library: Library, session: number, provider: Provider, permits: Semaphore.Semaphore
+  library: Library, session: number, provider: Provider, permits: Lock.Lock
 ): NativeDevice => {
   const place = library.createMemoryInfo(provider)
   let allocator: number | undefined
   let isReleased = false
-  const alone = permits.withPermits(1)
+  const alone = permits.hold
   return {
     place,
     allocate: (bytes) => alone(Effect.suspend(() => isReleased
@@ -361,7 +361,7 @@ const nativeDevice = (
 }
 
 const nativeSession = (
-  library: Library, session: number, permits: Semaphore.Semaphore, provider: Provider | undefined
+  library: Library, session: number, permits: Lock.Lock, provider: Provider | undefined
 ): Native => {
   const { addressOf, createTensor, failed, releaseSession, releaseValue, run } = library
   const device = provider === undefined ? undefined : nativeDevice(library, session, provider, permits)
@@ -511,7 +511,7 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
       library.releaseContainer(container)
     }))
   }
-  const runs = provider === undefined ? permits : Semaphore.makeUnsafe(1) // one queue of commands to a device
+  const runs = provider === undefined ? permits : Lock.make() // one queue of commands to a device
   return {
     name: "koffi",
     provider: provider?.name.toLowerCase() ?? "cpu",

@@ -42,6 +42,8 @@ export interface Execution {
   readonly outputs: ReadonlyMap<string, Buffer>
   readonly watched: ReadonlyMap<string, Buffer>
   readonly run: Effect.Effect<void, EngineError>
+  /** See `Session`; absent where a run is more than one of a session's. */
+  readonly attempt?: Run["attempt"]
 }
 
 /** A compiled program. */
@@ -137,7 +139,7 @@ const whole = Effect.fnUntraced(function*(
       settled.push(settle)
       buffers.set(writeName(port), buffer)
     }
-    const { run } = yield* bindSession(session, buffers)
+    const { attempt, run } = yield* bindSession(session, buffers)
     const zeros = lowered.cells.flatMap((port) => {
       const buffer = cleared.includes(port.name) ? buffers.get(cellName(port)) : undefined
       return buffer === undefined || isRemote(buffer) ? [] : [buffer]
@@ -145,7 +147,8 @@ const whole = Effect.fnUntraced(function*(
     const clear = Effect.sync(() => zeros.forEach(({ bytes }) => bytes.fill(0)))
     const settle = Effect.sync(() => settled.forEach((each) => each()))
     const all = Effect.andThen(Effect.andThen(clear, run), settle)
-    return { inputs: given, outputs: results, watched, run: zeros.length + settled.length === 0 ? run : all }
+    const isBare = zeros.length + settled.length === 0
+    return { inputs: given, outputs: results, watched, ...isBare ? { run, attempt } : { run: all } }
   })
   return { inPlace, copied, places, bind }
 })
@@ -256,7 +259,8 @@ const tiled = Effect.fnUntraced(function*(
         ])))
       }
     }
-    return { ...execution, run: Effect.andThen(execution.run, runTiles(runs)) }
+    const { inputs, outputs, watched } = execution
+    return { inputs, outputs, watched, run: Effect.andThen(execution.run, runTiles(runs)) }
   })
   return { ...first, inPlace: [...first.inPlace, ...regions.flatMap(({ writes }) => writes)], bind }
 })

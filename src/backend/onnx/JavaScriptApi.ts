@@ -12,9 +12,9 @@
  */
 import * as Effect from "effect/Effect"
 import * as Result from "effect/Result"
-import * as Semaphore from "effect/Semaphore"
 import { createRequire } from "node:module"
 import { availableParallelism } from "node:os"
+import * as Lock from "../Lock.ts"
 import { allocate, type Arrays, type Buffer, isRemote, type Remote } from "./Buffer.ts"
 import { type EngineError, failure } from "./EngineError.ts"
 import { type ElementType, elementTypeOf } from "./ModelProto.ts"
@@ -86,7 +86,7 @@ export const make = (options: Options = {}): Effect.Effect<Interface, EngineErro
         const { binding, initOrt }: Binding = require("onnxruntime-node/dist/binding.js")
         api.env.logLevel = "fatal" // failures come back as text
         initOrt()
-        const permits = Semaphore.makeUnsafe(1) // a run holds the event loop, so a second could not begin anyway
+        const permits = Lock.make(1) // a run holds the event loop, so a second could not begin anyway
         const load = (model: Uint8Array, level: string): Native => {
           const session = new binding.InferenceSession()
           session.loadModel(model.buffer, model.byteOffset, model.byteLength, {

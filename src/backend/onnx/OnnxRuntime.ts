@@ -22,14 +22,13 @@ import {
   type AnyCell, Backend, BackendError, type Bound, type CompileOptions, type Elements, type Executable, type Outcome,
   type Precision
 } from "../Backend.ts"
-import { bindCells, bound, checkInputs, checkOptions, freeze, type Frozen, type Input, outcome } from
-  "../HostProgram.ts"
+import { bindCells, bound, checkOptions, freeze, type Frozen, type Input, inputsOf, outcome } from "../HostProgram.ts"
 import * as HostState from "../HostState.ts"
 import type { Buffer } from "./Buffer.ts"
 import { type CellMemory, elementsOf, type Lent, onDevice, onHost } from "./CellMemory.ts"
 import { composeTruths, spreadPowers } from "./Detour.ts"
 import { Engine, layer as engineLayer } from "./Engine.ts"
-import type { EngineError, Reason } from "./EngineError.ts"
+import { EngineError, type Reason } from "./EngineError.ts"
 import { type Compiled, compile as compileLowered, type Execution, largestGraph } from "./Execution.ts"
 import { joinOnce, joinProducts } from "./JoinedProducts.ts"
 import { hasKernel, kernels } from "./Kernel.ts"
@@ -185,9 +184,11 @@ const makeOver = <X extends HostState.Stretch>(
       const withStandIns = Effect.andThen(
         Effect.all(befores, { discard: true }), Effect.andThen(execution.run, Effect.all(afters, { discard: true }))
       )
-      const runAll = Effect.mapError(
-        befores.length === 0 ? execution.run : withStandIns, fromEngine(operation, compiled.places)
-      )
+      const hasStandIns = befores.length > 0
+      const cellsHeld = [...held.values()]
+      const exclusive = state.exclusively(operation, cellsHeld)(hasStandIns ? withStandIns : execution.run)
+      const atOnce = hasStandIns ? undefined : execution.attempt
+      const refused = fromEngine(operation, compiled.places)
       const buffers = yield* Semaphore.make(1) // a binding has one set of input and output buffers
       const once = (inputs: ReadonlyArray<Input>): Effect.Effect<void, BackendError> =>
         Effect.suspend(() => {
@@ -195,17 +196,18 @@ const makeOver = <X extends HostState.Stretch>(
             const buffer = execution.inputs.get(path)
             if (buffer !== undefined) HostState.place(elementsOf(buffer), value)
           }
-          return runAll
+          const left = atOnce !== undefined && state.areFree(cellsHeld) ? atOnce() : undefined
+          return Effect.mapError(left ?? exclusive, (error) => error instanceof EngineError ? refused(error) : error)
         })
-      const exclusively = state.exclusively(operation, [...held.values()])
-      const runThen = <A, E, R>(given: unknown, use: Effect.Effect<A, E, R>) =>
-        Effect.flatMap(checkInputs(state, program, given), (inputs) =>
-          buffers.withPermit(Effect.andThen(exclusively(once(inputs)), use)))
-      const copied = Effect.sync(() => collect(program, lowered, execution, (elements) => elements.slice()))
-      const lentResults = Effect.sync(() => collect(program, lowered, execution, (elements) => elements).outputs)
+      const checked = inputsOf(state, program)
+      const runThen = <A, E, R>(given: unknown, use: () => Effect.Effect<A, E, R>) =>
+        Effect.flatMap(Effect.suspend(() => checked(given)), (inputs) =>
+          buffers.withPermit(Effect.flatMap(once(inputs), use)))
+      const copied = () => Effect.sync(() => collect(program, lowered, execution, (elements) => elements.slice()))
+      const { outputs } = collect(program, lowered, execution, (elements) => elements)
       return {
         ...bound((given) => runThen(given, copied)),
-        runWith: (given, use) => runThen(given, Effect.flatMap(lentResults, use))
+        runWith: (given, use) => runThen(given, () => use(outputs))
       } satisfies Bound<I, O>
     })
     return { name: program.name, placement: { inPlace: compiled.inPlace, copied: compiled.copied }, bind }

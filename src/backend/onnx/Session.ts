@@ -12,8 +12,8 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import type * as Semaphore from "effect/Semaphore"
 import { hrtime } from "node:process"
+import type * as Lock from "../Lock.ts"
 import { type Buffer, describe, isRemote, type Remote } from "./Buffer.ts"
 import { type EngineError, failure } from "./EngineError.ts"
 import { elementCount, elements, type ElementType } from "./ModelProto.ts"
@@ -39,6 +39,11 @@ export interface Run {
    * whose last run took longer than {@link patience} runs on another thread, others let it turn every few milliseconds.
    */
   readonly run: Effect.Effect<void, EngineError>
+  /**
+   * The same at once where that holds nothing up: the last run was short, and no others are in the way. What is left
+   * to be waited for when it has ended; `undefined` where it did not begin, and `run` is to be taken.
+   */
+  readonly attempt: () => Effect.Effect<void, EngineError> | undefined
   /** The same at once, for tiny programs (about 2 µs); blocks the event loop and throws an `EngineError`. */
   readonly runSync: () => void
 }
@@ -122,7 +127,7 @@ export interface Native {
   readonly inputs: ReadonlyArray<Declared>
   readonly outputs: ReadonlyArray<Declared>
   /** How many runs may be in native code at once. */
-  readonly permits: Semaphore.Semaphore
+  readonly permits: Lock.Lock
   /** Why this buffer cannot be passed, if it cannot. */
   readonly refuses: (buffer: Buffer | Remote) => string | undefined
   readonly bind: (inputs: ReadonlyArray<Buffer | Remote>, outputs: ReadonlyArray<Buffer | Remote>) => NativeRun
@@ -197,7 +202,7 @@ const fromNative = (native: Native): Session => {
         resume(ended(failed))
       })
     })
-    const here = Effect.suspend(() => {
+    const here = (): Effect.Effect<void, EngineError> => {
       const began = milliseconds()
       const failed = bound.now()
       took = milliseconds() - began
@@ -205,13 +210,14 @@ const fromNative = (native: Native): Session => {
       if (blocked < stretch) return ended(failed)
       blocked = 0
       return Effect.andThen(Effect.yieldNow, ended(failed))
-    })
-    const run = Effect.suspend(() => {
+    }
+    const permitted = () => {
       const refused = refusal("run", held)
-      return refused !== undefined ? Effect.fail(refused) : took > patience ? elsewhere : here
-    })
+      return refused !== undefined ? Effect.fail(refused) : took > patience ? elsewhere : here()
+    }
     return {
-      run: native.permits.withPermits(1)(Effect.uninterruptible(run)),
+      run: native.permits.hold(Effect.uninterruptible(Effect.suspend(permitted))),
+      attempt: () => took > patience || !native.permits.isFree() ? undefined : permitted(),
       runSync: () => {
         const refused = refusal("runSync", held)
         if (refused !== undefined) throw refused

@@ -51,6 +51,26 @@ for (const [name, engineLayer] of engines) {
         assert.deepStrictEqual([...z.data], [10, 20, 30, 40, 50, 60])
       }))
 
+    it.effect("runs at once after a short run, and not before it is known to be short", () =>
+      Effect.gen(function*() {
+        const { inputs, outputs, session, x, z } = yield* prepared("Add", [4])
+        const bound = yield* session.bind({ inputs, outputs })
+        x.data.fill(1)
+        assert.isUndefined(bound.attempt())
+        assert.deepStrictEqual([...z.data], [0, 0, 0, 0])
+        let left: ReturnType<typeof bound.attempt>
+        do { // on a machine that stands still, no run is short
+          yield* bound.run
+          x.data[0]!++
+          left = bound.attempt()
+        } while (left === undefined)
+        assert.deepStrictEqual([...z.data], [...x.data])
+        yield* left
+        yield* session.close
+        const closed = bound.attempt()
+        assert.strictEqual(closed && (yield* Effect.flip(closed)).reason, "Closed")
+      }))
+
     it.effect("leaves denormal numbers alone, its own and JavaScript's", () =>
       Effect.gen(function*() {
         const { inputs, outputs, session, x, z } = yield* prepared("Add", [4])

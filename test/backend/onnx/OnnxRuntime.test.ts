@@ -46,7 +46,8 @@ layer(OnnxRuntime.layer({ threads: 2 }))("short runs over ONNX Runtime", (it) =>
       const program = yield* Program.make("total", { inputs: {}, state }, (_, { w }) =>
         ({ outputs: { total: T.sum(w, ["i"]) } }))
       const scope = yield* Scope.make()
-      const { run } = yield* (yield* backend.compile(program)).bind(yield* Scope.provide(backend.allocate(state), scope))
+      const cells = yield* Scope.provide(backend.allocate(state), scope)
+      const { run } = yield* (yield* backend.compile(program)).bind(cells)
       for (let i = 0; i < 3; i++) yield* run({})
       yield* Scope.close(scope, Exit.void)
       assert.include((yield* Effect.flip(run({}))).message, "cell w has been freed")

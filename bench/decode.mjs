@@ -79,8 +79,11 @@ const main = Effect.fn(function*(/** @type {string} */ path) {
           const began = performance.now()
           let ids = Int32Array.from({ length: slots }, (_, slot) => slot + 1)
           for (let place = 1; place < length; place++) {
-            ids = yield* own.step(ids, new Int32Array(slots).fill(place), (logits) => Effect.sync(() =>
-              ids.map((_, slot) => Sampling.greedy(logits.subarray(slot * vocab, (slot + 1) * vocab)).ids[0] ?? 0)))
+            ids = yield* own.step(ids, new Int32Array(slots).fill(place), (scores) => Effect.sync(() =>
+              ids.map((_, slot) => {
+                const { logits, tops } = Sampling.rowOf(scores, slot, slots)
+                return Sampling.greedy(logits, tops).ids[0] ?? 0
+              })))
           }
           times.push((performance.now() - began) / (length - 1))
         })

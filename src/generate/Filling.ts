@@ -20,7 +20,7 @@ import * as Stream from "effect/Stream"
 import type { BackendError } from "../backend/Backend.ts"
 import type { Event } from "./Answer.ts"
 import { type Bounds, check, type ContextFullError, type Prompt, type RequestError } from "./Request.ts"
-import type { Logits } from "./Sampling.ts"
+import { rowOf, type Scores } from "./Sampling.ts"
 import { advance, begin, DrawError, type Sequence } from "./Sequence.ts"
 import type { Slots } from "./Slots.ts"
 
@@ -66,7 +66,7 @@ const source = <E, R>(
 /** A prompt that has been computed, and how many of its answers have begun. */
 interface Computed {
   readonly prompt: Prompt
-  readonly logits: Logits
+  readonly scores: Scores
   begun: number
 }
 
@@ -86,14 +86,14 @@ const turns = <E, R>(
     const prompt = yield* next(mayWait)
     if (prompt === undefined || prompt === "later") return undefined
     yield* check([prompt], bounds)
-    computed = { prompt, logits: yield* slots.prefill(prompt.ids), begun: 0 }
+    computed = { prompt, scores: yield* slots.prefill(prompt.ids), begun: 0 }
     return computed
   })
 
   /** Begins one answer; it takes the slot unless its first token ends it. */
   const start = Effect.fnUntraced(function*(slot: number, from: Computed) {
     const sequence = begin(from.prompt, from.begun++, bounds)
-    const events = advance(sequence, from.logits, bounds)
+    const events = advance(sequence, from.scores, bounds)
     if (events instanceof DrawError) return yield* events
     if (!sequence.isOver) {
       yield* slots.seat(slot)
@@ -103,12 +103,11 @@ const turns = <E, R>(
   })
 
   /** Draws the next token of each sequence. */
-  const draw = Effect.fnUntraced(function*(logits: Logits) {
-    const vocabSize = logits.length / slots.count
+  const draw = Effect.fnUntraced(function*(scores: Scores) {
     const events: Array<Event> = []
     for (const [slot, sequence] of seats.entries()) {
       if (sequence === undefined) continue
-      const own = advance(sequence, logits.subarray(slot * vocabSize, (slot + 1) * vocabSize), bounds)
+      const own = advance(sequence, rowOf(scores, slot, slots.count), bounds)
       if (own instanceof DrawError) return yield* own
       events.push(...own)
       if (sequence.isOver) seats[slot] = undefined

@@ -23,6 +23,18 @@ import * as Key from "../random/Key.ts"
 export type Logits = Float32Array | Float64Array
 
 /**
+ * The greatest of each of equally many logits in a row, NaN where one of them is: what a rule would else go through all
+ * logits for. A program that computes logits can give them for little.
+ */
+export type Tops = Float32Array | Float64Array
+
+/** The scores of one next token, or of several row by row, as a program gives them. */
+export interface Scores {
+  readonly logits: Logits
+  readonly tops?: Tops
+}
+
+/**
  * What a token is drawn from: `ids[i]` has the probability `weights[i] / total`; every other id has none. The arrays
  * belong to the rule that made them and hold until it is used again: copy what must last longer.
  */
@@ -33,8 +45,14 @@ export interface Distribution {
   readonly total: number
 }
 
-/** How logits become a distribution. Throws {@link LogitsError}. */
-export type Rule = (logits: Logits) => Distribution
+/** One of several rows of scores. */
+export const rowOf = ({ logits, tops }: Scores, row: number, count: number): Scores => {
+  const own = (all: Logits): Logits => all.subarray(row * all.length / count, (row + 1) * all.length / count)
+  return { logits: own(logits), ...tops === undefined ? {} : { tops: own(tops) } }
+}
+
+/** How logits become a distribution, the same with their tops and without. Throws {@link LogitsError}. */
+export type Rule = (logits: Logits, tops?: Tops) => Distribution
 
 /** A drawn token and the natural logarithm of the probability that it had. */
 export interface Draw {
@@ -84,8 +102,9 @@ const faults = ({ temperature, topK, topP }: Options) => [
 const check = Schema.decodeSync(Options, { errors: "all", onExcessProperty: "error" })
 
 /** The likeliest token, always; the one with the lowest id where several are. */
-export const greedy: Rule = (logits) => ({
-  ids: Int32Array.of(likeliest(logits)), weights: Float64Array.of(1), total: 1
+export const greedy: Rule = (logits, tops) => ({
+  ids: Int32Array.of(tops === undefined ? likeliest(logits) : likeliestUnder(tops, logits)),
+  weights: Float64Array.of(1), total: 1
 })
 
 /**
@@ -96,9 +115,9 @@ export const sampling = (options: Options): Rule => {
   const { temperature, topK, topP = 1 } = check(options)
   const inverse = Math.min(1 / temperature, Number.MAX_VALUE)
   let room = roomOf(0)
-  return (logits) => {
+  return (logits, given) => {
     if (room.ids.length !== logits.length) room = roomOf(logits.length)
-    const tops = blockTops(logits)
+    const tops = given === undefined ? blockTops(logits) : Float64Array.from(given) // a copy, which is sorted below
     const top = topOf(tops, logits)
     if (topK !== undefined) {
       const bound = boundOf(tops, topK)
@@ -148,7 +167,7 @@ export const logProbability = ({ ids, total, weights }: Distribution, id: number
 }
 
 /** Eight at once: few of them pass the largest so far, and one branch for all of them takes half the time. */
-const likeliest = (x: Logits): number => {
+const likeliest = (x: Logits, all: Logits = x): number => {
   let best = -1
   let top = -Infinity
   for (let start = 0; start < x.length; start += 8) {
@@ -158,13 +177,19 @@ const likeliest = (x: Logits): number => {
     for (let id = start; id < end && id < x.length; id++) {
       const logit = x[id]!
       if (logit <= top) continue
-      if (logit !== logit) throw unusable(x)
+      if (logit !== logit) throw unusable(all)
       top = logit
       best = id
     }
   }
-  if (best < 0 || top === Infinity) throw unusable(x)
+  if (best < 0 || top === Infinity) throw unusable(all)
   return best
+}
+
+const likeliestUnder = (tops: Tops, logits: Logits): number => {
+  const count = logits.length / tops.length
+  const at = likeliest(tops, logits) * count
+  return at + likeliest(logits.subarray(at, at + count), logits)
 }
 
 /** Names the first logit beside which nothing can be drawn. */
@@ -195,7 +220,7 @@ const blockTops = (logits: Logits): Float64Array => {
 
 const topOf = (tops: Float64Array, logits: Logits): number => {
   let top = -Infinity
-  for (let block = 0; block < tops.length; block++) if (tops[block]! > top) top = tops[block]!
+  for (let block = 0; block < tops.length; block++) if (!(tops[block]! <= top)) top = tops[block]!
   if (!Number.isFinite(top)) throw unusable(logits)
   return top
 }

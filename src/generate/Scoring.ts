@@ -29,7 +29,7 @@ import * as T from "../tensor/Tensor.ts"
 import type { Tensor } from "../tensor/Tensor.ts"
 import { requireCounts } from "./Request.ts"
 import { type Logits, logProbability, LogitsError, type Rule } from "./Sampling.ts"
-import { frozenParameters, type Options as SlotsOptions } from "./Slots.ts"
+import { cellsOf, extended, frozenParameters, type Options as SlotsOptions, type Sizes } from "./Slots.ts"
 
 /** What a scorer is made of; `slots` answers are scored together. */
 export interface Options<P> extends Omit<SlotsOptions<P>, "blockLengths"> {
@@ -99,12 +99,6 @@ export const make = Effect.fnUntraced(function*<P>(
   return { contextLength: source, score }
 })
 
-interface Sizes {
-  readonly batch: number
-  readonly position: number
-  readonly source: number
-}
-
 interface Inputs {
   readonly ids: Specification.Specification<"batch" | "position", "id">
   readonly targets: Specification.Specification<"batch" | "position", "id">
@@ -121,14 +115,13 @@ const program = <P>(model: Transformer<P>, sizes: Sizes, hasRule: boolean) => {
   const { batch, position } = sizes
   const ids = Specification.ids({ batch, position })
   const inputs: Inputs = { ids, targets: ids, starts: Specification.ids({ batch }) }
-  return Program.makeGeneric("score", {
-    inputs, state: { parameters: model.specification, cache: KeyValueCache.specification(model.config, sizes) }
-  }, ({ ids, starts, targets }, state): { readonly outputs: Outputs; readonly state: unknown } => {
-    const parameters = state.parameters as P // the same tree, which the compiler cannot see for a P unknown
-    const { cache, hidden } = KeyValueCache.extend(model, parameters, state.cache, { ids, starts })
+  const specification = { inputs, state: cellsOf(model, sizes) }
+  return Program.makeGeneric("score", specification, ({ ids, starts, targets }, state) => {
+    const { cache, hidden, parameters } = extended(model, state, { ids, starts })
     const logits = model.logits(parameters, hidden)
     const logProbs = T.negate(tokenCrossEntropy(logits, targets))
-    return { outputs: { logProbs, logits: hasRule ? [logits] : [] }, state: { cache } }
+    const outputs: Outputs = { logProbs, logits: hasRule ? [logits] : [] }
+    return { outputs, state: { cache } }
   })
 }
 

@@ -11,7 +11,7 @@ import * as Key from "../random/Key.ts"
 import type { StreamDecoder } from "../token/Detokenizer.ts"
 import type { Event, Reason, Token } from "./Answer.ts"
 import type { Bounds, Place, Prompt } from "./Request.ts"
-import { type Draw, draw, type Logits, LogitsError } from "./Sampling.ts"
+import { type Draw, draw, LogitsError, type Scores } from "./Sampling.ts"
 import { pass } from "./StopText.ts"
 
 /** Fails when a token cannot be drawn: of which answer, and at which place. */
@@ -51,11 +51,11 @@ export const begin = ({ ids, item }: Prompt, candidate: number, { codec }: Bound
 
 /** Draws the next token of a sequence from its logits, [vocab], and tells what that makes certain. */
 export const advance = (
-  sequence: Sequence, logits: Logits, { codec, contextLength, settings }: Bounds
+  sequence: Sequence, { logits, tops }: Scores, { codec, contextLength, settings }: Bounds
 ): ReadonlyArray<Event> | DrawError => {
   const { candidate, item } = sequence
   const { key, maximumTokens, rule, stopIds = [codec.eosId], stopTexts = [] } = settings
-  const drawn = attempt(() => draw(rule(logits), Key.derive(key, item, candidate, sequence.length)))
+  const drawn = attempt(() => draw(rule(logits, tops), Key.derive(key, item, candidate, sequence.length)))
   if (drawn instanceof LogitsError) {
     return new DrawError({ item, candidate, position: sequence.length, reason: drawn })
   }

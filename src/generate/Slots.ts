@@ -27,7 +27,7 @@ import * as T from "../tensor/Tensor.ts"
 import type { Tensor } from "../tensor/Tensor.ts"
 import { entries } from "../tensor/Tree.ts"
 import { requireCounts } from "./Request.ts"
-import type { Logits } from "./Sampling.ts"
+import type { Logits, Scores } from "./Sampling.ts"
 
 /** What slots are made of. */
 export interface Options<P> {
@@ -43,8 +43,8 @@ export interface Options<P> {
    */
   readonly blockLengths?: ReadonlyArray<number>
   /**
-   * Builds the parameters as they are now into the programs: faster, at the price of copies of them. What the cells
-   * hold later is not seen.
+   * Has the programs hold the parameters as constants, with the values of now: faster. Of cells that are not sealed
+   * each program takes a copy.
    */
   readonly frozen?: boolean
 }
@@ -77,7 +77,7 @@ export const blocks = (length: number, sizes: ReadonlyArray<number>, contextLeng
 export interface Slots {
   readonly count: number
   /** Computes a prompt, to be kept until the next: the scores of the token after it. */
-  readonly prefill: (ids: ArrayLike<number>) => Effect.Effect<Logits, BackendError>
+  readonly prefill: (ids: ArrayLike<number>) => Effect.Effect<Scores, BackendError>
   /** Lets a slot begin where the prompt that was computed last ends. */
   readonly seat: (slot: number) => Effect.Effect<void, BackendError>
   /**
@@ -86,7 +86,7 @@ export interface Slots {
    * place 0, which it overwrites when it is seated.
    */
   readonly step: <A, E, R>(
-    ids: Int32Array, places: Int32Array, use: (logits: Logits) => Effect.Effect<A, E, R>
+    ids: Int32Array, places: Int32Array, use: (scores: Scores) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | BackendError, R>
 }
 
@@ -129,7 +129,7 @@ export const make = Effect.fnUntraced(function*<P>(
       prefill: (ids) => prefill(new Map(programs), lengths, source, ids),
       seat: slots === 1 ? () => Effect.void : (slot) => seat(backend, computed, seats[slot] ?? []),
       step: (ids, places, use) =>
-        stepper.runWith({ ids, starts: places, lengths: 1 }, (results) => use(logitsOf(results)))
+        stepper.runWith({ ids, starts: places, lengths: 1 }, (results) => use(scoresOf(results)))
     } satisfies Slots
   })
   return { slots, contextLength: source, allocate }
@@ -146,10 +146,24 @@ const seat = (
   Effect.forEach(from, (cell, i) => Effect.andThen(backend.copy([cell], [to[i] ?? cell]), Effect.yieldNow),
     { discard: true })
 
-interface Sizes {
+/** Sizes of a program over a cache: sequences, positions of each that run together, places that a cache has. */
+export interface Sizes {
   readonly batch: number
   readonly position: number
   readonly source: number
+}
+
+/** The cells of a program over a cache. */
+export const cellsOf = <P>(model: Transformer<P>, sizes: Sizes) =>
+  ({ parameters: model.specification, cache: KeyValueCache.specification(model.config, sizes) })
+
+/** What a program over a cache makes of a block: its hidden states, the cache with it, and the typed parameters. */
+export const extended = <P>(
+  model: Transformer<P>, { cache, parameters: cells }: Specification.Tensors<ReturnType<typeof cellsOf<P>>>,
+  block: KeyValueCache.Input
+) => {
+  const parameters = cells as P // the same tree, which the compiler cannot see for a P unknown
+  return { parameters, ...KeyValueCache.extend(model, parameters, cache, block) }
 }
 
 interface Inputs {
@@ -160,6 +174,13 @@ interface Inputs {
 
 interface Outputs {
   readonly logits: Tensor<"batch" | "vocab">
+  readonly tops: Tensor<"batch" | "run">
+}
+
+/** How many scores have a top: a divisor of the vocabulary, or all of them where it has none of a useful size. */
+const runLength = (vocabSize: number): number => {
+  for (let length = 128; length >= 16; length--) if (vocabSize % length === 0) return length
+  return vocabSize
 }
 
 /** One block of every sequence: the scores of the token after the last real one. */
@@ -169,29 +190,31 @@ const program = <P>(name: string, model: Transformer<P>, sizes: Sizes) => {
     ids: Specification.ids({ batch, position }), starts: Specification.ids({ batch }),
     lengths: Specification.ids({ batch })
   }
-  return Program.makeGeneric(name, {
-    inputs, state: { parameters: model.specification, cache: KeyValueCache.specification(model.config, sizes) }
-  }, ({ ids, lengths, starts }, state): { readonly outputs: Outputs; readonly state: unknown } => {
-    const parameters = state.parameters as P // the same tree, which the compiler cannot see for a P unknown
-    const { cache, hidden } = KeyValueCache.extend(model, parameters, state.cache, { ids, starts })
+  const specification = { inputs, state: cellsOf(model, sizes) }
+  return Program.makeGeneric(name, specification, ({ ids, lengths, starts }, state) => {
+    const { cache, hidden, parameters } = extended(model, state, { ids, starts })
     const last = position === 1 ? hidden : KeyValueCache.at(hidden, T.subtractIds(lengths, 1))
     const logits = T.merge(model.logits(parameters, last), ["batch", "position"], "batch")
-    return { outputs: { logits }, state: { cache } }
+    const id = runLength(model.config.vocabSize)
+    const tops = T.max(T.split(logits, "vocab", { run: model.config.vocabSize / id, id }), "id")
+    const outputs: Outputs = { logits, tops }
+    return { outputs, state: { cache } }
   })
 }
 
-const logitsOf = ({ logits }: Results<Outputs>): Logits => logits.elements as Logits // they are real numbers
+const scoresOf = ({ logits, tops }: Results<Outputs>): Scores =>
+  ({ logits: logits.elements as Logits, tops: tops.elements as Logits }) // they are real numbers
 
 const prefill = (
   programs: ReadonlyMap<number, Bound<Inputs, Outputs>>, lengths: ReadonlyArray<number>, contextLength: number,
   prompt: ArrayLike<number>
-): Effect.Effect<Logits, BackendError> =>
-  Effect.reduce(blocks(prompt.length, lengths, contextLength), (): Logits => new Float32Array(0),
-    (logits, { size, start }) => {
+): Effect.Effect<Scores, BackendError> =>
+  Effect.reduce(blocks(prompt.length, lengths, contextLength), (): Scores => ({ logits: new Float32Array(0) }),
+    (scores, { size, start }) => {
       const bound = programs.get(size)
-      if (bound === undefined) return Effect.succeed(logits)
+      if (bound === undefined) return Effect.succeed(scores)
       const ids = new Int32Array(size)
       const count = Math.min(size, prompt.length - start)
       for (let i = 0; i < count; i++) ids[i] = prompt[start + i]!
-      return Effect.map(bound.run({ ids, starts: start, lengths: count }), logitsOf)
+      return Effect.map(bound.run({ ids, starts: start, lengths: count }), scoresOf)
     })

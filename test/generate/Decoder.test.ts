@@ -48,7 +48,13 @@ layer(services)("a decoder", (it) => {
         candidates: number, frozen: boolean
       ) {
         const decoder = yield* Decoder.make({ model, parameters: cells, slots, blockLengths, frozen })
-        const rule = sampling({ temperature: 1, topP: 0.9 })
+        const drawn = sampling({ temperature: 1, topP: 0.9 })
+        const rule: Rule = (logits, tops) => {
+          const length = logits.length / tops!.length
+          const greatest = Array.from(tops!, (_, i) => Math.max(...logits.subarray(i * length, (i + 1) * length)))
+          assert.deepStrictEqual([...tops!], greatest)
+          return drawn(logits, tops)
+        }
         const request = { prompts, candidates, maximumTokens: 3, rule, key, stopIds: [] }
         const answers = yield* collect(decoder.generate(request))
         assert.deepStrictEqual(
@@ -62,7 +68,7 @@ layer(services)("a decoder", (it) => {
           ids.forEach((id, i) => {
             const place = before.length + i
             const row = logits.elements.subarray((place - 1) * codec.vocabSize, place * codec.vocabSize) as Logits
-            const expected = draw(rule(row), Key.derive(key, item, candidate, place))
+            const expected = draw(drawn(row), Key.derive(key, item, candidate, place))
             assert.strictEqual(id, expected.id)
             assert.closeTo(logProbs[i]!, expected.logProb, 1e-9)
           })

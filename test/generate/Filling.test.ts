@@ -64,12 +64,12 @@ const counting = (count: number) => {
   const seen = { prefills: 0, seats: 0, steps: 0, idle: 0 }
   const slots: Slots = {
     count,
-    prefill: () => Effect.sync(() => { seen.prefills++; return new Float32Array(codec.vocabSize) }),
+    prefill: () => Effect.sync(() => { seen.prefills++; return { logits: new Float32Array(codec.vocabSize) } }),
     seat: () => Effect.sync(() => { seen.seats++ }),
     step: (_, places, use) => Effect.suspend(() => {
       seen.steps++
       seen.idle += places.filter((place) => place === 0).length
-      return use(new Float32Array(count * codec.vocabSize))
+      return use({ logits: new Float32Array(count * codec.vocabSize) })
     })
   }
   return { seen, slots }

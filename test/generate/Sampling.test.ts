@@ -49,6 +49,10 @@ const probabilities = (rule: Rule, row: Float32Array): Map<number, number> => {
   return new Map(all.filter(([, probability]) => probability > 0))
 }
 
+/** The greatest of each run. */
+const topsOf = (row: Float32Array, length: number): Float32Array =>
+  Float32Array.from({ length: row.length / length }, (_, i) => Math.max(...row.subarray(i * length, (i + 1) * length)))
+
 const key = Key.make("sampling")
 
 describe("a distribution", () => {
@@ -69,6 +73,16 @@ describe("a distribution", () => {
       assert.strictEqual(found.size, expected.size)
       for (const [id, probability] of expected) assert.closeTo(found.get(id)!, probability, 1e-12)
     }), { numRuns: 30 })
+  })
+
+  it("is the same where the tops are known, however long the runs are", () => {
+    fc.assert(fc.property(rows, fc.option(options), fc.nat(), (row, chosen, pick) => {
+      const lengths = Array.from(row, (_, i) => i + 1).filter((length) => row.length % length === 0)
+      const tops = topsOf(row, lengths[pick % lengths.length]!)
+      const rule = chosen === null ? greedy : sampling(chosen)
+      const found = structuredClone(rule(row, tops)) // a rule's arrays are filled again
+      assert.deepStrictEqual(found, structuredClone(rule(row)))
+    }))
   })
 
   it("gives a draw the log-probability that it has", () => {
@@ -172,6 +186,19 @@ describe("messages", () => {
       assert.include(thrown(() => rule(Float32Array.of(1, Infinity))).message, "id 1 of 2 has +∞")
       const { message } = thrown(() => rule(Float32Array.of(-Infinity, -Infinity)))
       assert.include(message, "id 0 of 2 has −∞, as all others")
+    }
+  })
+
+  it("say it where the tops are known, too", () => {
+    for (const rule of [greedy, sampling({ temperature: 1 }), sampling({ temperature: 1, topK: 2 })]) {
+      for (const [strange, said] of [[NaN, "id 2 of 4 has NaN"], [Infinity, "id 2 of 4 has +∞"]] as const) {
+        for (const length of [1, 2, 4]) {
+          const row = Float32Array.of(1, 2, strange, 3)
+          assert.include(thrown(() => rule(row, topsOf(row, length))).message, said)
+        }
+      }
+      const none = new Float32Array(4).fill(-Infinity)
+      assert.include(thrown(() => rule(none, topsOf(none, 2))).message, "id 0 of 4 has −∞, as all others")
     }
   })
 

@@ -27,11 +27,11 @@ const scores = (width: Quantization.Width) => Effect.gen(function*() {
   }))
   const machine = yield* Slots.make({ model: quantized, parameters, slots: 2, blockLengths: [4], frozen: true })
   const { prefill, seat, step } = yield* machine.allocate
-  const found = [...yield* prefill([5, 1, 30])]
+  const found = [...(yield* prefill([5, 1, 30])).logits]
   yield* seat(0)
   yield* seat(1)
   for (const place of [3, 4]) {
-    yield* step(Int32Array.of(7, 36), new Int32Array(2).fill(place), (logits) =>
+    yield* step(Int32Array.of(7, 36), new Int32Array(2).fill(place), ({ logits }) =>
       Effect.sync(() => found.push(...logits)))
   }
   return found

@@ -220,7 +220,9 @@ const blockTops = (logits: Logits): Float64Array => {
 
 const topOf = (tops: Float64Array, logits: Logits): number => {
   let top = -Infinity
-  for (let block = 0; block < tops.length; block++) if (!(tops[block]! <= top)) top = tops[block]!
+  for (let block = 0; block < tops.length; block++) {
+    if (tops[block]! > top || tops[block] !== tops[block]) top = tops[block]! // a NaN stays
+  }
   if (!Number.isFinite(top)) throw unusable(logits)
   return top
 }

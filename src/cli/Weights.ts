@@ -57,16 +57,21 @@ export interface Loaded<P> {
   readonly frozen: boolean
 }
 
-/** Bytes of the weights: codes of 32 weights share a scale, and the embedding table, whose rows are read, has none. */
-const bytesOf = (config: Config, width: Width, precisions: ReadonlyArray<string>): number => {
-  const whole = precisions.includes("f32") ? 4 : 8
+/** Bytes of the weights: codes of a block share a scale, and the embedding table, whose rows are read, has none. */
+const bytesOf = (config: Config, width: Width, whole: number): number => {
   if (width === "f32") return whole * parameterCount(config)
+  const { bits, block } = Quantization.schemeOf(width, config)
   const table = config.vocabSize * config.embedSize
-  return (parameterCount(config) - table) * (width === "8-bit" ? 9 / 8 : 5 / 8) + table * whole
+  return (parameterCount(config) - table) * (bits / 8 + whole / block) + table * whole
 }
 
-/** Bytes of a weight as ONNX Runtime packs it for products: beside its codes, two numbers for each block. */
-const packed: Readonly<Record<Width, number>> = { "f32": 4, "8-bit": 5 / 4, "4-bit": 3 / 4 }
+/** Bytes that ONNX Runtime packs for products: beside codes, two numbers for each block. */
+const packedOf = (config: Config, width: Width): number => {
+  const count = parameterCount(config) - config.vocabSize * config.embedSize
+  if (width === "f32") return 4 * count
+  const { bits, block } = Quantization.schemeOf(width, config)
+  return count * (bits / 8 + 8 / block)
+}
 
 /** What a backend takes weights for. */
 export interface Plan {
@@ -83,9 +88,9 @@ export interface Plan {
 export const plan = (
   config: Config, width: Width, { constantBytes = Infinity, kernels, precisions }: Capabilities, memory: number
 ): Plan => {
-  const bytes = bytesOf(config, width, precisions)
+  const bytes = bytesOf(config, width, precisions.includes("f32") ? 4 : 8)
   const packs = kernels.includes("contractCodes")
-  const packedBytes = packs ? packed[width] * (parameterCount(config) - config.vocabSize * config.embedSize) : 0
+  const packedBytes = packs ? packedOf(config, width) : 0
   const isCheap = bytes < 2 ** 28 // even where each program takes a copy
   const frozen = bytes < constantBytes && (isCheap || width !== "f32" || packs && bytes + packedBytes <= memory)
   if (frozen) return { bytes, frozen, packedBytes }
@@ -117,7 +122,7 @@ export const load = <A, E, R>(
       return yield* use({ model, parameters, frozen })
     }
     const coded = yield* Effect.mapError(
-      Quantization.quantized(model, Quantization.schemes[width]),
+      Quantization.quantized(model, Quantization.schemeOf(width, config)),
       ({ values }) => new WidthUnfitError({ path: checkpoint.path, width, sizes: values[0]?.[1] ?? "a size" })
     )
     return yield* use({ model: coded, parameters: yield* Quantization.load(coded, checkpoint.read), frozen })

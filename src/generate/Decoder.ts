@@ -76,7 +76,7 @@ export const make = Effect.fnUntraced(function*<P>(
   if (codec.vocabSize !== vocabSize) return yield* new VocabularyError({ model: vocabSize, tokenizer: codec.vocabSize })
   const { allocate, contextLength, slots } = yield* weights === undefined
     ? Slots.make(options)
-    : coded(options, Quantization.schemes[weights])
+    : coded(options, Quantization.schemeOf(weights, options.model.config))
   const generateFrom: Decoder["generateFrom"] = (prompts, settings) => {
     const bounds = { codec, contextLength, settings }
     return Stream.unwrap(Effect.andThen(

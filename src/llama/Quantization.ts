@@ -27,6 +27,7 @@ import type { AnySpecification, Specifications } from "../tensor/Specification.t
 import { isSpecification, leaves, zeros } from "../tensor/Specification.ts"
 import * as T from "../tensor/Tensor.ts"
 import { entries, mapAs, tensors } from "../tensor/Tree.ts"
+import type { Config } from "./Config.ts"
 import type { Transformer } from "./Transformer.ts"
 import { causal } from "./Visibility.ts"
 
@@ -38,6 +39,15 @@ export const schemes: Readonly<Record<Width, BlockCodes.Scheme>> = {
   "8-bit": { bits: 8, block: 32 },
   "4-bit": { bits: 4, block: 32 }
 }
+
+/**
+ * The scheme for a model of some sizes: as above, but where all of them allow it, blocks of 64 weights for 8 bits. That
+ * is a seventeenth less memory, and a tenth less of what is packed for products.
+ */
+export const schemeOf = (width: Width, { embedSize, headCount, headSize, hiddenSize }: Config): BlockCodes.Scheme =>
+  width === "8-bit" && [embedSize, headCount * headSize, hiddenSize].every((size) => size % 64 === 0)
+    ? { bits: 8, block: 64 }
+    : schemes[width]
 
 /** A model over coded weights. */
 export interface Quantized extends Transformer<Hidden> {

@@ -117,7 +117,18 @@ layer(Reference.layer)("a coded model", (it) => {
       if (width === "8-bit") assert.isBelow(distance, 0.1) // 4 bits are too few for weights as wild as these
     }))
 
-  it.effect("is filled from any source, one tensor after the other", () => Effect.gen(function*() {
+  it.effect("has blocks as long as its sizes allow", () => Effect.gen(function*() {
+    const { "24M": small, "7B": large } = Config.presets
+    assert.deepStrictEqual(Quantization.schemeOf("8-bit", large), { bits: 8, block: 64 })
+    assert.deepStrictEqual(Quantization.schemeOf("4-bit", large), { bits: 4, block: 32 })
+    for (const odd of [small, { ...large, embedSize: 4128 }, { ...large, hiddenSize: 11040 }, {
+      ...large, headCount: 33, headSize: 96
+    }]) assert.deepStrictEqual(Quantization.schemeOf("8-bit", odd), { bits: 8, block: 32 })
+    const wide = Transformer.llama({ ...model.config, embedSize: 64, hiddenSize: 192 })
+    yield* Quantization.quantized(wide, Quantization.schemeOf("8-bit", wide.config)) // refuses what it cannot cut
+  }))
+
+  it.effect("is filled from any source, one tensor after the other, and sealed", () => Effect.gen(function*() {
     const quantized = yield* Quantization.quantized(model, Quantization.schemes["8-bit"])
     const asked: Array<string> = []
     const cells = yield* Quantization.load(quantized, (path, sizes) => Effect.sync(() => {
@@ -132,6 +143,10 @@ layer(Reference.layer)("a coded model", (it) => {
     })
     assert.deepStrictEqual([...new Set(codes.elements)], [255])
     assert.closeTo(scales.elements[0]!, asked.length / 127, 1e-6)
+    for (const [path, cell] of all) {
+      const { elements } = (yield* backend.read({ cell })).cell
+      assert.include((yield* Effect.flip(backend.write(cell, elements))).message, "has been sealed", path)
+    }
   }))
 
   it.effect("is refused where blocks do not divide a width, and for weights that are no numbers", () =>

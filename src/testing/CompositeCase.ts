@@ -8,10 +8,12 @@
  */
 import { attend } from "../llama/Attention.ts"
 import { swiGlu } from "../llama/FeedForward.ts"
+import { attendKept } from "../llama/KeyValueCache.ts"
 import { rmsNorm } from "../llama/RmsNorm.ts"
 import { angles, rotate } from "../llama/Rope.ts"
 import { causal } from "../llama/Visibility.ts"
 import { tokenCrossEntropy } from "../loss/CrossEntropy.ts"
+import { dequantize } from "../tensor/BlockCodes.ts"
 import { type Any, count, type Sizes, type Untyped } from "../tensor/Node.ts"
 import * as T from "../tensor/Tensor.ts"
 import * as Arbitrary from "./Arbitrary.ts"
@@ -30,12 +32,37 @@ const tokens = sizesOf("batch", "position")
 const targets: Given =
   { name: "targets", kind: "id", sizes: tokens, elements: Arbitrary.idsBelow("targets", count(tokens), size.vocab) }
 
-const of = (given: ReadonlyArray<Given>, build: (...leaves: ReadonlyArray<Untyped>) => Any): Computation => ({
-  given, build: (leaves) => [build(...given.flatMap(({ name }) => leaves[name] ?? []))]
+const of = (
+  given: ReadonlyArray<Given>, build: (...leaves: ReadonlyArray<Untyped>) => Any | ReadonlyArray<Any>
+): Computation => ({
+  given, build: (leaves) => [build(...given.flatMap(({ name }) => leaves[name] ?? []))].flat()
 })
 
 const heads = sizesOf("batch", "position", "kvHead", "group", "plane", "part")
 const keys = { batch: size.batch, source: size.position, ...sizesOf("kvHead", "plane", "part") }
+
+const fresh = sizesOf("batch", "position", "kvHead", "plane", "part")
+const kept = { ...keys, source: 7 }
+
+const starts: Given = { name: "starts", kind: "id", sizes: sizesOf("batch"), elements: Int32Array.of(0, 2) }
+
+/** A product with weights in codes: two blocks of each row. Engines with a kernel for it have it for some lengths. */
+const coded = (bits: 4 | 8, block: number): Computation => {
+  const codes = { hidden: size.hidden, block: 2, byte: block * bits / 8 }
+  const embed = 2 * block
+  return of([
+    real("x", { ...sizesOf("batch"), embed }),
+    {
+      name: "codes", kind: "code", sizes: codes,
+      elements: Uint8Array.from(Arbitrary.idsBelow("codes", count(codes), 256))
+    },
+    real("scales", { hidden: size.hidden, block: 2 })
+  ], (...all) => {
+    const at = operands(all)
+    const weights: Untyped = dequantize({ codes: at(1), scales: at(2) }, { embed }, bits)
+    return T.contract(at(0), weights, "embed")
+  })
+}
 
 const turned = (x: Untyped): Untyped => rotate(x, angles(T.positions("position", size.position), {
   headSize: size.plane * size.part, theta: 1e4
@@ -56,6 +83,17 @@ export const composites: Readonly<Record<string, Computation>> = {
     const at = operands(all)
     return attend(at(0), at(1), at(2), causal)
   }),
+  attendKept: of([
+    real("query", heads), real("key", fresh), real("value", fresh), real("kept", kept), real("keptToo", kept), starts
+  ], (...all) => {
+    const at = operands(all)
+    const { kept, mixed } = attendKept(at(0), { key: at(1), value: at(2) }, { key: at(3), value: at(4) }, at(5))
+    return [mixed, kept.key, kept.value]
+  }),
+  "contractCodes, 8 bits, blocks of 4": coded(8, 4),
+  "contractCodes, 8 bits, blocks of 32": coded(8, 32),
+  "contractCodes, 4 bits, blocks of 4": coded(4, 4),
+  "contractCodes, 4 bits, blocks of 32": coded(4, 32),
   tokenCrossEntropy: of([real("logits", sizesOf("batch", "position", "vocab")), targets], (...all) =>
     tokenCrossEntropy(operands(all)(0), operands(all)(1))),
   block: of([

@@ -24,7 +24,7 @@ type Orders = ReadonlyArray<ReadonlyArray<string>>
 /** How a composite becomes a fused operator. */
 export interface Kernel {
   /** When the fused operator computes the composite; always, if absent. */
-  readonly applies?: (inputs: ReadonlyArray<Any>) => boolean
+  readonly applies?: (inputs: ReadonlyArray<Any>, composite: Composite) => boolean
   /** The shape in which the fused operator reads an operand, where it is another than the operand's own. */
   readonly reads?: (shape: ReadonlyArray<number>, operand: number) => ReadonlyArray<number>
   /** The shape in which the fused operator writes a result of the graph. */
@@ -244,11 +244,15 @@ const asRows = (shape: ReadonlyArray<number>, operand: number): ReadonlyArray<nu
   operand === 1 ? [elementCount(shape.slice(0, -2)), ...shape.slice(-2)]
     : operand === 2 ? [elementCount(shape)] : shape
 
+/** How many weights of a row may share a scale. */
+const blockSizes: ReadonlySet<number> = new Set([16, 32, 64, 128, 256])
+
 /**
  * Products of 8-bit integers: each block of x is coded in 8 bits too, and sums are exact until they are scaled. Where
  * weights were joined (see `JoinedProducts`), each output is the part of the product that its rows make.
  */
 const contractCodes: Kernel = {
+  applies: ([, codes], { attributes }) => blockSizes.has((codes?.sizes["byte"] ?? 0) * 8 / Number(attributes["bits"])),
   reads: asRows,
   write: (writer, { inputs, outputs }, { attributes }) => {
     const { fresh, give, isDeclared, longs, lying, node, reshape, target, value } = writer
@@ -286,5 +290,5 @@ export const kernels: Readonly<Record<string, Kernel>> = {
 /** Whether a composite runs as a fused operator here. */
 export const hasKernel = (composite: Composite, inputs: ReadonlyArray<Any>): boolean => {
   const kernel = kernels[composite.name]
-  return kernel !== undefined && (kernel.applies?.(inputs) ?? true)
+  return kernel !== undefined && (kernel.applies?.(inputs, composite) ?? true)
 }

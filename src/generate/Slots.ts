@@ -174,7 +174,8 @@ interface Inputs {
 
 interface Outputs {
   readonly logits: Tensor<"batch" | "vocab">
-  readonly tops: Tensor<"batch" | "run">
+  /** Of several sequences only: those of one are found as soon. */
+  readonly tops: ReadonlyArray<Tensor<"batch" | "run">>
 }
 
 /** How many scores have a top: a divisor of the vocabulary, or all of them where it has none of a useful size. */
@@ -196,14 +197,16 @@ const program = <P>(name: string, model: Transformer<P>, sizes: Sizes) => {
     const last = position === 1 ? hidden : KeyValueCache.at(hidden, T.subtractIds(lengths, 1))
     const logits = T.merge(model.logits(parameters, last), ["batch", "position"], "batch")
     const id = runLength(model.config.vocabSize)
-    const tops = T.max(T.split(logits, "vocab", { run: model.config.vocabSize / id, id }), "id")
-    const outputs: Outputs = { logits, tops }
+    const runs = T.split(logits, "vocab", { run: model.config.vocabSize / id, id })
+    const outputs: Outputs = { logits, tops: batch === 1 ? [] : [T.max(runs, "id")] }
     return { outputs, state: { cache } }
   })
 }
 
-const scoresOf = ({ logits, tops }: Results<Outputs>): Scores =>
-  ({ logits: logits.elements as Logits, tops: tops.elements as Logits }) // they are real numbers
+const scoresOf = ({ logits, tops: [tops] }: Results<Outputs>): Scores => ({
+  logits: logits.elements as Logits, // they are real numbers
+  ...tops === undefined ? {} : { tops: tops.elements as Logits }
+})
 
 const prefill = (
   programs: ReadonlyMap<number, Bound<Inputs, Outputs>>, lengths: ReadonlyArray<number>, contextLength: number,

@@ -24,6 +24,7 @@ import type { Backend } from "../backend/Backend.ts"
 import * as OnnxRuntime from "../backend/onnx/index.ts"
 import * as Reference from "../backend/Reference.ts"
 import * as TensorFlow from "../backend/tensorflow/index.ts"
+import * as Host from "./Host.ts"
 import { backendNames } from "./Settings.ts"
 
 /** The name of a backend, as `--backend` takes it. */
@@ -96,6 +97,27 @@ export const choices: Record<Name, Choice> = {
     start: () => Reference.layer, what: "float64 in plain TypeScript, slow and exact",
     ran: "on linux x64; it has nothing native in it"
   }
+}
+
+/** More threads than this machine can make anything of. */
+export class ThreadCountError extends Schema.TaggedError<ThreadCountError>()("ThreadCountError", {
+  threads: Schema.Number,
+  cores: Schema.Number,
+  most: Schema.Number
+}) {
+  override get message() {
+    return `--threads ${this.threads} is more than the ${this.most} that are allowed here: this machine computes ` +
+      `with ${this.cores} at once, and more than that wait for one another\n  Leave --threads out for ${this.cores}.`
+  }
+}
+
+/** Fails for a number of threads that would hang the machine: four times its cores are allowed, and always 64. */
+export const requireThreads = (
+  threads: number | undefined, cores: number = Host.cores()
+): Effect.Effect<void, ThreadCountError> => {
+  const most = Math.max(64, 4 * cores) // a run that is resumed may have been begun on a larger machine
+  return threads === undefined || threads <= most ? Effect.void
+    : Effect.fail(new ThreadCountError({ threads, cores, most }))
 }
 
 /** The backend of a name. */

@@ -130,6 +130,7 @@ export const backendOf = Effect.fnUntraced(function*(
 ) {
   // checked here, or the fastest would be one that takes no number of threads
   if (Option.isSome(threads)) yield* Effect.fromResult(Settings.parse("flags", { threads: threads.value }))
+  yield* BackendChoice.requireThreads(Option.getOrUndefined(threads))
   if (Option.isSome(backend)) return backend.value
   const fileSystem = yield* FileSystem.FileSystem
   const path = yield* Path.Path

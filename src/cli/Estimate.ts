@@ -88,16 +88,19 @@ export const requireMemory = (
     : Effect.fail(new MemoryError({ stateBytes, activationBytes, memoryBytes }))
 }
 
-/** Prints the estimate of a run; reads no text and writes nothing. */
-export const show = Effect.fnUntraced(function*(screen: Screen.Screen, { config, settings }: Complete) {
+/** Prints the estimate of a run; `trainTokens` are those of its text, where that was read. Writes nothing. */
+export const show = Effect.fnUntraced(function*(
+  screen: Screen.Screen, { config, settings }: Complete, trainTokens?: number
+) {
   const backend = yield* Backend
   const corpus = yield* Corpus.Corpus
   const isFast = settings.backend !== "reference"
   const rate = yield* matmulRate(isFast ? { size: 1024, seconds: 1 } : { size: 64, seconds: 0.1 })
   const { activationBytes, flops, parameterCount, stateBytes, tokenCount } = estimate(config, bytesPerNumber(settings))
-  const epochs = corpus.bytes === undefined ? "" : `, about ${
-    (tokenCount * assumedBytesPerToken / (corpus.bytes * (1 - settings.validationShare))).toFixed(1)
-  } times the text at ${assumedBytesPerToken} bytes a token`
+  const epochs = trainTokens !== undefined ? `, about ${(tokenCount / trainTokens).toFixed(1)} times the text`
+    : corpus.bytes === undefined ? "" : `, about ${
+      (tokenCount * assumedBytesPerToken / (corpus.bytes * (1 - settings.validationShare))).toFixed(1)
+    } times the text at ${assumedBytesPerToken} bytes a token`
   yield* Effect.forEach([
     `text        ${corpus.name}${corpus.bytes === undefined ? "" : `, ${Screen.quantity(corpus.bytes, "B")}`}`,
     `parameters  ${Screen.quantity(parameterCount)} (${parameterCount})`,

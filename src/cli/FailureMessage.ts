@@ -35,8 +35,8 @@ const translations: Readonly<Record<string, (message: string) => string>> = {
     .replace(/^( {2})an empty stop text/m, "$1an empty --stop"),
   ContextFullError: (message) => inFlags(message).replace(/, or let answers end with the context \(.*\)/, ""),
   ResumeError: inFlags,
-  TrainerOptionsError: (message) => inFlags(message).replace(/\n {2}begin with .*$/, "\n  cria tokenizer train --help " +
-    "says what each flag takes"),
+  TrainerOptionsError: (message) => inFlags(message).replace(/\n {2}begin with .*$/,
+    "\n  cria tokenizer train --help says what each flag takes"),
   VocabSizeError: inFlags,
   WindowError: (message) => inFlags(message).replace(/^( {2})(window|stride) must/gm, "$1--$2 must")
 }

@@ -26,17 +26,22 @@ import { type Answer, answers } from "../generate/Answer.ts"
 import { check, type Prompt, requireCounts } from "../generate/Request.ts"
 import { greedy, Options as SamplingOptions, type Rule, sampling } from "../generate/Sampling.ts"
 import type * as HuggingFaceModel from "../llama/checkpoint/HuggingFaceModel.ts"
+import type { Config } from "../llama/Config.ts"
+import * as KeyValueCache from "../llama/KeyValueCache.ts"
 import * as Transformer from "../llama/Transformer.ts"
 import * as Snapshot from "../store/Snapshot.ts"
+import { count as countOf } from "../tensor/Node.ts"
+import { leaves } from "../tensor/Specification.ts"
 import * as Tokenizer from "../token/Tokenizer.ts"
 import * as BackendChoice from "./BackendChoice.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
 import { decoderOf, idsOf, settingsOf } from "./Continuation.ts"
 import { backend, count, FlagConflictError, given, switched } from "./Flags.ts"
+import * as Host from "./Host.ts"
 import * as Input from "./Input.ts"
 import * as Prompts from "./Prompts.ts"
 import * as RunFolder from "./RunFolder.ts"
-import { visible } from "./Screen.ts"
+import { quantity, visible } from "./Screen.ts"
 import * as Settings from "./Settings.ts"
 import * as Weights from "./Weights.ts"
 
@@ -94,6 +99,42 @@ export class ContextLengthError extends Schema.TaggedError<ContextLengthError>()
     return `--context-length ${this.asked} is more than the model's ${this.contextLength} tokens\n` +
       "  Beyond them it was never trained, and writes nonsense: ask for fewer, or leave the flag out."
   }
+}
+
+/** Caches that this machine's memory cannot hold. */
+export class SlotsMemoryError extends Schema.TaggedError<SlotsMemoryError>()("SlotsMemoryError", {
+  slots: Schema.Int,
+  contextLength: Schema.Int,
+  bytes: Schema.Number,
+  memoryBytes: Schema.Number
+}) {
+  override get message() {
+    return `--slots ${this.slots}: caches of ${this.contextLength} tokens for so many answers take ` +
+      `${quantity(this.bytes, "B")}, and there are ${quantity(this.memoryBytes, "B")} of memory\n  Give fewer ` +
+      "--slots, for which answers wait, or a shorter --context-length."
+  }
+}
+
+/** The likeliest answer, more than once. */
+export class GreedyCandidatesError extends Schema.TaggedError<GreedyCandidatesError>()("GreedyCandidatesError", {
+  candidates: Schema.Int
+}) {
+  override get message() {
+    return `--greedy gives one answer to a prompt, and --candidates ${this.candidates} would give the same so many ` +
+      "times: leave one of them out"
+  }
+}
+
+/** Fails if the caches of so many answers, and their scores, do not fit into memory. */
+export const requireSlots = (
+  config: Config, { contextLength, slots }: { readonly contextLength: number; readonly slots: number },
+  bytesPerNumber: number, memoryBytes: number
+): Effect.Effect<void, SlotsMemoryError> => {
+  const cache = leaves(KeyValueCache.specification(config, { batch: 1, source: contextLength }))
+    .reduce((sum, [, { sizes }]) => sum + countOf(sizes), 0)
+  const bytes = bytesPerNumber * slots * (cache + config.vocabSize)
+  return bytes <= memoryBytes ? Effect.void
+    : Effect.fail(new SlotsMemoryError({ slots, contextLength, bytes, memoryBytes }))
 }
 
 /** Log-probabilities were asked for where they have no place. */
@@ -197,6 +238,8 @@ const paceOf = ({ count, first }: Pace, nanoseconds: bigint): string => {
 /** The command. */
 export const command = Command.make("generate", flags, Effect.fnUntraced(function*(given) {
   if (given.logProbs && !given.json) return yield* new LogProbsError()
+  const { candidates } = given
+  if (given.greedy && candidates > 1) return yield* new GreedyCandidatesError({ candidates })
   const asked = yield* Input.unlessFile(given.prompt, given.promptFile, "--prompt-file")
   const single = Option.isSome(given.prompt) ? asked : asked?.replace(/\r?\n$/, "") // the shell's, not the prompt's
   const place = yield* placeOf(given)
@@ -219,6 +262,7 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   })
   yield* check(single === undefined ? [] : [{ item: 0, ids: idsOf(codec, single) }], { codec, contextLength, settings })
   const name = yield* CheckpointSource.backendOf(source, given)
+  yield* requireSlots(source.config, { contextLength, slots }, name === "reference" ? 8 : 4, Host.memory())
   yield* Console.error([place, ...given.weights === "f32" ? [] : [given.weights], name].join(", "))
   for (const line of told(generation, codec.vocabSize, own.stopIds)) yield* Console.error(line)
   if (source.format === "huggingface" && generation?.isDrawn === false && decided.length === 0) {
@@ -257,7 +301,8 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
         pace.first = now - began
       }))
     yield* isOne && !given.json
-      ? Stream.runForEach(events, ({ text }) => terminal.display(show(text)))
+      ? Stream.runForEach(events, ({ text }) => terminal.display(show(text))).pipe(
+        Effect.onError(() => Effect.ignore(terminal.display("\n")))) // what is told of it begins a line
       : Stream.runForEach(answers(events), (answer) => Console.log(printed(answer)))
     if (isOne && !given.json) yield* terminal.display("\n")
     yield* Console.error(paceOf(pace, (yield* Clock.currentTimeNanos) - began))

@@ -2,12 +2,13 @@
  * `cria inspect`: what a file or folder of tensors holds, and which model it is.
  *
  * Only headers and descriptions are read, whatever the size. What is no model that Cria computes is shown all the
- * same, with the reason why it is none.
+ * same, with the reason why it is none. What is damaged is an error, after everything else has been shown.
  *
  * Checked  test/cli/InspectCommand.test.ts.
  *
  * @module
  */
+import * as Arr from "effect/Array"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
@@ -23,9 +24,10 @@ import * as SafetensorsFile from "../format/SafetensorsFile.ts"
 import { elementCount, type Failure, type TensorFile, type Value } from "../format/TensorFile.ts"
 import * as TorchFile from "../format/TorchFile.ts"
 import * as Checkpoint from "../llama/Checkpoint.ts"
-import { CheckpointFormatError } from "../llama/checkpoint/CheckpointError.ts"
+import { CheckpointConfigError, CheckpointFormatError } from "../llama/checkpoint/CheckpointError.ts"
 import { parameterCount } from "../llama/Config.ts"
 import * as Snapshot from "../store/Snapshot.ts"
+import * as FailureMessage from "./FailureMessage.ts"
 import { switched } from "./Flags.ts"
 import * as Screen from "./Screen.ts"
 
@@ -61,7 +63,7 @@ const filesOf = Effect.fnUntraced(function*(path: string) {
     return opener === undefined || isShard(name) || (isTokenizer && isFolder) ? []
       : [opener.open(isFolder ? paths.join(folder, name) : path)]
   })
-  if (found.length > 0) return yield* Effect.all(found)
+  if (found.length > 0) return Arr.separate(yield* Effect.all(found.map(Effect.result)))
   return yield* new CheckpointFormatError({
     path, found: names.length === 0 ? "an empty folder" : names.slice(0, 12).join(", ")
   })
@@ -109,15 +111,37 @@ const linesOf = ({ bytes, format, metadata, numbers, path, tensors }: Report): R
   ]
 }
 
-/** Which model a path holds, or why none. */
+/** Which model a path holds, and what of its tokenizer cannot be read; or why there is none. */
 const modelOf = (path: string) =>
   Effect.gen(function*() {
     const { config, format, isTied, tokenizer } = yield* Checkpoint.open(path)
-    const pieces = Option.map(yield* tokenizer, ({ model }) => model.pieces.length)
+    const read = yield* Effect.result(tokenizer)
+    const pieces = Option.map(Option.flatten(Result.getSuccess(read)), ({ model }) => model.pieces.length)
     return {
-      format, config, isTied, parameters: parameterCount(config), tokenizer: Option.getOrNull(pieces)
+      damages: Option.toArray(Result.getFailure(read)),
+      model: { format, config, isTied, parameters: parameterCount(config), tokenizer: Option.getOrNull(pieces) }
     }
   })
+
+/** Whether a path holds no model of Cria's kind, which is no fault of it. */
+const isForeign = (error: Error): boolean =>
+  error instanceof CheckpointFormatError ||
+  error instanceof CheckpointConfigError && error.faults.every(({ key }) => key !== "the file") // or it is no JSON
+
+/** Says which model it is. */
+const showModel = Effect.fnUntraced(function*(
+  { damages, model: { config, format, isTied, parameters, tokenizer } }: Effect.Success<ReturnType<typeof modelOf>>
+) {
+  const sizes = Object.entries(config).map(([key, value]) => `${key} ${value}`).join(", ")
+  yield* Console.log(`model: ${format}, ${Screen.quantity(parameters)} parameters` +
+    (isTied ? ", of which the head is the embedding" : ""))
+  yield* Console.log(`  ${sizes}`)
+  const other = tokenizer === null || tokenizer === config.vocabSize ? ""
+    : `, and the model knows ${config.vocabSize} tokens: ` + (tokenizer < config.vocabSize
+      ? "those beyond are left out wherever the model is used" : "they belong to different models")
+  const known = tokenizer === null ? "none" : `of ${tokenizer} pieces${other}`
+  yield* Console.log(`  tokenizer ${damages.length > 0 ? "that cannot be read" : known}`)
+})
 
 /** The command. */
 export const command = Command.make("inspect", {
@@ -126,28 +150,34 @@ export const command = Command.make("inspect", {
   )),
   json: switched("json", "Print one JSON object, with every tensor and all that is known of the model")
 }, Effect.fnUntraced(function*({ json, path }) {
-  const files = (yield* filesOf(path)).map(reportOf)
-  const model = yield* Effect.result(modelOf(path))
+  const [read, unread] = yield* filesOf(path)
+  const files = read.map(reportOf)
+  const found = yield* Effect.result(modelOf(path))
+  const damages: ReadonlyArray<Error> = [
+    ...unread, ...Result.isSuccess(found) ? found.success.damages : isForeign(found.failure) ? [] : [found.failure]
+  ]
+  const none = Option.filter(Result.getFailure(found), isForeign)
   if (json) {
-    const known = Result.isSuccess(model) ? { model: model.success } : { noModel: model.failure.message }
-    return yield* Console.log(JSON.stringify({ files, ...known }, null, 2))
+    const said = [...new Set(damages.map(({ message }) => message))]
+    yield* Console.log(JSON.stringify({
+      files, ...Result.isSuccess(found) ? { model: found.success.model } : {},
+      ...Option.isSome(none) ? { noModel: none.value.message } : {}, ...said.length === 0 ? {} : { damages: said }
+    }, null, 2))
+  } else {
+    for (const file of files) for (const line of linesOf(file)) yield* Console.log(Screen.visible(line))
+    if (Option.isSome(none)) yield* Console.log(Screen.visible(`no model: ${none.value.message}`))
+    if (Result.isSuccess(found)) yield* showModel(found.success)
   }
-  for (const file of files) for (const line of linesOf(file)) yield* Console.log(Screen.visible(line))
-  if (Result.isFailure(model)) return yield* Console.log(Screen.visible(`no model: ${model.failure.message}`))
-  const { config, format, isTied, parameters, tokenizer } = model.success
-  const sizes = Object.entries(config).map(([key, value]) => `${key} ${value}`).join(", ")
-  yield* Console.log(`model: ${format}, ${Screen.quantity(parameters)} parameters` +
-    (isTied ? ", of which the head is the embedding" : ""))
-  yield* Console.log(`  ${sizes}`)
-  const other = tokenizer === null || tokenizer === config.vocabSize ? ""
-    : `, and the model knows ${config.vocabSize} tokens: ` + (tokenizer < config.vocabSize
-      ? "those beyond are left out wherever the model is used" : "they belong to different models")
-  yield* Console.log(`  tokenizer ${tokenizer === null ? "none" : `of ${tokenizer} pieces${other}`}`)
+  const [first, ...others] = damages.filter(({ message }, i) =>
+    damages.findIndex((damage) => damage.message === message) === i)
+  for (const other of others) yield* Console.error(`error: ${FailureMessage.of(other)}`)
+  if (first !== undefined) return yield* Effect.fail(first)
 }, Effect.scoped)).pipe(
   Command.withShortDescription("What a file of tensors holds"),
   Command.withDescription(
     "Shows metadata and tensors (type, sizes, bytes, name) of a file or folder, and which model it is, or why Cria " +
-      "computes none of the kind. Only headers are read; of a snapshot of Cria also the checksum."
+      "computes none of the kind. Only headers are read; of a snapshot of Cria also the checksum. The exit code is 1 " +
+      "if anything is damaged, which is told last."
   ),
   Command.withExamples([
     { command: "cria inspect model.gguf", description: "Metadata and tensors of a file" },

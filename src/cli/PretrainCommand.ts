@@ -8,8 +8,10 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
+import * as Result from "effect/Result"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
+import * as Corpus from "../data/Corpus.ts"
 import * as BackendChoice from "./BackendChoice.ts"
 import * as Estimate from "./Estimate.ts"
 import { backend, count, FlagConflictError, given, switched } from "./Flags.ts"
@@ -73,7 +75,8 @@ const flags = {
   resumeIntact: switched("resume-intact", "The same from the newest snapshot that is undamaged"),
   verifyResume: switched("verify-resume", "Train nothing new: replay the run from its last snapshot but one to its " +
     "last, and compare every bit"),
-  dryRun: switched("dry-run", "Say what the run would be (parameters, memory, tokens, time), and do nothing")
+  dryRun: switched("dry-run", "Say what the run would be (parameters, memory, tokens, time) and whether its folder, " +
+    "text and vocabulary allow it, and do nothing")
 }
 
 /** Settings of a run that goes on: those in its folder, changed by flags; the recipe refuses changes that matter. */
@@ -84,6 +87,22 @@ const settingsOf = Effect.fnUntraced(function*(
   const kept = folder === undefined ? {} : yield* Settings.read(path.join(folder, RunFolder.configurationName))
   const fromFile = Option.isNone(config) ? {} : yield* Settings.read(config.value)
   return { ...kept, ...fromFile, ...fromFlags }
+})
+
+/** The most text that is read before a run is run. */
+const rehearsedBytes = 64e6
+
+/** Says what a run would be, and then what would stop it: its text and vocabulary are tried, if it is not too long. */
+const rehearse = Effect.fnUntraced(function*(screen: Screen.Screen, options: Training.Options) {
+  const { bytes = 0 } = yield* Corpus.Corpus
+  const isRead = bytes <= rehearsedBytes
+  const data = yield* Effect.result(isRead ? Training.dataOf(screen, options) : Effect.undefined)
+  yield* Estimate.show(screen, options, Result.getOrUndefined(data)?.train.tokens.length)
+  if (!isRead) {
+    yield* screen.print(`The text was not read, for it has more than ${Screen.quantity(rehearsedBytes, "B")}.`)
+  }
+  yield* Effect.fromResult(data)
+  yield* Estimate.requireMemory(options, Host.memory())
 })
 
 /** The command. */
@@ -103,8 +122,9 @@ export const command = Command.make("pretrain", flags, Effect.fnUntraced(functio
   const merged = yield* settingsOf(undefined, config, fromFlags)
   const found = yield* RunFolder.find(yield* RunFolder.nameOf(merged.text ?? []))
   const folder = merged.out ?? (isOld ? found.last ?? found.free : found.free)
-  yield* isOld ? RunFolder.require(folder) : dryRun ? Effect.void : RunFolder.requireFree(folder)
+  yield* isOld ? RunFolder.require(folder) : RunFolder.requireFree(folder)
   const all = isOld ? yield* settingsOf(folder, config, fromFlags) : yield* Pretrained.withSizes(merged)
+  yield* BackendChoice.requireThreads(all.threads)
   const unasked = all.backend === undefined ? yield* BackendChoice.fastest(all.threads) : undefined
   const complete = yield* Effect.fromResult(
     Settings.complete("settings", unasked === undefined ? all : { ...all, backend: unasked })
@@ -115,10 +135,10 @@ export const command = Command.make("pretrain", flags, Effect.fnUntraced(functio
   }
   const corpus = Training.corpusLayer(complete.settings.text)
   const backend = BackendChoice.layer(complete.settings.backend, complete.settings.threads)
-  if (dryRun) return yield* Estimate.show(screen, complete).pipe(Effect.provide([corpus, backend]))
-  yield* Estimate.requireMemory(complete, Host.memory())
-  const from = resume ? "latest" : resumeIntact ? "latestIntact" : "never"
+  const from = isOld ? resumeIntact ? "latestIntact" : "latest" : "never"
   const options = { ...complete, folder, resume: from } as const
+  if (dryRun) return yield* rehearse(screen, options).pipe(Effect.provide([corpus, backend]))
+  yield* Estimate.requireMemory(complete, Host.memory())
   if (verifyResume) return yield* Verification.show(screen, options).pipe(Effect.provide([corpus, backend]))
   if (!isOld && merged.out === undefined && found.last !== undefined) {
     yield* screen.print(`${found.last} holds a run already (--resume goes on with it); this one goes to ${folder}`)

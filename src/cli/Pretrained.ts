@@ -56,6 +56,7 @@ export const withSizes = Effect.fnUntraced(function*(settings: Settings) {
   if (config.epsilon !== 1e-5 || config.theta !== 10_000) return yield* new PretrainedError({
     path: from, problem: `its epsilon is ${config.epsilon} and its theta ${config.theta}; runs have 0.00001 and 10000`
   })
+  yield* Effect.scoped(tokenizerOf(from)) // what it cannot give is told before any text is read
   return { ...settings, ...Object.fromEntries(sizes.map((key) => [key, config[key]])) }
 })
 

@@ -50,10 +50,15 @@ const fromLine = (path: string, line: number, text: string): Result.Result<Named
     : Result.succeed({ id: line, prompt: text })
 }
 
-/** The prompts of a file, read as they are needed, however many. */
+/** The prompts of a file, read as they are needed, however many; at least one. */
 export const fromFile = (path: string): Stream.Stream<Named, PromptFileError | CorpusError, FileSystem.FileSystem> =>
-  SourceFile.text(path).pipe(
-    Stream.splitLines,
-    Stream.zipWithIndex,
-    Stream.mapEffect(([text, index]) => Effect.fromResult(fromLine(path, index + 1, text)))
-  )
+  Stream.suspend(() => {
+    let count = 0
+    const end = Effect.suspend(() =>
+      count > 0 ? Effect.void : Effect.fail(new PromptFileError({ path, line: 1, issue: "the file is empty" })))
+    return SourceFile.text(path).pipe(
+      Stream.splitLines,
+      Stream.mapEffect((text) => Effect.fromResult(fromLine(path, ++count, text))),
+      Stream.concat(Stream.fromEffectDrain(end))
+    )
+  })

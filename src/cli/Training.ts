@@ -121,6 +121,11 @@ export const tokensOf = Effect.fnUntraced(function*(
   return data
 }, Effect.scoped)
 
+/** The tokens of a run, by its tokenizer. */
+export const dataOf = Effect.fnUntraced(function*(screen: Screen.Screen, options: Options) {
+  return yield* tokensOf(screen, yield* tokenizerOf(screen, options), options.settings.validationShare)
+})
+
 /** Shows the events of a run. */
 const shower = (screen: Screen.Screen, { config }: Options) => {
   const state = { first: 0, began: 0n, validation: "" }

@@ -23,6 +23,15 @@ describe("the backend that is taken unasked", () => {
       ...BackendChoice.order.map((name) => `${name}: ${absent.message}`)
     ].join("\n"))
   }))
+  it.effect("takes as many threads as a larger machine may have had, and no thousands", () => Effect.gen(function*() {
+    yield* BackendChoice.requireThreads(undefined, 2)
+    yield* BackendChoice.requireThreads(64, 2)
+    yield* BackendChoice.requireThreads(128, 32)
+    assert.strictEqual((yield* Effect.flip(BackendChoice.requireThreads(65, 2))).message, "--threads 65 is more than " +
+      "the 64 that are allowed here: this machine computes with 2 at once, and more than that wait for one another\n" +
+      "  Leave --threads out for 2.")
+    assert.include((yield* Effect.flip(BackendChoice.requireThreads(129, 32))).message, "than the 128 that")
+  }))
   it.effect("finds packages in the folder that CRIA_MODULES names", () => Effect.gen(function*() {
     const { message } = yield* Effect.flip(Layer.build(BackendChoice.layer("tensorflow-node-gpu", undefined)))
     assert.include(message, "Cannot find package '@tensorflow/tfjs-node-gpu', neither beside Cria nor in /nowhere\n")

@@ -64,6 +64,11 @@ describe("Estimate", () => {
           "matrix products",
         "Nothing was run, and nothing was written."
       ])
+      yield* Estimate.show(screen, complete, 12_000).pipe( // whose text was read
+        Effect.provideService(Backend, backend),
+        Effect.provideService(Corpus, { name: "a text", documents: Stream.empty, bytes: 8000 })
+      )
+      assert.include(printed, "tokens      24.0 k in 300 steps, about 2.0 times the text")
     }))
   it("needs a part of the memory inside a step where the batch is cut", () => {
     assert.strictEqual(estimate({ microBatches: 4 }).activationBytes, estimate({}).activationBytes / 4)

@@ -75,8 +75,8 @@ describe("the message of a failure", () => {
       assert.include(resumed, "  --steps: saved 12, now 14\n")
       const wrong = { characterCoverage: 2, maxPieceLength: 0, maxSentenceLength: 0, vocabSize: 0 }
       assert.strictEqual(ofTraining(wrong), "tokenizer training: options cannot be used\n  --vocab-size 0 is not a " +
-        "positive whole number\n  --character-coverage 2 is not above 0 and at most 1\n  --max-piece-length 0 is not a " +
-        "whole number from 1 to 512\n  --max-line-bytes 0 is not positive\n  cria tokenizer train --help says what " +
+        "positive whole number\n  --character-coverage 2 is not above 0 and at most 1\n  --max-piece-length 0 is not " +
+        "a whole number from 1 to 512\n  --max-line-bytes 0 is not positive\n  cria tokenizer train --help says what " +
         "each flag takes")
       assert.match(ofTraining({ vocabSize: 900 }), /\n {2}set --vocab-size between \d+ and \d+, or train on more text$/)
       assert.match(ofTraining({ vocabSize: 260 }), /\n {2}raise --vocab-size, or lower --character-coverage so that /)

@@ -165,6 +165,12 @@ describe("cria generate", () => {
           "writes nonsense: ask for fewer, or leave the flag out.\n")
       assert.match(yield* fails(["a", "--threads", "0"]), /^error: flags: .*\n {2}--threads 0: /)
       assert.match(yield* fails(["One day ".repeat(20), ...absent]), /^error: .* must fit into a context of 32 tokens/)
+      assert.match(yield* fails(["a", "--threads", "99999"]), new RegExp("^error: --threads 99999 is more than the " +
+        "\\d+ that are allowed here: .*\n {2}Leave --threads out for \\d+\\.\n$"))
+      assert.match(yield* fails(["a", "--slots", "9999999999"]), new RegExp("^error: --slots 9999999999: caches of " +
+        "32 tokens for so many answers take [\\d.]+ GB, and there are .*B of memory\n {2}Give fewer --slots, for "))
+      assert.strictEqual(yield* fails(["a", "--greedy", "--candidates", "2"]), "error: --greedy gives one answer to " +
+        "a prompt, and --candidates 2 would give the same so many times: leave one of them out\n")
       assert.strictEqual(yield* fails(["a", "--log-probs"]),
         "error: --log-probs has no place in plain text: add --json\n")
     }))
@@ -174,6 +180,7 @@ describe("cria generate", () => {
         "or give a .jsonl file, where a prompt may be empty\n  A .jsonl")
       const { errors } = yield* generate(["--prompt-file", "/wrong.jsonl"])
       assert.include(errors, "/wrong.jsonl, line 2: ")
+      assert.include(yield* fails(["--prompt-file", "/runs/none.txt"]), "/runs/none.txt, line 1: the file is empty\n")
       assert.include(errors, `["prompt"]`)
     }))
   it.live("refuses prompts in a file that is not there, and bytes that are no text", () =>
@@ -262,6 +269,17 @@ describe("cria generate", () => {
       assert.strictEqual((yield* write("/imported", "--greedy")).output, (yield* write("/hf", "--greedy")).output)
       yield* filledUp(disk, "/hf", "/twice", 641)
       assert.include((yield* write("/twice")).errors, "/twice: the model knows 641 tokens, and the tokenizer 320\n")
+    }))
+  it.live("begins a line with a failure, though an answer was being written", () =>
+    Effect.gen(function*() {
+      const disk = MemoryDisk.make()
+      yield* withFiles(disk, Object.fromEntries((yield* trained).files()))
+      yield* cria(disk, ["export", "/runs/a", "--to", "huggingface", "--out", "/hf"])
+      yield* filledUp(disk, "/hf", "/strange", 320, NaN)
+      const args = ["generate", "One day", "--model", "/strange", "--backend", "reference"]
+      const { errors, output } = yield* cria(disk, args)
+      assert.strictEqual(output, "One day\n")
+      assert.match(errors, /\nerror: generate: item 0, candidate 0, token \d+ of its sequence\n/)
     }))
   it.live("needs the tokenizer of a checkpoint of others", () =>
     Effect.gen(function*() {

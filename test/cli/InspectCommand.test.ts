@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Exit } from "effect"
 import { printed, told, withModel } from "./checkpoints.ts"
-import { withFiles } from "./Cria.ts"
+import { cria, withFiles } from "./Cria.ts"
 
 describe("cria inspect", () => {
   it.live("shows tensors and the model of a folder", () =>
@@ -16,6 +16,37 @@ describe("cria inspect", () => {
       const own = yield* printed(disk, "inspect", "/run")
       assert.match(own, /^\/run\/snapshot-00000000\/model.safetensors: safetensors, 21 tensors/)
       assert.include(own, "block.0.attention.query")
+    }))
+  it.live("says last what is damaged, with the exit code 1, after all that can be shown", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      const weights = yield* disk.fileSystem.readFile("/hf/model.safetensors")
+      const inspect = (...args: ReadonlyArray<string>) =>
+        Effect.map(cria(disk, ["inspect", ...args]), ({ errors, exit, output }) => {
+          assert.isTrue(Exit.isFailure(exit))
+          return { errors, output }
+        })
+      yield* withFiles(disk, { "/hf/model.safetensors": weights.slice(0, 40) })
+      const cut = yield* inspect("/hf")
+      assert.match(cut.errors, /^error: \/hf\/model\.safetensors.*\n[^]+/)
+      assert.strictEqual(cut.errors.match(/^error: /gm)?.length, 1) // once, though files and model both stumble
+      assert.strictEqual(cut.output, "")
+      const config = yield* disk.fileSystem.readFileString("/hf/config.json")
+      yield* withFiles(disk, {
+        "/hf/model.safetensors": weights, "/hf/config.json": config.replace(/layers": \d+/, "layers\": 3")
+      })
+      const other = yield* inspect("/hf")
+      assert.include(other.output, "  F32  [19, 16]  1.22 kB  model.embed_tokens.weight\n")
+      assert.match(other.errors, /^error: \/hf: its tensors must be those that its description asks for\n {2}missing/)
+      yield* withFiles(disk, { "/hf/config.json": "{" })
+      assert.match((yield* inspect("/hf")).errors, /^error: \/hf\/config\.json: .*\n {2}the file = no JSON/)
+      yield* withFiles(disk, { "/hf/config.json": config, "/hf/tokenizer.model": "torn" })
+      const torn = yield* inspect("/hf", "--json")
+      const json: unknown = JSON.parse(torn.output)
+      assert.nestedPropertyVal(json, "model.format", "huggingface")
+      assert.nestedProperty(json, "damages[0]")
+      assert.include((yield* inspect("/hf")).output, "\n  tokenizer that cannot be read\n")
+      assert.match(torn.errors, /^error: \/hf\/tokenizer\.model/)
     }))
   it.live("shows a file that is no model of Cria, and why", () =>
     Effect.gen(function*() {

@@ -161,10 +161,32 @@ describe("cria pretrain", () => {
       const { exit, output } = yield* cria(disk, [...pretrain(), "--dry-run"])
       assert.isTrue(Exit.isSuccess(exit))
       assert.match(output, /^parameters {2}5\.59 k \(5592\)$/m)
-      assert.match(output, /^tokens {6}128 in 4 steps, about 0\.\d times the text at 3 bytes a token$/m)
+      assert.match(output, /^tokens {6}128 in 4 steps, about 0\.\d times the text$/m)
       assert.match(output, /^time {8}about .* assuming 50 % of the .*FLOP\/s that reference 1 reached/m)
       assert.match(output, /Nothing was run, and nothing was written\.\n$/)
       assert.deepStrictEqual([...disk.files().keys()], ["/texts/a.jsonl"])
+    }))
+  it.live("sees before a run what its text, its vocabulary, its folder and its checkpoint forbid", () =>
+    Effect.gen(function*() {
+      const { disk } = yield* trained()
+      yield* withFiles(disk, { "/texts/b.txt": Uint8Array.of(80, 75, 0), "/texts/c.txt": "a b" })
+      const before = remains(disk)
+      const dry = (...args: ReadonlyArray<string>) =>
+        Effect.map(cria(disk, ["pretrain", "--dry-run", ...tiny(), ...args]), ({ errors, exit, output }) => {
+          assert.isTrue(Exit.isFailure(exit), errors)
+          return { errors, output }
+        })
+      const binary = yield* dry("--text", "/texts/b.txt")
+      assert.match(binary.output, /^parameters [^]*Nothing was run, and nothing was written\.\n$/m)
+      assert.match(binary.errors, /^error: \/texts\/b\.txt: byte 2 is zero: this is a binary file/)
+      assert.match((yield* dry("--text", "/texts/c.txt")).errors, /^error: .*vocabulary of 320 pieces cannot be met\n/)
+      assert.match((yield* dry("--out", "/runs/a")).errors, /^error: \/runs\/a holds a run already\n/)
+      assert.match((yield* dry("--out", "/texts/c.txt")).errors, /^error: \/texts\/c\.txt is a file, and a run needs/)
+      yield* disk.fileSystem.rename("/runs/a/tokenizer.model", "/runs/other.model")
+      const from = yield* cria(disk, ["pretrain", "--dry-run", "--from", "/runs/a", "--backend", "reference"])
+      assert.match(from.errors, /^error: \/runs\/a: a run cannot begin from it: it has no tokenizer\n/)
+      yield* disk.fileSystem.rename("/runs/other.model", "/runs/a/tokenizer.model")
+      assert.deepStrictEqual(remains(disk), before)
     }))
 })
 

@@ -91,7 +91,7 @@ describe("cria tokenizer encode, decode", () => {
   }))
   it.live("ids come back as text, from arguments or JSON, line by line", () => Effect.gen(function*() {
     const ids = codec.encode("the cat")
-    assert.strictEqual(yield* prints(["decode", ...ids, "--tokenizer", "/t"].map(String)), "the cat\n")
+    assert.strictEqual(yield* prints(["decode", ...ids, "--tokenizer", "/t"].map(String)), "the cat") // to the byte
     const input = `[${ids.join(", ")}]\n${codec.encode("sat").join(" ")}\n`
     assert.strictEqual(yield* prints(["decode", "--lines", "--tokenizer", "/t"], { input }), "the cat\nsat\n")
   }))
@@ -191,7 +191,9 @@ describe("cria tokenizer train", () => {
         assert.include(same.output, "the same pieces for all 40 documents", out)
       }
       assert.include((yield* train("/new/a.bin")).errors, "/new/a.bin exists already\n  Give another name with --out")
-      assert.include((yield* train("/new/a.txt")).errors, "/new/a.txt is no tokenizer: its ending is none")
+      assert.strictEqual((yield* train("/new/a.txt")).errors, "error: /new/a.txt: the ending says how a tokenizer is " +
+        "written, and this is none that Cria knows\n  Give a name that ends in .model (SentencePiece), .json " +
+        "(Hugging Face) or .bin (llama2.c): --out tokenizer.model.\n")
     }))
   it.live("shows on a terminal how much of the bytes it has read, whatever the script", () => Effect.gen(function*() {
     const made = MemoryDisk.make()

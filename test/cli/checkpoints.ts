@@ -21,8 +21,13 @@ export const withModel = Effect.gen(function*() {
   return disk
 })
 
-/** Copies a folder of Hugging Face with more tokens than its tokenizer has, which would be the likeliest of all. */
-export const filledUp = (disk: MemoryDisk.MemoryDisk, from: string, to: string, vocabSize: number) =>
+/**
+ * Copies a folder of Hugging Face with more tokens than its tokenizer has, which would be the likeliest of all; the
+ * first number of its tables may be another.
+ */
+export const filledUp = (
+  disk: MemoryDisk.MemoryDisk, from: string, to: string, vocabSize: number, first?: number
+) =>
   Effect.gen(function*() {
     const { fileSystem } = disk
     yield* fileSystem.makeDirectory(to)
@@ -40,7 +45,9 @@ export const filledUp = (disk: MemoryDisk.MemoryDisk, from: string, to: string, 
         return Array.from({ length: columns }, () => 9 * sign)
       })
       const wide = new Uint8Array(Float32Array.from(filling.flat()).buffer)
-      return { ...tensor, shape: [vocabSize, columns], bytes: Uint8Array.of(...bytes, ...wide) }
+      const whole = Uint8Array.of(...bytes, ...wide)
+      if (first !== undefined) new DataView(whole.buffer).setFloat32(0, first, true)
+      return { ...tensor, shape: [vocabSize, columns], bytes: whole }
     }), metadata)
     const config = yield* fileSystem.readFileString(`${to}/config.json`)
     yield* withFiles(disk, {

@@ -78,12 +78,13 @@ export const command = Command.make("compare", {
   }
   if (renumbered > 0) yield* screen.print(`${renumbered} documents have the same pieces under other ids`)
   if (different > 0) return yield* new TokenizersDifferError({ different, documents })
-  yield* screen.print(`the same pieces for all ${documents} documents`)
+  yield* screen.print(`the same pieces for ${documents === 1 ? "the one document" : `all ${documents} documents`}`)
 }, Effect.scoped)).pipe(
   Command.withShortDescription("Two tokenizers over one corpus"),
   Command.withDescription(
-    "Encodes every document with both and shows where their pieces first part, and bytes a token of each. The exit " +
-      "code is 1 if any document differs."
+    "Encodes every document with both and shows where their pieces first part, and bytes a token of each. Files " +
+      "are cut into documents of at most 2048 characters, as for training; rows of .jsonl files are documents. The " +
+      "exit code is 1 if any document differs."
   ),
   Command.withExamples([
     { command: "cria tokenizer compare runs/a runs/b --text books/", description: "Two runs' tokenizers" },

@@ -87,17 +87,22 @@ export const decode = Command.make("decode", {
   const input = yield* Input.read(ids.length === 0 ? Option.none() : Option.some(ids.join(" ")), file)
   const stdio = yield* Stdio.Stdio
   const terminal = yield* Terminal.Terminal
-  const shown = (yield* stdio.stdoutIsTerminal) ? visible : identity // a file gets what was decoded
+  const isTerminal = yield* stdio.stdoutIsTerminal
+  const shown = isTerminal ? visible : identity // a file gets what was decoded, and nothing else
+  const end = isTerminal || lines ? "\n" : ""
   for (const part of partsOf(input, lines)) {
     const numbers = yield* idsOf(part)
     const position = numbers.findIndex((id) => id >= vocabSize)
     if (position >= 0) return yield* new IdRangeError({ id: numbers[position]!, position, vocabSize })
     const text = codec.decode(numbers)
-    yield* terminal.display(`${shown(text)}\n`)
+    yield* terminal.display(`${shown(text)}${end}`)
   }
 })).pipe(
   Command.withShortDescription("Ids to text"),
-  Command.withDescription("Prints the text of ids and a line break. Special ids are silent."),
+  Command.withDescription(
+    "Prints the text of ids, to the byte: a line break follows on a terminal and, with --lines, after each. Special " +
+      "ids are silent."
+  ),
   Command.withExamples([
     { command: "cria tokenizer decode 1 15043 3186", description: "Ids as arguments" },
     { command: "cria tokenizer encode --file a.txt | cria tokenizer decode", description: "There and back" }

@@ -30,6 +30,16 @@ export class NoTokenizerError extends Schema.TaggedError<NoTokenizerError>()("No
   }
 }
 
+/** A name that does not say how a tokenizer is to be written. */
+export class TokenizerEndingError extends Schema.TaggedError<TokenizerEndingError>()("TokenizerEndingError", {
+  path: Schema.String
+}) {
+  override get message() {
+    return `${this.path}: the ending says how a tokenizer is written, and this is none that Cria knows\n  Give a ` +
+      "name that ends in .model (SentencePiece), .json (Hugging Face) or .bin (llama2.c): --out tokenizer.model."
+  }
+}
+
 /** A file that is there already. */
 export class FileTakenError extends Schema.TaggedError<FileTakenError>()("FileTakenError", { path: Schema.String }) {
   override get message() {
@@ -87,7 +97,7 @@ export const chosen = (path: Option.Option<string>) =>
 
 /** Fails unless a file of a known ending can be written at a path where nothing stands. */
 export const requireWritable = Effect.fnUntraced(function*(path: string) {
-  yield* formatOf(path)
+  if (TokenizerFormat.ofName(path) === undefined) return yield* new TokenizerEndingError({ path })
   if (yield* (yield* FileSystem.FileSystem).exists(path)) return yield* new FileTakenError({ path })
 })
 

@@ -57,7 +57,10 @@ const packages: ReadonlyArray<{ readonly name: RegExp; readonly open: ReadonlyAr
   },
   { name: /^node:(crypto|zlib)$/, open: ["format/", "data/", "store/"], why: "digests and gzip are for files" },
   { name: /^node:worker_threads$/, open: ["token/EncodingWorker"], why: "threads are started and ended in one place" },
-  { name: /^node:os$/, open: ["store/Lock.ts", "backend/onnx/", "cli/"], why: "a lock names its host" },
+  {
+    name: /^node:os$/, open: ["store/Lock.ts", "backend/onnx/", "backend/tensorflow/Engine.ts", "cli/"],
+    why: "a lock names its host, engines count cores"
+  },
   { name: /^node:util$/, open: ["backend/tensorflow/"], why: "tfjs-node wants a function that Node removed" },
   {
     name: /^node:(module|path|url)$/, open: ["backend/onnx/", "backend/tensorflow/Engine.ts", "cli/"],

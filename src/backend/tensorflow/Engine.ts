@@ -7,7 +7,7 @@
  * yield before it is done.
  *
  * From     TensorFlow.js 4.22, `tfjs-core/src/engine.ts`.
- * Checked  test/backend/tensorflow/Engine.
+ * Checked  test/backend/tensorflow/Engine.test.ts (fake packages, and those that are installed).
  *
  * @module
  */
@@ -16,6 +16,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import { createRequire } from "node:module"
+import { availableParallelism } from "node:os"
 import { resolve } from "node:path"
 import { pathToFileURL } from "node:url"
 import type { Elements } from "../Backend.ts"
@@ -224,6 +225,12 @@ const reasonOf = (message: string): Reason =>
       ? "MissingLibrary"
       : "NotStarted"
 
+/** How many threads TensorFlow's library computes with: as many as it is told, or as there are cores. */
+const threadsOfTensorFlow = Effect.map(
+  Effect.orDie(Config.option(Config.Int("TF_NUM_INTRAOP_THREADS"))),
+  Option.match({ onNone: availableParallelism, onSome: (count) => count > 0 ? count : availableParallelism() })
+)
+
 /** Starts an engine, or takes the one that runs in this process already. */
 export const start = (name: Name, { load = importPackage }: Options = {}): Effect.Effect<Engine, TensorFlowError> => {
   const { packages, prepare, registered } = recipes[name]
@@ -251,7 +258,8 @@ export const start = (name: Name, { load = importPackage }: Options = {}): Effec
       return yield* error("NoDevice", "TensorFlow's library found none, and would compute on the processor")
     }
     const found = member(first, "version_core") ?? member(member(first, "default"), "version_core")
-    return over(name, registered, registry, typeof found === "string" ? found : version)
+    const threads = name === "node" || name === "node-gpu" ? yield* threadsOfTensorFlow : 1
+    return over({ name, registered, threads, version: typeof found === "string" ? found : version }, registry)
   })
 }
 
@@ -280,7 +288,10 @@ export const deviceOf = (backend: unknown): string | undefined => {
   return said.length === 0 ? undefined : said.join(", ")
 }
 
-const over = (name: Name, registered: string, registry: Registry, found: string): Engine => {
+const over = (
+  { name, registered, threads, version }: Pick<Engine, "name" | "threads" | "version"> & Pick<Recipe, "registered">,
+  registry: Registry
+): Engine => {
   const complaints = listen(registry.registry[registered])
   const one = (kernel: string, result: unknown): Tensor => {
     const tensor: unknown = Array.isArray(result) ? result[0] : result
@@ -289,8 +300,8 @@ const over = (name: Name, registered: string, registry: Registry, found: string)
   }
   return {
     name,
-    version: found,
-    threads: 1,
+    version,
+    threads,
     device: deviceOf(registry.registry[registered]),
     isSynchronous: name !== "webgpu",
     activate: () => {

@@ -6,7 +6,7 @@
  * before it begins (ids that are an input as it was given), or checked while the program runs.
  *
  * From     Cria's own; interval arithmetic.
- * Checked  test/backend/tensorflow/Range.
+ * Checked  test/backend/tensorflow/Range.test.ts.
  *
  * @module
  */

@@ -5,7 +5,7 @@
  * most are faster with fewer.
  *
  * From     Cria's own.
- * Checked  test/backend/tensorflow/Shape.
+ * Checked  test/backend/tensorflow/Shape.test.ts.
  *
  * @module
  */

@@ -122,11 +122,17 @@ export const layerCpu = layerOf("cpu")
 /** WebAssembly with SIMD, one thread (`@tensorflow/tfjs-backend-wasm`): needs nothing native. */
 export const layerWasm = layerOf("wasm")
 
-/** WebGPU (`@tensorflow/tfjs-backend-webgpu`), in Node through the package `webgpu` (Dawn). */
+/**
+ * WebGPU (`@tensorflow/tfjs-backend-webgpu`), in Node through the package `webgpu` (Dawn). Seen on SwiftShader only, a
+ * card in software.
+ */
 export const layerWebGpu = layerOf("webgpu")
 
 /** TensorFlow's own library on the CPU (`@tensorflow/tfjs-node`). */
 export const layerNode = layerOf("node")
 
-/** TensorFlow's own library on an NVIDIA GPU (`@tensorflow/tfjs-node-gpu`). */
+/**
+ * TensorFlow's own library on an NVIDIA GPU (`@tensorflow/tfjs-node-gpu`). Fails where the library finds none, for it
+ * would compute on the processor. Never run on one.
+ */
 export const layerNodeGpu = layerOf("node-gpu")

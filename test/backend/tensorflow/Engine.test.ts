@@ -5,7 +5,7 @@ import { assert, describe, it } from "@effect/vitest"
 import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
-import { tmpdir } from "node:os"
+import { availableParallelism, tmpdir } from "node:os"
 import { join } from "node:path"
 import { Backend } from "../../../src/backend/Backend.ts"
 import * as Engine from "../../../src/backend/tensorflow/Engine.ts"
@@ -115,6 +115,18 @@ describe("an engine that does not start", () => {
     assert.strictEqual((yield* Engine.start("node-gpu", { load: load(true) })).name, "node-gpu")
     assert.strictEqual((yield* Engine.start("node", { load: load(false) })).name, "node")
   }))
+
+  it.effect("counts the threads of TensorFlow's library, which takes all cores unless it is told", () =>
+    Effect.gen(function*() {
+      const load: Engine.Load = () => Promise.resolve({ engine: () => registryOf(() => ({})) })
+      const threads = (environment: object) =>
+        Effect.map(Engine.start("node", { load }), (engine) => engine.threads).pipe(
+          Effect.provide(ConfigProvider.layer(ConfigProvider.fromUnknown(environment)))
+        )
+      assert.strictEqual(yield* threads({}), availableParallelism())
+      assert.strictEqual(yield* threads({ TF_NUM_INTRAOP_THREADS: "0" }), availableParallelism())
+      assert.strictEqual(yield* threads({ TF_NUM_INTRAOP_THREADS: "3" }), 3)
+    }))
 
   it.effect("is no TensorFlow.js at all", () => Effect.gen(function*() {
     const error = yield* Effect.flip(Engine.start("cpu", { load: () => Promise.resolve({}) }))

@@ -91,9 +91,9 @@ export const failure = (reason: Reason, operation: string, ...values: ReadonlyAr
   new EngineError({
     reason,
     operation,
-    values: values.map((value) => value instanceof Error ? withoutSource(value.message) : String(value))
+    values: values.map((value) => value instanceof Error ? essence(value.message) : String(value))
   })
 
-/** What native code says, without the line of its source and the condition that did not hold there. */
-const withoutSource = (message: string): string =>
-  message.replace(/^\S+\.(cc|h):\d+ .*? was false\. (?=\S)/s, "").trim()
+/** What native code says, without the line of its source and the condition there; of a missing module, its name. */
+const essence = (message: string): string =>
+  message.replace(/^\S+\.(cc|h):\d+ .*? was false\. (?=\S)/s, "").replace(/\nRequire stack:.*$/s, "").trim()

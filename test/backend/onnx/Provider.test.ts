@@ -35,6 +35,11 @@ const config = Config.make({
 const layers = { layerWebGpu, layerCuda }
 
 describe("a provider that does not start", () => {
+  it("lacks a module, and need not say who asked for it", () => {
+    const cause = new Error("Cannot find 'koffi'\nRequire stack:\n- /a.js")
+    const { values } = failure("MissingLibrary", "layerKoffi", cause)
+    assert.deepStrictEqual(values, ["Cannot find 'koffi'"])
+  })
   const said = (name: string, cause: string) =>
     failure("MissingProvider", "layerKoffi", `provider: ${name}`, "this library has cpu", new Error(cause)).message
   it("says what it found, in its own words, and what it needs", () => {

@@ -64,6 +64,10 @@ const ofFiles = (error: PlatformError.PlatformError): string => {
   return `${said.includes(place) ? "" : `${place}: `}${said}\n  ${remedy}`
 }
 
+/** Whether whoever read what is printed went away. */
+export const isReaderGone = (error: unknown): boolean =>
+  PlatformError.isPlatformError(error) && Predicate.hasProperty(error.cause, "code") && error.cause.code === "EPIPE"
+
 /** A key as its flag: `text.1` is a second `--text`. */
 const flagOfKey = (key: string): string => {
   const [name = "", ...rest] = key.split(".")

@@ -11,8 +11,15 @@ import * as Effect from "effect/Effect"
 import * as CommandLine from "./CommandLine.ts"
 import { versionOf } from "./Host.ts"
 
-// a reader that went away (`cria … | head`) is told like Ctrl-C, so that a run saves what it has
-process.stdout.on("error", () => { process.kill(process.pid, "SIGINT") })
+/** What a shell calls the end of a program whose reader went away, 128 + SIGPIPE: that of `cat FILE | head`. */
+const readerGone = 141
+
+// a reader that went away (`cria … | head`) is told like Ctrl-C, so that a run saves what it has; the exit code is that
+// of other programs in a pipe, and not 0, for not all was written
+process.stdout.on("error", () => {
+  process.on("exit", () => { process.exitCode = readerGone })
+  process.emit("SIGINT") // a command that has ended by now hears nothing
+})
 
 NodeRuntime.runMain(
   CommandLine.run(versionOf("cria"), process.argv.slice(2)).pipe(Effect.provide(NodeServices.layer)),

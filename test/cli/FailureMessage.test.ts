@@ -81,6 +81,14 @@ describe("the message of a failure", () => {
       assert.match(ofTraining({ vocabSize: 900 }), /\n {2}set --vocab-size between \d+ and \d+, or train on more text$/)
       assert.match(ofTraining({ vocabSize: 260 }), /\n {2}raise --vocab-size, or lower --character-coverage so that /)
     }))
+  it("is none where whoever read went away", () => {
+    const failed = (code: string) => PlatformError.systemError({
+      _tag: "Unknown", module: "Terminal", method: "display", cause: Object.assign(new Error(code), { code })
+    })
+    assert.isTrue(FailureMessage.isReaderGone(failed("EPIPE")))
+    assert.isFalse(FailureMessage.isReaderGone(failed("EIO")))
+    assert.isFalse(FailureMessage.isReaderGone(new Error("EPIPE")))
+  })
   it("leaves paths, JSON and other words alone", () => {
     const field = { field: "model", saved: "{\"vocabSize\":512}", here: "runs/vocabSize/x" }
     assert.include(FailureMessage.of(new ResumeError({ snapshot: "a", differences: [field] })),

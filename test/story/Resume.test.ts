@@ -65,6 +65,19 @@ const remains = (run: string) => {
   }
 }
 
+describe("a reader that went away", () => {
+  it("ends a command without a word, with the exit code of other programs in a pipe", async () => {
+    const ended = await new Promise<Omit<Ended, "output">>((resolve) => {
+      const child = spawn(process.execPath, [Path.join(root, "dist/cli/main.js"), "--help"], { cwd: folder })
+      let errors = ""
+      child.stdout.destroy()
+      child.stderr.on("data", (chunk) => { errors += String(chunk) })
+      child.on("close", (code, signal) => resolve({ code, signal, errors }))
+    })
+    assert.deepStrictEqual(ended, { code: 141, signal: null, errors: "" })
+  })
+})
+
 describe("a run that is stopped", () => {
   it("ends with the same bits after SIGKILL at random moments, and verifies", async () => {
     const whole = await cria(begin("whole"))

@@ -10,14 +10,16 @@ describe("MatmulRate", () => {
       const { backend, runs } = yield* slow
       const rate = yield* Effect.provideService(matmulRate({ size: 10, seconds: 1 }), Backend, backend)
       assert.strictEqual(rate, 2 * 1000 * 4)
-      assert.strictEqual(runs(), 5)
+      assert.strictEqual(runs(), 1 + 1 + 1 + 2)
     }))
-  it.effect("counts bytes read and written", () =>
+  it.effect("counts bytes read and written, and ends what a device has only begun", () =>
     Effect.gen(function*() {
       const { backend, runs } = yield* slow
-      assert.strictEqual(
-        yield* Effect.provideService(bandwidth({ size: 100, seconds: 0.1 }), Backend, backend), 2 * 8 * 100 * 4
-      )
-      assert.strictEqual(runs(), 2)
+      const rate = (seconds: number) =>
+        Effect.provideService(bandwidth({ size: 100, seconds }), Backend, backend)
+      assert.strictEqual(yield* rate(0.1), 2 * 8 * 100 * (1 / 0.5)) // a run, and a look at what it left
+      assert.strictEqual(runs(), 4)
+      assert.strictEqual(yield* rate(1.5), 2 * 8 * 100 * (4 / 1.75)) // 1 + 1 + 2 runs and three looks
+      assert.strictEqual(runs(), 4 + 2 + 7)
     }))
 })

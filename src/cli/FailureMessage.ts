@@ -34,7 +34,7 @@ const translations: Readonly<Record<string, (message: string) => string>> = {
   RequestError: (message) => inFlags(message).replace(/^( {2})candidates must/m, "$1--candidates must")
     .replace(/^( {2})an empty stop text/m, "$1an empty --stop"),
   ContextFullError: (message) => inFlags(message).replace(/, or let answers end with the context \(.*\)/, ""),
-  ResumeError: inFlags,
+  ResumeError: (message) => inFlags(message.replace(/^( {2})model\./gm, "$1")),
   TrainerOptionsError: (message) => inFlags(message).replace(/\n {2}begin with .*$/,
     "\n  cria tokenizer train --help says what each flag takes"),
   VocabSizeError: inFlags,

@@ -159,6 +159,7 @@ export const command = Command.make("pretrain", flags, Effect.fnUntraced(functio
     { command: "cria pretrain --from runs/books --text letters.txt",
       description: "Go on with its model on another text" },
     { command: "cria pretrain --resume --out runs/books", description: "Go on with it" },
-    { command: "cria pretrain --preset 24M --dry-run", description: "See what a run would take, without running it" }
+    { command: "cria pretrain --text \"books/**/*.txt\" --preset 24M --dry-run",
+      description: "See what a run would take and what would stop it, without running it" }
   ])
 )

@@ -405,16 +405,19 @@ const intact = Effect.fnUntraced(function*(store: typeof SnapshotStore.Service) 
 /** Where a run stands in its data and its random draws. */
 type Place = Pick<Manifest.Manifest, "dataCursor" | "randomKeys">
 
+/** The fields of a configuration with their values, those of the model as `model.embedSize`. */
+const fieldsOf = (configuration: unknown, prefix = ""): ReadonlyArray<readonly [field: string, value: string]> =>
+  typeof configuration !== "object" || configuration === null ? [] : Object.entries(configuration)
+    .flatMap(([field, value]) => typeof value === "object" && value !== null
+      ? fieldsOf(value, `${prefix}${field}.`) : [[`${prefix}${field}`, JSON.stringify(value)] as const])
+
 /** Refuses to resume another run; names what may change the last bits of this one. */
 const sameRun = Effect.fnUntraced(function*(
   { manifest, path }: Loaded, configuration: Schema.Codec.Encoded<typeof Config>, place: Place,
   here: Origin & { readonly dataHash: string }
 ) {
-  const saved = typeof manifest.configuration === "object" && manifest.configuration !== null
-    ? Object.entries(manifest.configuration) : []
-  const before = new Map(saved.map(([field, value]) => [field, JSON.stringify(value)]))
-  const changed = Object.entries(configuration).flatMap(([field, value]) => {
-    const now = JSON.stringify(value)
+  const before = new Map(fieldsOf(manifest.configuration))
+  const changed = fieldsOf(configuration).flatMap(([field, now]) => {
     const then = before.get(field)
     return then === now ? [] : [{ field, saved: then ?? "nothing", here: now }]
   })

@@ -70,9 +70,11 @@ describe("the message of a failure", () => {
         "perplexity: a text cannot be cut like this\n  --window must be a whole number between 1 and the model's " +
           "context, 8, got 9\n  --stride must be a whole number between 1 and the window, 9, got 0: a longer one " +
           "skips tokens\n  --batch-size must be a whole number of at least 1, got 0")
-      const differences = [{ field: "stepCount", saved: "12", here: "14" }]
+      const differences = [
+        { field: "stepCount", saved: "12", here: "14" }, { field: "model.embedSize", saved: "8", here: "16" }
+      ]
       const resumed = FailureMessage.of(new ResumeError({ snapshot: "a", differences }))
-      assert.include(resumed, "  --steps: saved 12, now 14\n")
+      assert.include(resumed, "  --steps: saved 12, now 14\n  --embed-size: saved 8, now 16\n")
       const wrong = { characterCoverage: 2, maxPieceLength: 0, maxSentenceLength: 0, vocabSize: 0 }
       assert.strictEqual(ofTraining(wrong), "tokenizer training: options cannot be used\n  --vocab-size 0 is not a " +
         "positive whole number\n  --character-coverage 2 is not above 0 and at most 1\n  --max-piece-length 0 is not " +

@@ -389,6 +389,8 @@ describe("what cria pretrain refuses", () => {
       const before = remains(disk)
       assert.match(yield* refused(disk, ["pretrain", "--resume", "--out", "/runs/a", "--learning-rate", "0.1"]),
         /^error: \/runs\/a\/snapshot-00000004 is of another run\n {2}--learning-rate: saved 0\.006, now 0\.1\n/)
+      assert.include(yield* refused(disk, ["pretrain", "--resume", "--out", "/runs/a", "--embed-size", "16"]),
+        "is of another run\n  --embed-size: saved 8, now 16\n")
       disk.put("/texts/a.jsonl", bytes(rows.replaceAll("the", "a")))
       const message = yield* refused(disk, ["pretrain", "--resume", "--out", "/runs/a"])
       assert.match(message, /is of another run\n {2}data: saved/)

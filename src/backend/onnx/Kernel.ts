@@ -74,16 +74,36 @@ const silu: Kernel = {
 const rmsNorm: Kernel = {
   applies: ([x]) => (x?.sizes["embed"] ?? 0) > 1, // the operator refuses a single element
   write: (writer, { inputs, outputs }, { attributes }) => {
-    const { fresh, give, name, node, target } = writer
+    const { fresh, give, name, node, target, uses } = writer
     const [x = -1, gain = -1] = inputs
     const [y = -1, inverse = -1] = outputs
     const { name: rows, shape } = rowsOf(writer, x, y)
+    const summands = uses(inverse) === 0 ? summandsOf(writer, x, { name: rows, shape }) : undefined
+    if (summands !== undefined) { // the operator gives their sum too, for whoever reads it from here on
+      const sum = fresh()
+      node("SkipSimplifiedLayerNormalization", [...summands, name(gain)], [target(y, shape).name, "", "", sum], {
+        epsilon: { float: Number(attributes["epsilon"]) }
+      }, microsoft)
+      return give(x, { name: sum, shape })
+    }
     const column = fresh()
     node("SimplifiedLayerNormalization", [rows, name(gain)], [target(y, shape).name, column], {
       ...lastAxis, epsilon: { float: Number(attributes["epsilon"]) }
     })
     give(inverse, { name: column, shape: [...shape.slice(0, -1), 1] })
   }
+}
+
+/** The two arrays whose sum lies so, as the node that adds them has them; `undefined` where that must stay. */
+const summandsOf = (
+  { fusesProducts, isDeclared, nodes, producer, value }: Writer, id: number, { name, shape }: Lying
+): ReadonlyArray<string> | undefined => {
+  const made = producer(id)
+  const isSum = made?.primitive._tag === "binary" && made.primitive.function === "add" &&
+    made.inputs.every((each) => elementCount(value(each).shape) === elementCount(shape))
+  if (!fusesProducts || !isSum || isDeclared(id) || (shape.length !== 2 && shape.length !== 3)) return undefined
+  return elementCount(shape) === 0 ? undefined
+    : nodes.find(({ op, outputs }) => op === "Add" && outputs[0] === name)?.inputs
 }
 
 const smallestProbability = 1e-30 // float32 loses digits below 1e-38
@@ -206,7 +226,7 @@ const attendKept: Kernel = {
   reads: keptShape((operand) => operand === 3 || operand === 4),
   writes: keptShape((output) => output > 0),
   write: (writer, { inputs, outputs }) => {
-    const { fresh, give, literal, longs, lying, name, node, one, reshape, target, uses, value } = writer
+    const { fresh, give, literal, longs, lying, name, node, one, reshape, target, uses, value, wholeOf } = writer
     const [query = -1, key = -1, valueAtHand = -1, keptKey = -1, keptValue = -1, starts = -1] = inputs
     const [mixed = -1, newKey = -1, newValue = -1] = outputs
     const [batch = 1, , kvHead = 1, group = 1] = value(query).shape
@@ -222,13 +242,21 @@ const attendKept: Kernel = {
       const inPlace = isReplaced && uses(kept) === 1
       return { old, place, inPlace, written: inPlace ? place.name : fresh() }
     })
+    const turned = headSize % 16 === 0 ? turnedAlike(writer, query, key) : undefined // as the operator wants it
+    const heads = { num_heads: { int: kvHead * group }, kv_num_heads: { int: kvHead } }
+    const whole = turned === undefined ? undefined : wholeOf([turned.query, turned.key, valueAtHand])
+    const operands = whole !== undefined
+      ? [reshape(whole, [batch, 1, kvHead * (group + 2) * headSize]), "", ""]
+      : [flat(turned?.query ?? query, kvHead * group), flat(turned?.key ?? key, kvHead), flat(valueAtHand, kvHead)]
+    const tables = turned === undefined ? [] : [
+      tableOf(writer, turned.cos, source), tableOf(writer, turned.sin, source),
+      longs([...Array(batch).keys()], [batch, 1])
+    ]
     const result = fresh()
     node("GroupQueryAttention", [
-      flat(query, kvHead * group), flat(key, kvHead), flat(valueAtHand, kvHead), ...caches.map(({ old }) => old),
-      name(starts), ids(`${source}`, [1], [source])
-    ], [result, ...caches.map(({ written }) => written)], {
-      num_heads: { int: kvHead * group }, kv_num_heads: { int: kvHead }
-    }, microsoft)
+      ...operands, ...caches.map(({ old }) => old), name(starts), ids(`${source}`, [1], [source]), ...tables
+    ], [result, ...caches.map(({ written }) => written)],
+    turned === undefined ? heads : { ...heads, do_rotary: { int: 1 }, rotary_interleaved: { int: 0 } }, microsoft)
     give(mixed, { name: result, shape: [batch, 1, kvHead * group * headSize] })
     for (const { inPlace, old, place, written } of caches) {
       if (inPlace) continue
@@ -237,6 +265,26 @@ const attendKept: Kernel = {
       node("Reshape", [one("Where", [isFilled, written, old]), longs(place.shape)], [place.name])
     }
   }
+}
+
+/** What query and key were before both were turned by the same angles, those of the one position of each sequence. */
+const turnedAlike = ({ producer, value }: Writer, query: number, key: number) => {
+  const [turnsQuery, turnsKey] = [producer(query), producer(key)]
+  const isTurn = (made: Instruction | undefined): made is Instruction =>
+    made?.primitive._tag === "composite" && made.primitive.composite.name === "rotate"
+  if (!isTurn(turnsQuery) || !isTurn(turnsKey)) return undefined
+  const [before = -1, cos = -1, sin = -1] = turnsQuery.inputs
+  const [keyBefore = -1, ...angles] = turnsKey.inputs
+  const isOfEach = value(cos).shape.length === 3 && value(cos).shape[0] === value(query).shape[0]
+  return isOfEach && angles[0] === cos && angles[1] === sin ? { query: before, key: keyBefore, cos, sin } : undefined
+}
+
+/** Angles of each sequence, [batch, plane], as the table of `source` rows that the operator wants to see. */
+const tableOf = ({ filled, lying, once, one, reshape, value }: Writer, id: number, source: number): string => {
+  const [batch = 1, , plane = 1] = value(id).shape
+  const rows = reshape(lying(id), [batch, plane])
+  return batch >= source ? rows : once(`${rows} in ${source}`, () =>
+    one("Concat", [rows, filled(0, "real", [source - batch, plane])], { axis: { int: 0 } }))
 }
 
 /** Codes as [rows, blocks, bytes], and their scales in one row. */
@@ -255,7 +303,7 @@ const contractCodes: Kernel = {
   applies: ([, codes], { attributes }) => blockSizes.has((codes?.sizes["byte"] ?? 0) * 8 / Number(attributes["bits"])),
   reads: asRows,
   write: (writer, { inputs, outputs }, { attributes }) => {
-    const { fresh, give, isDeclared, longs, lying, node, reshape, target, value } = writer
+    const { fresh, give, giveParts, isDeclared, longs, lying, node, reshape, target, value } = writer
     const [x = -1, codes = -1, scales = -1] = inputs
     const [out = -1] = outputs
     const bits = Number(attributes["bits"])
@@ -277,7 +325,10 @@ const contractCodes: Kernel = {
     if (isResult) return
     const parts = outputs.map((id) => elementCount(value(id).shape) / count)
     const names = parts.length === 1 ? [product] : parts.map(fresh)
-    if (parts.length > 1) node("Split", [product, longs(parts)], names, lastAxis)
+    if (parts.length > 1) {
+      node("Split", [product, longs(parts)], names, lastAxis)
+      giveParts(outputs, { name: product, shape: [...outer, rows] })
+    }
     outputs.forEach((id, i) => give(id, { name: names[i] ?? "", shape: [...outer, parts[i] ?? 1] }))
   }
 }

@@ -47,6 +47,10 @@ export interface Writer {
   readonly target: (id: number, shape?: ReadonlyArray<number>) => Lying
   /** Says where a value lies that is there already; a declared one is copied. */
   readonly give: (id: number, given: Lying) => void
+  /** Says that values are the parts of the rows of one tensor, in this order. */
+  readonly giveParts: (ids: ReadonlyArray<number>, whole: Lying) => void
+  /** The tensor whose rows consist of these values in this order, reshaped or not, if there is one. */
+  readonly wholeOf: (ids: ReadonlyArray<number>) => Lying | undefined
   /** Whether it is decided where a value lies. */
   readonly isPlaced: (id: number) => boolean
   readonly isDeclared: (id: number) => boolean
@@ -57,9 +61,12 @@ export interface Writer {
   ) => void
   /** A node with one output, whose fresh name is returned. */
   readonly one: (op: string, inputs: ReadonlyArray<string>, attributes?: Attributes, domain?: string) => string
+  /** The name that was written for a key; what nodes it needs are written the first time. */
+  readonly once: (key: string, write: () => string) => string
   /** A constant in the graph, kept once for each key. */
   readonly literal: (key: string, type: ElementType, shape: ReadonlyArray<number>, bytes: () => Uint8Array) => string
-  readonly longs: (values: ReadonlyArray<number>) => string
+  /** Whole numbers of 64 bits, in one row or in another shape. */
+  readonly longs: (values: ReadonlyArray<number>, shape?: ReadonlyArray<number>) => string
   readonly scalar: (value: number, kind?: Kind) => string
   readonly filled: (value: number, kind: Kind, shape: ReadonlyArray<number>) => string
   /** A tensor in another shape, by a node only where there is not one already; never a reshape of a reshape. */
@@ -103,6 +110,7 @@ export const makeWriter = (
   const places = new Map<number, Lying>()
   const declared = new Set<number>()
   const literals = new Map<string, string>()
+  const written = new Map<string, string>()
   const producers = new Map(lowered.instructions.flatMap((instruction) =>
     instruction.outputs.map((output) => [output, instruction] as const)))
 
@@ -134,8 +142,13 @@ export const makeWriter = (
     initializers.push({ name, type, sizes, bytes: bytes() })
     return name
   }
-  const longs: Writer["longs"] = (values) =>
-    literal(`longs ${values.join()}`, "i64", [values.length],
+  const once: Writer["once"] = (key, write) => {
+    const name = written.get(key) ?? write()
+    written.set(key, name)
+    return name
+  }
+  const longs: Writer["longs"] = (values, shape = [values.length]) =>
+    literal(`longs ${values.join()} ${shape.join()}`, "i64", shape,
       () => new Uint8Array(BigInt64Array.from(values, BigInt).buffer))
   const filled: Writer["filled"] = (value, kind, shape) =>
     literal(`${kind} ${Object.is(value, -0) ? "-0" : value} ${shape.join()}`, elementType(kind, precision), shape,
@@ -160,6 +173,11 @@ export const makeWriter = (
     places.set(id, place)
     return place
   }
+  const wholes = new Map<string, Lying>()
+  const origin = (id: number): number => {
+    const made = producers.get(id)
+    return made?.primitive._tag === "reshape" ? origin(made.inputs[0] ?? -1) : id
+  }
   const give: Writer["give"] = (id, given) => {
     if (!declared.has(id)) return void places.set(id, given)
     const { name, shape } = lying(id)
@@ -167,8 +185,10 @@ export const makeWriter = (
     node(isSame ? "Identity" : "Reshape", isSame ? [given.name] : [given.name, longs(shape)], [name])
   }
   return {
-    precision, fusesProducts, nodes, initializers, fresh, node, one, literal, longs, filled, value, lying, reshape,
-    target, give,
+    precision, fusesProducts, nodes, initializers, fresh, node, one, once, literal, longs, filled, value, lying,
+    reshape, target, give,
+    giveParts: (ids, whole) => void wholes.set(ids.map(origin).join(), whole),
+    wholeOf: (ids) => wholes.get(ids.map(origin).join()),
     producer: (id) => producers.get(id),
     uses: (id) => uses.get(id) ?? 0,
     name: (id) => reshape(lying(id), value(id).shape),

@@ -123,6 +123,15 @@ describe("kernels", () => {
     fc.assert(fc.property(drawn[name]!, (computation) => {
       assert.deepStrictEqual(compiled(computation).composites, [name])
     }), { numRuns: 20 }))
+  it.each(Object.keys(met))("take %s as one operator, where the operands lie in order", (name) => {
+    const { drawn, replaced } = met[name]!
+    const inOrder = (name: string, sizes: Sizes): fc.Arbitrary<Given> =>
+      fc.integer().map((seed) => given(name, sizes, Arbitrary.reals(seed, count(sizes))))
+    fc.assert(fc.property(drawn(inOrder), (computation) => {
+      const { operators } = compiled(computation)
+      for (const operator of replaced) assert.notInclude(operators, operator)
+    }), { numRuns: 20 })
+  })
   it("leave to the decomposition what their operators refuse", () => {
     const norm = computation(
       [given("x", { embed: 1 }, [0.5]), given("gain", { embed: 1 }, [2])], (x, gain) => rmsNorm(x, gain, 1e-5)
@@ -137,6 +146,52 @@ describe("kernels", () => {
     assert.deepStrictEqual(compiled(turned({ position: 2, kvHead: 2, plane: 2 }, heads)).composites, [])
   })
 })
+
+/** A computation, its operands as they are drawn by name and sizes. */
+type Drawn = (draw: (name: string, sizes: Sizes) => fc.Arbitrary<Given>) => fc.Arbitrary<Computation>
+
+/** What one operator computes where composites meet, and the operators that it replaces. */
+const met: Readonly<Record<string, { readonly drawn: Drawn; readonly replaced: ReadonlyArray<string> }>> = {
+  "attention over a cache to heads that were turned": {
+    drawn: (draw) => fc.record({
+      batch: fc.integer({ min: 1, max: 6 }), kvHead: fc.integer({ min: 1, max: 2 }),
+      group: fc.integer({ min: 1, max: 3 }), source: fc.integer({ min: 2, max: 5 })
+    }).chain(({ batch, group, kvHead, source }) => {
+      const heads = { kvHead, part: 2, plane: 8 }
+      const [fresh, kept] = [{ batch, position: 1, ...heads }, { batch, kvHead, source, part: 2, plane: 8 }]
+      const angles = { batch, position: 1, plane: 8 }
+      return fc.tuple(
+        draw("query", { batch, position: 1, kvHead, group, part: 2, plane: 8 }), draw("key", fresh),
+        draw("value", fresh), draw("keptKey", kept), draw("keptValue", kept), draw("cos", angles), draw("sin", angles),
+        Arbitrary.ids("starts", { batch }, source)
+      )
+    }).map((given) => ({
+      given,
+      build: ({ cos, keptKey, keptValue, key, query, sin, starts, value }) => {
+        const { kept, mixed } = KeyValueCache.attendKept(turn(query!, cos!, sin!) as never,
+          { key: turn(key!, cos!, sin!) as never, value: value! }, { key: keptKey!, value: keptValue! },
+          starts! as never)
+        return [mixed, kept.key, kept.value]
+      }
+    })),
+    replaced: ["RotaryEmbedding"]
+  },
+  "the norm of a sum": {
+    drawn: (draw) => fc.tuple(fc.integer({ min: 1, max: 3 }), fc.boolean()).chain(([batch, isUsed]) =>
+      fc.tuple(
+        draw("x", { batch, embed: all.embed }), draw("y", { batch, embed: all.embed }),
+        draw("gain", { embed: all.embed }), fc.constant(isUsed)
+      )).map(([x, y, gain, isUsed]) => ({
+      given: [x, y, gain],
+      build: ({ gain, x, y }) => {
+        const sum: Untyped = T.add(x!, y!)
+        const normal: Untyped = rmsNorm(sum, gain!, 1e-5)
+        return [isUsed ? T.multiply(normal, sum) : normal]
+      }
+    })),
+    replaced: ["Add", "SimplifiedLayerNormalization"]
+  }
+}
 
 const targets: Given = { name: "targets", kind: "id", sizes: { batch: 2 }, elements: Int32Array.of(0, 2) }
 
@@ -164,6 +219,10 @@ for (const [engine, backend] of backends) {
         agreesWithReference(backend, computation, { precision: "f32", tolerance }))
       it.effect.each(names)("%s computes what its decomposition does", (name) =>
         forAll(drawn[name]!, (computation) => agrees(computation, Tolerance.single), { numRuns: 25 }))
+      it.effect.each(Object.keys(met))("%s as one operator is what both are apart", (name) =>
+        forAll(met[name]!.drawn(Arbitrary.real), (computation) => agrees(computation, Tolerance.single), {
+          numRuns: 25
+        }))
       it.effect.each(names)("the gradient through %s is that of the reference", (name) =>
         forAll(drawn[name]!, (computation) => agrees(gradients(computation), Tolerance.composed), { numRuns: 15 }))
       it.effect.each(Object.keys(surprises))("cross-entropy: %s", (name) => Effect.gen(function*() {

@@ -44,7 +44,8 @@ export class VocabularyError extends Schema.TaggedError<VocabularyError>()("Voca
 }) {
   override get message() {
     return `decoder: the model has ${this.model} tokens, the tokenizer ${this.tokenizer}
-  They must be equal, or ids would be read as other text than they were trained on. Does it belong to another model?`
+  They must be equal, or ids would be read as other text than they were trained on. Does it belong to another model?
+  Where the model's vocabulary was filled up beyond its tokenizer, Checkpoint.withVocabulary leaves the rest out.`
   }
 }
 

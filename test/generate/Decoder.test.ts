@@ -260,7 +260,8 @@ layer(services)("messages", (it) => {
       const cells = yield* parameters(1)
       const other = yield* Effect.flip(Effect.provide(Decoder.make({ model, parameters: cells }), Tokenizer.layerBytes))
       assert.strictEqual(other.message, `decoder: the model has 265 tokens, the tokenizer 259
-  They must be equal, or ids would be read as other text than they were trained on. Does it belong to another model?`)
+  They must be equal, or ids would be read as other text than they were trained on. Does it belong to another model?
+  Where the model's vocabulary was filled up beyond its tokenizer, Checkpoint.withVocabulary leaves the rest out.`)
       const sizes = yield* Effect.flip(Decoder.make({ model, parameters: cells, slots: 0 }))
       assert.include(sizes.message, "slots, contextLength and blockLengths must be whole numbers of at least 1")
       const long = yield* Effect.flip(Decoder.make({ model, parameters: cells, contextLength: 13 }))

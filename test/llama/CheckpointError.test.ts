@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import {
   CheckpointConfigError, CheckpointExistsError, CheckpointFormatError, CheckpointMemoryError, CheckpointTensorError,
-  CheckpointUnfitError, GenerationConfigError
+  CheckpointUnfitError, GenerationConfigError, PieceCountError
 } from "../../src/llama/checkpoint/CheckpointError.ts"
 import { parameterCount, presets } from "../../src/llama/Config.ts"
 
@@ -19,6 +19,15 @@ describe("errors of checkpoints", () => {
       "a/generation_config.json: text cannot be generated as this file says\n" +
         "  temperature = 0: expected a number above 0\nCorrect the file, or remove it: it says how text is drawn and " +
         "where it ends, and the model is the same without it.")
+  })
+  it("name the sizes of a model and of a tokenizer that is another's", () => {
+    const told = (pieces: number) => new PieceCountError({ path: "a", pieces, vocabSize: 12 }).message
+    assert.strictEqual(told(5), "a: the model knows 12 tokens, and the tokenizer 5\n  A vocabulary may be filled up " +
+      "beyond its tokenizer, but not to more than twice: this is another model's. Give the tokenizer that the model " +
+      "learned with.")
+    assert.strictEqual(told(13), "a: the model knows 12 tokens, and the tokenizer 13\n  The model has no scores for " +
+      "the pieces beyond: it is another model's, or pieces were added to it. Give the tokenizer that the model " +
+      "learned with.")
   })
   it("list all tensors at once, and no more than can be read", () => {
     const many = Array.from({ length: 14 }, (_, i) => `t${i}`)

@@ -52,6 +52,7 @@ const causes: ReadonlyMap<string, string> = new Map([
   ["EROFS", "Nothing can be written there: name another place."],
   ["ENOSPC", "The disk is full: free some space, or name another place."],
   ["EDQUOT", "Your share of the disk is full: free some space, or name another place."],
+  ["ELOOP", "Links lead in a circle: name the file itself."],
   ["ENAMETOOLONG", "The name is too long: give a shorter one."]
 ])
 

@@ -31,7 +31,7 @@ describe("the message of a failure", () => {
       "this path is a file where a folder should be: name another.")
     assert.strictEqual(ofFile("EISDIR", "it is"), "EISDIR: it is, open 'a/b'\n  This is a folder where a file " +
       "should be: name a file.")
-    for (const code of ["ENOENT", "EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENAMETOOLONG"]) {
+    for (const code of ["ENOENT", "EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ELOOP", "ENAMETOOLONG"]) {
       assert.match(ofFile(code, "no"), /^\w+: no, open 'a\/b'\n {2}[A-Z].*(name|give|check).*\.$/)
     }
     assert.match(ofFile("EBUSY", "no"), /\n {2}See whether the file is there, whole, and yours to use\.$/)

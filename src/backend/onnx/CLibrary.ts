@@ -361,7 +361,7 @@ const nativeDevice = (
 }
 
 const nativeSession = (
-  library: Library, session: number, permits: Lock.Lock, provider: Provider | undefined
+  library: Library, session: number, handed: ReadonlyArray<Handed>, permits: Lock.Lock, provider: Provider | undefined
 ): Native => {
   const { addressOf, createTensor, failed, releaseSession, releaseValue, run } = library
   const device = provider === undefined ? undefined : nativeDevice(library, session, provider, permits)
@@ -399,7 +399,8 @@ const nativeSession = (
     const inputValues = addressOf(valueTable)
     const outputValues = inputValues + 8 * inputs.length
     const nativeRun = {
-      keep: [names, nameTable, valueTable], // native code has their addresses: they live as long as the binding
+      // native code has their addresses: they live as long as the binding, be its Scope forgotten and never closed
+      keep: [names, nameTable, valueTable, handed],
       now: () => {
         follow()
         return failed(
@@ -528,7 +529,7 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
       const container = sharing === undefined || handed.length === 0 ? undefined : yield* containerOf(sharing)
       const session = makeSession(
         load(model, optimization, handed, onHost, container).pipe(Effect.flatMap((session) => Effect.try({
-          try: () => nativeSession(library, session, runs, provider),
+          try: () => nativeSession(library, session, handed, runs, provider),
           catch: (cause) => {
             library.releaseSession(session)
             return failure("BadModel", "createSession", cause)

@@ -6,6 +6,8 @@ import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Scope from "effect/Scope"
 import { readFileSync } from "node:fs"
+import { setFlagsFromString } from "node:v8"
+import { runInNewContext } from "node:vm"
 import { type AnyCell, Backend } from "../../../src/backend/Backend.ts"
 import { isCell } from "../../../src/backend/HostState.ts"
 import type { Buffer } from "../../../src/backend/onnx/Buffer.ts"
@@ -20,6 +22,9 @@ import * as T from "../../../src/tensor/Tensor.ts"
 import { entries } from "../../../src/tensor/Tree.ts"
 import * as Arbitrary from "../../../src/testing/Arbitrary.ts"
 import { engines } from "./layers.ts"
+
+setFlagsFromString("--expose-gc")
+const collectGarbage: () => void = runInNewContext("gc")
 
 const [inner, outer] = [128, 160] // 80 KiB
 
@@ -80,6 +85,35 @@ describe("weights", () => {
     yield* run
     y.data.forEach((found, column) => assert.closeTo(found, expected[column]!, 1e-4))
   }).pipe(Effect.scoped, Effect.provide(engines.koffi)))
+
+  it.effect("live as long as what is bound over them, be its Scope forgotten and never closed", () =>
+    Effect.gen(function*() {
+      const engine = yield* Engine
+      const y = yield* engine.allocate("f32", [3, 2 ** 16])
+      const bound = Effect.fnUntraced(function*(value: number) {
+        const table = yield* engine.allocate("f32", [8, 2 ** 16]) // not large, or its pages would be gathered meanwhile
+        table.data.fill(value)
+        const ids = yield* engine.allocate("i32", [3])
+        const { graph } = handOver({
+          nodes: [{ op: "Gather", inputs: ["w", "ids"], outputs: ["y"] }],
+          inputs: [{ name: "ids", type: "i32", sizes: [3] }], outputs: [{ name: "y", type: "f32", sizes: y.sizes }],
+          initializers: [{ name: "w", type: "f32", sizes: table.sizes, bytes: table.bytes }]
+        }, engine.weightsFile ?? "")
+        const weights = new Map([["w", table]])
+        const session = yield* Scope.provide(engine.createSession(encodeModel(graph), { weights }), yield* Scope.make())
+        return yield* session.bind({ inputs: { ids }, outputs: { y } })
+      })
+      const all = yield* Effect.forEach([1, 2, 3], bound)
+      for (let turn = 0; turn < 5; turn++) {
+        collectGarbage()
+        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+        for (let i = 0; i < 8; i++) new Float32Array(8 * 2 ** 16 + 64).fill(9) // would take the place of freed memory
+      }
+      for (const [i, { run }] of all.entries()) {
+        yield* run
+        assert.deepStrictEqual([...new Set(y.data)], [i + 1])
+      }
+    }).pipe(Effect.scoped, Effect.provide(engines.koffi)))
 
   it.effect("that are missing are a failure, not other numbers", () => Effect.gen(function*() {
     const engine = yield* Engine

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, FileSystem, Path } from "effect"
 import * as Snapshot from "../../src/store/Snapshot.ts"
 import * as MemoryDisk from "../store/MemoryDisk.ts"
-import { printed, told, withModel } from "./checkpoints.ts"
+import { filledUp, printed, told, withModel } from "./checkpoints.ts"
 import { alone, rows, tiny, withFiles } from "./Cria.ts"
 
 /** The parameters of a snapshot, one after another. */
@@ -50,6 +50,20 @@ describe("cria pretrain --from", () => {
       yield* printed(disk, "pretrain", "--from", "/runs/a", "--out", "/runs/b", ...idle, "--keep", "1")
       const output = yield* printed(disk, "pretrain", "--verify-resume", "--out", "/runs/b")
       assert.match(output, /\nequal {6}steps 0 to 2: \d+ tensors and 2 journal lines, bit for bit\n/)
+    }))
+  it.live("takes a vocabulary that was filled up once it is imported, and says so", () =>
+    Effect.gen(function*() {
+      const disk = MemoryDisk.make()
+      yield* withFiles(disk, { "/texts/a.jsonl": rows })
+      yield* printed(disk, "pretrain", "--text", "/texts/a.jsonl", "--out", "/runs/a", ...tiny())
+      yield* printed(disk, "export", "/runs/a", "--to", "huggingface", "--out", "/hf")
+      yield* filledUp(disk, "/hf", "/filled", 330)
+      assert.strictEqual(yield* told(disk, "pretrain", "--from", "/filled", "--out", "/runs/b", ...idle),
+        "error: /filled: a run cannot begin from it: the model knows 330 tokens, and its tokenizer 320\n  Make it a " +
+          "folder of Cria's own first: cria import /filled --out runs/NAME, which leaves out the tokens that the " +
+          "tokenizer does not have. Then give that with --from.\n")
+      yield* printed(disk, "import", "/filled", "--out", "/runs/filled")
+      yield* printed(disk, "pretrain", "--from", "/runs/filled", "--out", "/runs/b", ...idle)
     }))
   it.live("takes no other sizes, no other epsilon, and no model without a tokenizer", () =>
     Effect.gen(function*() {

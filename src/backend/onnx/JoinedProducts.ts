@@ -6,7 +6,7 @@
  * Queries, keys and values are three products of one vector, gate and up two: where the weights are constants they can
  * lie one behind the other, and the operator then codes the vector once and wakes its threads once.
  *
- * From     Cria's own. Of float weights the join brought nothing that could be measured.
+ * From     Cria's own. Of weights that are numbers: `JoinedMatrices`.
  * Checked  test/backend/onnx/JoinedProducts.test.ts.
  *
  * @module
@@ -15,7 +15,7 @@ import type { Instruction, Lowered, Port, Value } from "../../tensor/Instruction
 import { elementCount } from "./ModelProto.ts"
 
 /** The bytes of frozen cells, by path. */
-type Constants = ReadonlyMap<string, Uint8Array>
+export type Constants = ReadonlyMap<string, Uint8Array>
 
 /** A product, and the frozen cells of its weights. */
 interface Candidate {
@@ -24,8 +24,8 @@ interface Candidate {
   readonly scales: Port
 }
 
-/** Joins constants, given by path. */
-type Join = (parts: ReadonlyArray<readonly [path: string, bytes: Uint8Array]>) => Uint8Array
+/** Joins constants, given by path: all one behind the other, or row by row of so many rows. */
+export type Join = (parts: ReadonlyArray<readonly [path: string, bytes: Uint8Array]>, rows?: number) => Uint8Array
 
 /**
  * Joins constants that change no more once, for all programs that hold them. `sealed` gives what such a constant lies
@@ -33,15 +33,16 @@ type Join = (parts: ReadonlyArray<readonly [path: string, bytes: Uint8Array]>) =
  */
 export const joinOnce = (): (sealed: (path: string) => object | undefined) => Join => {
   const known = new WeakMap<object, Array<{ readonly all: ReadonlyArray<unknown>; readonly bytes: Uint8Array }>>()
-  return (sealed) => (parts) => {
-    const all = parts.map(([path]) => sealed(path))
-    const [first] = all
-    if (first === undefined || all.includes(undefined)) return concatenated(parts)
+  return (sealed) => (parts, rows = 1) => {
+    const cells = parts.map(([path]) => sealed(path))
+    const [first] = cells
+    if (first === undefined || cells.includes(undefined)) return concatenated(parts, rows)
+    const all = [...cells, rows]
     const others = known.get(first) ?? []
     known.set(first, others)
     const found = others.find((other) => other.all.length === all.length && other.all.every((one, i) => one === all[i]))
     if (found !== undefined) return found.bytes
-    const bytes = concatenated(parts)
+    const bytes = concatenated(parts, rows)
     others.push({ all, bytes })
     return bytes
   }
@@ -50,7 +51,7 @@ export const joinOnce = (): (sealed: (path: string) => object | undefined) => Jo
 /**
  * Codes of so many bytes together are joined; of larger ones a second copy would be dear, and the join won nothing.
  */
-const largest = 2 ** 22
+export const largest = 2 ** 22
 
 /** The program over joined constants, and those constants in place of their parts. */
 export const joinProducts = (
@@ -103,11 +104,16 @@ export const joinProducts = (
   return { lowered: { ...lowered, values, cells, instructions }, constants: bytes }
 }
 
-const concatenated: Join = (parts) => {
+/** Joins constants anew. */
+export const concatenated: Join = (parts, rows = 1) => {
   const all = new Uint8Array(parts.reduce((total, [, { length }]) => total + length, 0))
-  parts.reduce((at, [, part]) => {
-    all.set(part, at)
-    return at + part.length
-  }, 0)
+  let at = 0
+  for (let row = 0; row < rows; row++) {
+    for (const [, part] of parts) {
+      const length = part.length / rows
+      all.set(part.subarray(row * length, (row + 1) * length), at)
+      at += length
+    }
+  }
   return all
 }

@@ -168,7 +168,7 @@ const recomputed = (
   let source = logits
   let made = producer(source)
   for (; made?.primitive._tag === "reshape"; made = producer(source)) source = made.inputs[0] ?? -1
-  if (made?.primitive._tag !== "matmul" || value(source).shape.length !== 2) {
+  if (made?.primitive._tag !== "matmul" || made.outputs.length > 1 || value(source).shape.length !== 2) {
     return { nodes: [flatten(name(logits))], name: flat }
   }
   const product = fresh()

@@ -30,6 +30,7 @@ import { composeTruths, spreadPowers } from "./Detour.ts"
 import { Engine, layer as engineLayer } from "./Engine.ts"
 import { EngineError, type Reason } from "./EngineError.ts"
 import { type Compiled, compile as compileLowered, type Execution, largestGraph } from "./Execution.ts"
+import { joinMatrices } from "./JoinedMatrices.ts"
 import { joinOnce, joinProducts } from "./JoinedProducts.ts"
 import { hasKernel, kernels } from "./Kernel.ts"
 import type { Interface } from "./Session.ts"
@@ -110,7 +111,9 @@ const makeOver = <X extends HostState.Stretch>(
     const { sealed, values } = frozen
     const constants = new Map([...values].map(([path, { buffer, byteLength, byteOffset }]) =>
       [path, new Uint8Array(buffer, byteOffset, byteLength)] as const))
-    const joined = joinProducts(lowered, constants, join((path) => sealed.has(path) ? values.get(path) : undefined))
+    const own = join((path) => sealed.has(path) ? values.get(path) : undefined)
+    const coded = joinProducts(lowered, constants, own)
+    const joined = joinMatrices(coded.lowered, coded.constants, own)
     const [sharing] = [...sealed].flatMap((path) => values.get(path) ?? []) // the first stands for all
     const compiled = yield* Effect.mapError(
       compileLowered(engine, joined.lowered, precision, joined.constants, sharing),

@@ -100,7 +100,7 @@ const writeOperator = (writer: Writer, instruction: Instruction): void => {
     case "reduce":
       return writeReduction(writer, primitive, x, output)
     case "matmul":
-      return writeProduct(writer, primitive, x, y, output)
+      return outputs.length > 1 ? writeJoined(writer, instruction) : writeProduct(writer, primitive, x, y, output)
     case "reshape":
       return writer.give(output, writer.lying(x))
     case "gather":
@@ -228,6 +228,18 @@ const writeProduct = (writer: Writer, primitive: Of<"matmul">, x: number, y: num
   else node("Mul", [one("MatMul", product), scalar(scale)], [result])
 }
 
+/** A product with matrices that were joined (see `JoinedMatrices`): each output is a part of its rows. */
+const writeJoined = (writer: Writer, { inputs, outputs }: Instruction): void => {
+  const { fresh, give, giveParts, longs, name, node, one, value } = writer
+  const whole = one("MatMul", inputs.map(name))
+  const [rows = 1] = value(inputs[0] ?? -1).shape
+  const parts = outputs.map((id) => elementCount(value(id).shape) / rows)
+  const names = parts.map(fresh)
+  node("Split", [whole, longs(parts)], names, { axis: { int: -1 } })
+  giveParts(outputs, { name: whole, shape: [rows, parts.reduce((total, part) => total + part, 0)] })
+  outputs.forEach((id, i) => give(id, { name: names[i] ?? "", shape: [rows, parts[i] ?? 1] }))
+}
+
 /**
  * A vector times a number: for the product of a vector and a matrix, which takes half the time without a scale.
  *
@@ -262,7 +274,7 @@ export const productSum = (writer: Writer, id: number): ProductSum | undefined =
 /** The product behind a value that is used once, reshaped or not. */
 const productOf = (writer: Writer, id: number): ProductSum["product"] | undefined => {
   const made = writer.producer(id)
-  if (writer.uses(id) !== 1 || made === undefined) return undefined
+  if (writer.uses(id) !== 1 || made === undefined || made.outputs.length > 1) return undefined
   const { primitive } = made
   return primitive._tag === "reshape"
     ? productOf(writer, made.inputs[0] ?? -1)

@@ -152,7 +152,7 @@ export const open = Effect.fnUntraced(function*(
  * The model of a checkpoint over the first `pieces` of its tokens alone, as its tokenizer has them: where its
  * vocabulary was filled up beyond them, the rest gets no score, is never drawn, and takes no probability from others.
  * So everything that is done with the model holds for the smaller one. Fails where they belong to different models:
- * with more pieces than tokens, or fewer than half as many.
+ * with more pieces than tokens, or with fewer than three for four of them.
  */
 export const withVocabulary = <C extends Pick<Checkpoint, "config" | "path" | "read">>(
   checkpoint: C, pieces: number
@@ -160,7 +160,7 @@ export const withVocabulary = <C extends Pick<Checkpoint, "config" | "path" | "r
   const { config, path, read } = checkpoint
   const { embedSize, vocabSize } = config
   if (pieces === vocabSize) return Result.succeed(checkpoint)
-  if (pieces > vocabSize || 2 * pieces < vocabSize) {
+  if (pieces > vocabSize || 4 * pieces < 3 * vocabSize) {
     return Result.fail(new PieceCountError({ path, pieces, vocabSize }))
   }
   const first = (parameter: string, elements: Reals): Reals => {

@@ -23,8 +23,8 @@ describe("errors of checkpoints", () => {
   it("name the sizes of a model and of a tokenizer that is another's", () => {
     const told = (pieces: number) => new PieceCountError({ path: "a", pieces, vocabSize: 12 }).message
     assert.strictEqual(told(5), "a: the model knows 12 tokens, and the tokenizer 5\n  A vocabulary may be filled up " +
-      "beyond its tokenizer, but not to more than twice: this is another model's. Give the tokenizer that the model " +
-      "learned with.")
+      "beyond its tokenizer, but not by more than a third: this is another model's. Give the tokenizer that the " +
+      "model learned with.")
     assert.strictEqual(told(13), "a: the model knows 12 tokens, and the tokenizer 13\n  The model has no scores for " +
       "the pieces beyond: it is another model's, or pieces were added to it. Give the tokenizer that the model " +
       "learned with.")

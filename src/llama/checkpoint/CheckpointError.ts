@@ -89,7 +89,7 @@ export class PieceCountError extends Schema.TaggedError<PieceCountError>()("Piec
   override get message() {
     const why = this.pieces > this.vocabSize
       ? "The model has no scores for the pieces beyond: it is another model's, or pieces were added to it."
-      : "A vocabulary may be filled up beyond its tokenizer, but not to more than twice: this is another model's."
+      : "A vocabulary may be filled up beyond its tokenizer, but not by more than a third: this is another model's."
     return `${this.path}: the model knows ${this.vocabSize} tokens, and the tokenizer ${this.pieces}\n  ${why} ` +
       "Give the tokenizer that the model learned with."
   }

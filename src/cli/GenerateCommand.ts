@@ -324,7 +324,7 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
     { command: "cria generate \"One morning\" --model runs/stories --best --temperature 0.5 --seed 3",
       description: "From the best snapshot of a run, with less chance, another time" },
     { command: "cria generate \"One morning\" --model llama-2-7b --weights 4-bit --context-length 512",
-      description: "Seven thousand million weights in five gigabytes" },
+      description: "Seven thousand million weights in ten gigabytes" },
     { command: "cria generate --prompt-file prompts.jsonl --candidates 4 --json > answers.jsonl",
       description: "Four answers to each of many prompts, for a program" }
   ])

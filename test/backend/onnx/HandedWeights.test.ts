@@ -233,17 +233,18 @@ describe("what is packed of weights", () => {
       const grown = (sharing: object | undefined) => Effect.gen(function*() {
         const first = yield* open(buffer, sharing)
         const before = resident()
-        for (let i = 0; i < 4; i++) assert.deepStrictEqual(yield* open(buffer, sharing), first)
+        for (let i = 0; i < 8; i++) assert.deepStrictEqual(yield* open(buffer, sharing), first)
         return resident() - before
       })
       const apart = yield* Effect.scoped(grown(undefined))
       const shared = yield* Effect.scoped(grown(one))
-      assert.isAbove(apart, 96)
-      assert.isBelow(shared, 64)
+      // 256 and 0, but for what else comes and goes meanwhile: up to 40 were seen
+      assert.isAbove(apart, 160)
+      assert.isBelow(shared, 96)
       yield* Effect.scoped(grown(other)) // what malloc keeps for itself
       const before = resident()
       for (let i = 0; i < 8; i++) yield* Effect.scoped(open(buffer, one))
-      assert.isBelow(resident() - before, 64) // each would leave 32
+      assert.isBelow(resident() - before, 96) // each would leave 32
       const scope = yield* Scope.make()
       const kept = yield* open(buffer, one)
       const again = yield* Scope.provide(open(buffer, one), scope)

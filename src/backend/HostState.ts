@@ -4,7 +4,8 @@
  * An allocation has one arena for each storage it needs; its cells lie there in the order of their paths, each starting
  * at a multiple of 64 bytes, so that an update may sweep a whole arena. A cell is an opaque handle: what it stands for
  * is known only to the host that made it. Each allocation has a lock; whoever needs several takes them in the order in
- * which they were allocated, so that no two wait for each other.
+ * which they were allocated, so that no two wait for each other. A stretch that is sealed is refused to all that would
+ * change it, whichever cell or view they hold.
  *
  * From     Cria's own.
  * Checked  test/backend/HostState.test.ts; test/backend/Backend.test.ts.

@@ -170,13 +170,16 @@ interface Result extends Value {
   readonly copyOf: number | undefined
 }
 
-/** Has a result computed under its own name, before a last reshape, and in the shape of a product that ends it. */
+/** Has a result computed under its own name, before the reshapes that end it, and in the shape of a last product. */
 const nameResult = (writer: Writer, port: Port, name: string): Result => {
   const isFree = (id: number): boolean => writer.producer(id) !== undefined && !writer.isPlaced(id)
-  const last = writer.producer(port.value)
-  const [inner = port.value] = last?.primitive._tag === "reshape" ? last.inputs : []
-  const isBefore = isFree(inner) && isFree(port.value) && writer.producer(inner)?.primitive._tag !== "reshape"
-  const target = isBefore ? inner : port.value
+  let target = port.value
+  for (;;) {
+    const last = writer.producer(target)
+    const [inner = -1] = last?.primitive._tag === "reshape" ? last.inputs : []
+    if (!isFree(target) || !isFree(inner)) break
+    target = inner
+  }
   const copyOf = isFree(target) ? undefined : target
   const isOnlyResult = writer.uses(target) === 1 && writer.uses(port.value) === 1
   const { kind, shape } = writer.value(target)

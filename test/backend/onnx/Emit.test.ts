@@ -101,6 +101,14 @@ describe("results", () => {
     assert.deepStrictEqual(ends(emitted.graph.outputs), ["write:w [2,3]", "output:y [2,3]"])
     assert.deepStrictEqual(operators(emitted), ["Exp", "Add"])
   })
+  it("are computed under their names where several reshapes end them, and where others read them", () => {
+    const emitted = graphOf({ i: 4, j: 6 }, (x) => {
+      const y: Untyped = T.merge(T.split(T.exp(x), "j", { a: 2, b: 3 }) as Untyped, ["i", "a"], "c")
+      return { outputs: { y, z: T.sum(T.split(T.merge(y, ["c", "b"], "d") as Untyped, "d", { e: 4, f: 6 }), ["f"]) } }
+    })
+    assert.deepStrictEqual(operators(emitted).filter((op) => op !== "Reshape"), ["Exp", "ReduceSum"])
+    assert.strictEqual(emitted.graph.nodes[0]?.outputs[0], "output:y")
+  })
   it("are copied where their value has a name already", () => {
     const { graph } = graphOf(sizes, (x) => ({ outputs: { y: T.exp(x), z: T.exp(x), x }, writes: { w: T.exp(x) } }))
     assert.deepStrictEqual(graph.nodes.map(({ inputs, op, outputs }) => [op, ...inputs, ...outputs].join(" ")), [

@@ -65,6 +65,7 @@ const main = Effect.fn(function*(/** @type {string} */ path) {
     initial: (_, sizes) => new Float32Array(Object.values(sizes).reduce((total, size) => total * size, 1))
   })
   yield* Checkpoint.load(checkpoint, floats)
+  yield* backend.seal(floats)
   /** @type {Array<{ name: string, count: number, times: Array<number>, run: Effect.Effect<void, any> }>} */
   const variants = []
   const add = (/** @type {string} */ weights, /** @type {any} */ model, /** @type {any} */ parameters) =>

@@ -2,7 +2,8 @@
  * The command line: `cria` and its commands, and how a failure is told.
  *
  * A failure is a sentence on standard error and the exit code 1, without a stack; `--log-level debug` adds it. Ctrl-C
- * is the exit code 130. A line that cannot be read is told in a sentence too; help is for who asks for it.
+ * is the exit code 130, and 141 that of an output whose reader went away (`cria … | head`). A line that cannot be read
+ * is told in a sentence too; help is for who asks for it.
  *
  * Checked  test/cli/CommandLine.test.ts.
  *
@@ -26,16 +27,20 @@ import * as PretrainCommand from "./PretrainCommand.ts"
 import { visible } from "./Screen.ts"
 import * as TokenizerCommand from "./TokenizerCommand.ts"
 
+const commands = [
+  PretrainCommand.command, GenerateCommand.command, EvaluateCommand.command, ImportCommand.command,
+  ExportCommand.command, InspectCommand.command, TokenizerCommand.command, DoctorCommand.command
+] as const
+
+const names: ReadonlySet<string> = new Set(commands.map(({ name }) => name))
+
 /** `cria` with all its commands. */
 export const command = Command.make("cria").pipe(
   Command.withDescription(
     "Llama 2 from scratch: train a small model on text of yours, and let it write. `cria COMMAND --help` teaches a " +
       "command."
   ),
-  Command.withSubcommands([
-    PretrainCommand.command, GenerateCommand.command, EvaluateCommand.command, ImportCommand.command,
-    ExportCommand.command, InspectCommand.command, TokenizerCommand.command, DoctorCommand.command
-  ])
+  Command.withSubcommands(commands)
 )
 
 /** What a command can do about a failure that a part of the library knows no command for. */
@@ -54,9 +59,9 @@ const afterDamage: ReadonlyMap<string, string> = new Map([
 
 const said = (error: unknown, args: ReadonlyArray<string>): string => {
   const tag = Predicate.hasProperty(error, "_tag") ? String(error._tag) : ""
-  const remedy = tag === "SnapshotDamagedError"
-    ? afterDamage.get(args.find((arg) => afterDamage.has(arg)) ?? "") : remedies[tag]
-  return `error: ${FailureMessage.of(error)}${remedy === undefined ? "" : `\n${remedy}`}`
+  const name = args.find((arg) => names.has(arg))
+  const remedy = tag === "SnapshotDamagedError" ? afterDamage.get(name ?? "") : remedies[tag]
+  return `error: ${FailureMessage.of(error, name)}${remedy === undefined ? "" : `\n${remedy}`}`
 }
 
 /** What is said of a cause: the messages of all failures; a defect is called one. */

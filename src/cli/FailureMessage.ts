@@ -30,14 +30,17 @@ const word = new RegExp(`(?<![\\w"./-])(${[...flags.keys()].join("|").replaceAll
 const inFlags = (text: string): string => text.replace(word, (name) => flags.get(name) ?? name)
 
 /** What failures say that know options, in the words of the command line. */
-const translations: Readonly<Record<string, (message: string) => string>> = {
+const translations: Readonly<Record<string, (message: string, command: string | undefined) => string>> = {
   RequestError: (message) => inFlags(message).replace(/^( {2})candidates must/m, "$1--candidates must")
     .replace(/^( {2})an empty stop text/m, "$1an empty --stop"),
   ContextFullError: (message) => inFlags(message).replace(/, or let answers end with the context \(.*\)/, ""),
-  ResumeError: (message) => inFlags(message.replace(/^( {2})model\./gm, "$1")),
+  ResumeError: (message) => message.replace(/^( {2})((?:model\.)?)(\w+)(?=: saved )/gm, (field, indent, _, name) =>
+    flagOfKey(name) === name ? field : `${indent}${flagOfKey(name)}`),
   TrainerOptionsError: (message) => inFlags(message).replace(/\n {2}begin with .*$/,
     "\n  cria tokenizer train --help says what each flag takes"),
-  VocabSizeError: inFlags,
+  // pretrain covers characters as it does
+  VocabSizeError: (message, command) => inFlags(command !== "pretrain" ? message
+    : message.replace(/lower characterCoverage .*$/, "learn from text with fewer kinds of characters")),
   WindowError: (message) => inFlags(message).replace(/^( {2})(window|stride) must/gm, "$1--$2 must")
 }
 
@@ -75,16 +78,16 @@ const flagOfKey = (key: string): string => {
   return keys.includes(name) || flags.has(name) ? [flags.get(name) ?? flagOf(name), ...rest].join(" ") : key
 }
 
-const ofSettings = ({ faults, source }: SettingsError): string => [
-  `${source}: these settings cannot be used`,
+const ofSettings = ({ faults }: SettingsError): string => [
+  "flags: these settings cannot be used",
   ...faults.map(({ expected, key, value }) => `  ${flagOfKey(key)} ${value}: ${inFlags(expected)}`)
 ].join("\n")
 
-/** The message of a failure, or of a defect. */
-export const of = (error: unknown): string => {
+/** The message of a failure, or of a defect; of one that a command met, with no flag that the command does not have. */
+export const of = (error: unknown, command?: string): string => {
   if (!(error instanceof Error)) return String(error)
   if (PlatformError.isPlatformError(error)) return ofFiles(error)
-  if (error instanceof SettingsError && /^(flags|settings)$/.test(error.source)) return ofSettings(error)
+  if (error instanceof SettingsError && error.source === "flags") return ofSettings(error)
   const translate = Predicate.hasProperty(error, "_tag") ? translations[String(error._tag)] : undefined
-  return translate === undefined ? error.message : translate(error.message)
+  return translate === undefined ? error.message : translate(error.message, command)
 }

@@ -126,9 +126,11 @@ export const command = Command.make("pretrain", flags, Effect.fnUntraced(functio
   const all = isOld ? yield* settingsOf(folder, config, fromFlags) : yield* Pretrained.withSizes(merged)
   yield* BackendChoice.requireThreads(all.threads)
   const unasked = all.backend === undefined ? yield* BackendChoice.fastest(all.threads) : undefined
-  const complete = yield* Effect.fromResult(
-    Settings.complete("settings", unasked === undefined ? all : { ...all, backend: unasked })
-  )
+  const files = [...isOld ? [RunFolder.configurationName] : [], ...Option.toArray(config)]
+  const complete = yield* Effect.fromResult(Settings.complete(
+    [...files, ...files.length === 0 ? ["flags"] : ["the flags"]].join(" and "),
+    unasked === undefined ? all : { ...all, backend: unasked }
+  ))
   const screen = yield* Screen.make
   if (unasked !== undefined) {
     yield* screen.print(`backend    ${unasked}, the fastest that starts here: cria doctor compares them`)

@@ -48,10 +48,12 @@ describe("the message of a failure", () => {
       "with a length of at least 1\n  --steps 0: expected a value greater than 0\n  --learning-rate -1: expected a " +
       "value greater than 0")
     assert.include(messageOf("/c.json"), "  learningRate = -1: expected")
-    const uneven = Result.getOrThrow(Result.flip(Settings.complete("settings", { headCount: 3 })))
-    assert.strictEqual(FailureMessage.of(uneven), "settings: these settings cannot be used\n  --head-count 3: " +
+    const uneven = Result.getOrThrow(Result.flip(Settings.complete("flags", { headCount: 3 })))
+    assert.strictEqual(FailureMessage.of(uneven), "flags: these settings cannot be used\n  --head-count 3: " +
       "--embed-size must be a multiple of --head-count: 128 / 3 is not whole; choose another --head-count, or " +
       "give --head-size")
+    const filed = Result.getOrThrow(Result.flip(Settings.complete("/c.json and the flags", { headCount: 3 })))
+    assert.include(FailureMessage.of(filed), "  headCount = 3: embedSize must be a multiple of headCount: 128 / 3")
   })
   it.effect("names flags for what generation, scoring and training call their options", () =>
     Effect.gen(function*() {
@@ -71,10 +73,13 @@ describe("the message of a failure", () => {
           "context, 8, got 9\n  --stride must be a whole number between 1 and the window, 9, got 0: a longer one " +
           "skips tokens\n  --batch-size must be a whole number of at least 1, got 0")
       const differences = [
-        { field: "stepCount", saved: "12", here: "14" }, { field: "model.embedSize", saved: "8", here: "16" }
+        { field: "stepCount", saved: "12", here: "14" }, { field: "model.embedSize", saved: "8", here: "16" },
+        { field: "seed", saved: "0", here: "1" }, { field: "model.epsilon", saved: "1", here: "2" },
+        { field: "epsilon", saved: "3", here: "4" }
       ]
       const resumed = FailureMessage.of(new ResumeError({ snapshot: "a", differences }))
-      assert.include(resumed, "  --steps: saved 12, now 14\n  --embed-size: saved 8, now 16\n")
+      assert.include(resumed, "  --steps: saved 12, now 14\n  --embed-size: saved 8, now 16\n  --seed: saved 0, now 1\n  " +
+        "model.epsilon: saved 1, now 2\n  epsilon: saved 3, now 4\n")
       const wrong = { characterCoverage: 2, maxPieceLength: 0, maxSentenceLength: 0, vocabSize: 0 }
       assert.strictEqual(ofTraining(wrong), "tokenizer training: options cannot be used\n  --vocab-size 0 is not a " +
         "positive whole number\n  --character-coverage 2 is not above 0 and at most 1\n  --max-piece-length 0 is not " +
@@ -83,6 +88,12 @@ describe("the message of a failure", () => {
       assert.match(ofTraining({ vocabSize: 900 }), /\n {2}set --vocab-size between \d+ and \d+, or train on more text$/)
       assert.match(ofTraining({ vocabSize: 260 }), /\n {2}raise --vocab-size, or lower --character-coverage so that /)
     }))
+  it("names no flag that the command does not have", () => {
+    const few = Result.getOrThrow(Result.flip(Trainer.trainSync(["ab"], Trainer.llama(260))))
+    assert.match(FailureMessage.of(few, "pretrain"),
+      /\n {2}raise --vocab-size, or learn from text with fewer kinds of characters$/)
+    assert.strictEqual(FailureMessage.of(few, "tokenizer"), FailureMessage.of(few))
+  })
   it("is none where whoever read went away", () => {
     const failed = (code: string) => PlatformError.systemError({
       _tag: "Unknown", module: "Terminal", method: "display", cause: Object.assign(new Error(code), { code })

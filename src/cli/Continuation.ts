@@ -1,7 +1,8 @@
 /**
  * Continuing prompts with the model of a checkpoint: its weights loaded as wide as is wanted, and a decoder over them.
  *
- * Checked  test/cli/GenerateCommand.test.ts.
+ * Checked  test/cli/Continuation.test.ts (ids of prompts, against the library tokenizers),
+ *          test/cli/GenerateCommand.test.ts.
  *
  * @module
  */
@@ -26,9 +27,9 @@ export interface Loading {
 export const decoderOf = (checkpoint: Weights.Source, { weights, ...options }: Loading) =>
   Weights.load(checkpoint, weights, (loaded) => Decoder.make({ ...loaded, ...options }))
 
-/** The ids of a prompt: the beginning of a document, and its text. */
-export const idsOf = (tokenizer: Tokenizer.Codec, prompt: string): Int32Array =>
-  tokenizer.encodeSegments(prompt === "" ? [Tokenizer.bos] : [Tokenizer.bos, prompt])
+/** The ids of a prompt: the beginning of a document, and the prompt as its first text. */
+export const idsOf = ({ bosId, encode }: Tokenizer.Codec, prompt: string): Int32Array =>
+  Int32Array.from([bosId, ...encode(prompt)])
 
 /** How an answer is drawn. */
 export interface Options {

@@ -79,8 +79,9 @@ export interface Codec {
    */
   readonly encodeWithDropout: (text: string, dropout: Dropout) => Int32Array
   /**
-   * Texts, each encoded on its own, with specials between them. Each gets its own leading space, as in Meta's code
-   * (but see {@link fromModelNonLegacy}).
+   * Texts, each encoded on its own, with specials between them. Each gets its own leading space, as in Meta's code, but
+   * with {@link fromModelNonLegacy} only a text that nothing precedes, not even a special: `<s>` written in a text is
+   * read so by Hugging Face. The `<s>` that it puts around a text is no part of it: that is `[bosId, ...encode(text)]`.
    */
   readonly encodeSegments: (segments: ReadonlyArray<string | Special>) => Int32Array
   /** Text of a sequence; control ids are silent. Throws {@link Detokenizer.IdRangeError}. */

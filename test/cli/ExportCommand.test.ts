@@ -105,6 +105,7 @@ describe("cria export", () => {
       const generate = ["generate", " One", "--model", "/hf", "--backend", "reference", "--max-tokens", "4", "--json"]
       const { output } = yield* cria(disk, generate)
       assert.strictEqual(JSON.parse(output).tokens.length, 4)
+      assert.strictEqual((yield* cria(disk, generate.with(1, "One"))).output, output) // the space is put there
       const other = yield* cria(disk, [...generate, "--tokenizer", "/runs/a"]) // one space more before the prompt
       assert.notStrictEqual(other.output, output)
     }))

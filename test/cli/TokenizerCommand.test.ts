@@ -59,6 +59,11 @@ describe("cria tokenizer encode, decode", () => {
     const to = ["--tokenizer", "/non.json"]
     assert.notDeepEqual(encode(" the cat"), codec.encode(" the cat"))
     assert.strictEqual(yield* prints(["encode", " the cat", ...to]), `${encode(" the cat").join(" ")}\n`)
+    // --bos is in front of the sequence, not in it: the text is still the first, as in tokenizers
+    const [bos, eos] = [codec.bosId, codec.eosId]
+    assert.strictEqual(
+      yield* prints(["encode", "the cat", "--bos", "--eos", ...to]), `${[bos, ...encode("the cat"), eos].join(" ")}\n`
+    )
     assert.include(
       yield* prints(["inspect", ...to]), "spaces     one is put before a first text that begins with none; all are kept"
     )

@@ -16,7 +16,6 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import { IdRangeError } from "../../token/Detokenizer.ts"
-import * as Tokenizer from "../../token/Tokenizer.ts"
 import { given, switched } from "../Flags.ts"
 import * as Input from "../Input.ts"
 import { visible } from "../Screen.ts"
@@ -57,8 +56,8 @@ export const encode = Command.make("encode", {
   const { codec } = yield* TokenizerFile.chosen(tokenizer)
   const input = yield* Input.read(text, file)
   for (const part of partsOf(input, lines)) {
-    const ids = codec.encodeSegments([...bos ? [Tokenizer.bos] : [], part, ...eos ? [Tokenizer.eos] : []])
-    yield* Console.log(pieces ? JSON.stringify(Array.from(ids, codec.piece)) : ids.join(" "))
+    const ids = [...bos ? [codec.bosId] : [], ...codec.encode(part), ...eos ? [codec.eosId] : []]
+    yield* Console.log(pieces ? JSON.stringify(ids.map(codec.piece)) : ids.join(" "))
   }
 })).pipe(
   Command.withShortDescription("Text to ids"),

@@ -156,7 +156,7 @@ const difference = (
 /** Checks the inputs of each run of a program, and gives them in the order of the specification. */
 export const inputsOf = <X extends Stretch>(state: HostState<X>, program: AnyProgram) => {
   const wanted = leaves(program.inputs)
-  return (given: unknown): Effect.Effect<ReadonlyArray<Input>, BackendError> => {
+  return (given: unknown): Effect.Effect<ReadonlyArray<Input>, BackendError> => Effect.suspend(() => {
     const values = new Map(entries(given, isGiven))
     const wrong: Array<string> = []
     const inputs = wanted.flatMap(([path, { kind, sizes }]): ReadonlyArray<Input> => {
@@ -173,7 +173,7 @@ export const inputsOf = <X extends Stretch>(state: HostState<X>, program: AnyPro
       ? Effect.succeed(inputs)
       : state.fail(`run ${program.name}`, wrong.join("\n  "),
         "Inputs are trees of the same form as the program's specification; elements lie in the order of its sizes.")
-  }
+  })
 }
 
 const isGiven = (value: unknown): value is Elements | number | boolean =>

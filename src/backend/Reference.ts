@@ -15,7 +15,7 @@ import {
   type AnyCell, Backend, type BackendError, type Bound, type CompileOptions, type Executable, type Outcome
 } from "./Backend.ts"
 import {
-  type AnyProgram, bindCells, bound, inputsOf, checkOptions, freeze, type Input, outcome
+  type AnyProgram, bindCells, bound, checkOptions, freeze, type Input, inputsOf, outcome
 } from "./HostProgram.ts"
 import * as HostState from "./HostState.ts"
 import * as Interpreter from "./reference/Interpreter.ts"
@@ -64,7 +64,7 @@ const compile = Effect.fnUntraced(function*<I, S, O>(
           })
         const checked = inputsOf(state, program)
         const watched = (given: unknown): Effect.Effect<Outcome<O>, BackendError> =>
-          Effect.flatMap(Effect.suspend(() => checked(given)), (inputs) =>
+          Effect.flatMap(checked(given), (inputs) =>
             state.exclusively(`run ${program.name}`, [...held.values()])(once(inputs)))
         return bound(watched)
       })

@@ -23,8 +23,8 @@ import * as Key from "../random/Key.ts"
 export type Logits = Float32Array | Float64Array
 
 /**
- * The greatest of each of equally many logits in a row, NaN where one of them is: what a rule would else go through all
- * logits for. A program that computes logits can give them for little.
+ * The greatest of each of equally many logits in a row, NaN or ∞ where one of them is: what a rule would else go
+ * through all logits for. A program that computes logits can give them for little.
  */
 export type Tops = Float32Array | Float64Array
 
@@ -117,7 +117,7 @@ export const sampling = (options: Options): Rule => {
   let room = roomOf(0)
   return (logits, given) => {
     if (room.ids.length !== logits.length) room = roomOf(logits.length)
-    const tops = given === undefined ? blockTops(logits) : Float64Array.from(given) // a copy, which is sorted below
+    const tops = given === undefined ? blockTops(logits) : new Float64Array(given) // a copy, which is sorted below
     const top = topOf(tops, logits)
     if (topK !== undefined) {
       const bound = boundOf(tops, topK)

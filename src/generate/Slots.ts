@@ -174,14 +174,20 @@ interface Inputs {
 
 interface Outputs {
   readonly logits: Tensor<"batch" | "vocab">
-  /** Of several sequences only: those of one are found as soon. */
   readonly tops: ReadonlyArray<Tensor<"batch" | "run">>
 }
 
-/** How many scores have a top: a divisor of the vocabulary, or all of them where it has none of a useful size. */
-const runLength = (vocabSize: number): number => {
-  for (let length = 128; length >= 16; length--) if (vocabSize % length === 0) return length
-  return vocabSize
+/**
+ * The greatest of each run of scores; none where the vocabulary is no multiple of a useful length, and none of a single
+ * sequence, whose scores are gone through as soon.
+ */
+const topsOf = (logits: Outputs["logits"]): Outputs["tops"] => {
+  const vocabSize = T.size(logits, "vocab")
+  if (T.size(logits, "batch") === 1) return []
+  for (let id = 128; id >= 16; id--) {
+    if (vocabSize % id === 0) return [T.max(T.split(logits, "vocab", { run: vocabSize / id, id }), "id")]
+  }
+  return []
 }
 
 /** One block of every sequence: the scores of the token after the last real one. */
@@ -196,9 +202,7 @@ const program = <P>(name: string, model: Transformer<P>, sizes: Sizes) => {
     const { cache, hidden, parameters } = extended(model, state, { ids, starts })
     const last = position === 1 ? hidden : KeyValueCache.at(hidden, T.subtractIds(lengths, 1))
     const logits = T.merge(model.logits(parameters, last), ["batch", "position"], "batch")
-    const id = runLength(model.config.vocabSize)
-    const runs = T.split(logits, "vocab", { run: model.config.vocabSize / id, id })
-    const outputs: Outputs = { logits, tops: batch === 1 ? [] : [T.max(runs, "id")] }
+    const outputs: Outputs = { logits, tops: topsOf(logits) }
     return { outputs, state: { cache } }
   })
 }

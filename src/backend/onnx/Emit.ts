@@ -174,14 +174,15 @@ interface Result extends Value {
 const nameResult = (writer: Writer, port: Port, name: string): Result => {
   const isFree = (id: number): boolean => writer.producer(id) !== undefined && !writer.isPlaced(id)
   let target = port.value
+  let isOnlyResult = writer.uses(target) === 1
   for (;;) {
     const last = writer.producer(target)
     const [inner = -1] = last?.primitive._tag === "reshape" ? last.inputs : []
     if (!isFree(target) || !isFree(inner)) break
     target = inner
+    isOnlyResult &&= writer.uses(target) === 1
   }
   const copyOf = isFree(target) ? undefined : target
-  const isOnlyResult = writer.uses(target) === 1 && writer.uses(port.value) === 1
   const { kind, shape } = writer.value(target)
   const sizes = copyOf !== undefined ? shape
     : (isOnlyResult ? productSum(writer, target)?.shape : undefined) ??
@@ -190,9 +191,9 @@ const nameResult = (writer: Writer, port: Port, name: string): Result => {
   return { name, type: elementType(kind, writer.precision), sizes, copyOf }
 }
 
-/** All names that a node reads, its subgraphs' too. */
+/** All names that a node reads, its subgraphs' too; an operand that is left out has none. */
 export const readsOf = (node: Node): ReadonlyArray<string> => [
-  ...node.inputs,
+  ...node.inputs.filter((name) => name !== ""),
   ...Object.values(node.attributes ?? {}).flatMap((attribute) =>
     "graph" in attribute ? attribute.graph.nodes.flatMap(readsOf) : [])
 ]

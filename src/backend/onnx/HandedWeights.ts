@@ -29,7 +29,7 @@ export const handOver = (
   const constant = new Set(graph.initializers.map(({ name }) => name))
   const folds = new Set<Node>() // computed from constants alone, when the graph is loaded
   for (const node of graph.nodes) {
-    if (!readsOf(node).every((read) => read === "" || constant.has(read))) continue
+    if (!readsOf(node).every((read) => constant.has(read))) continue
     folds.add(node)
     node.outputs.forEach((output) => constant.add(output))
   }

@@ -86,7 +86,7 @@ export const make = (options: Options = {}): Effect.Effect<Interface, EngineErro
         const { binding, initOrt }: Binding = require("onnxruntime-node/dist/binding.js")
         api.env.logLevel = "fatal" // failures come back as text
         initOrt()
-        const permits = Lock.make(1) // a run holds the event loop, so a second could not begin anyway
+        const permits = Lock.make() // a run holds the event loop, so a second could not begin anyway
         const load = (model: Uint8Array, level: string): Native => {
           const session = new binding.InferenceSession()
           session.loadModel(model.buffer, model.byteOffset, model.byteLength, {

@@ -18,11 +18,11 @@ import { elementCount } from "./ModelProto.ts"
 /** Rows of a product that is joined, at most: to part the rows of more takes longer than is won. */
 const mostRows = 32
 
-/** A frozen cell, and the matrix that it is, in its own shape or reshaped. */
+/** A frozen cell, and the matrix that it is behind some reshapes. */
 interface Matrix {
   readonly port: Port
   readonly value: number
-  readonly reshape?: Instruction
+  readonly reshapes: ReadonlyArray<Instruction>
 }
 
 /** The program over joined matrices, and those constants in place of their parts. */
@@ -50,7 +50,7 @@ export const joinMatrices = (
     const { inputs: [x = -1] } = first.instruction
     for (const { instruction, matrix } of group) {
       replaced.set(instruction, undefined)
-      if (matrix.reshape !== undefined) replaced.set(matrix.reshape, undefined)
+      for (const reshape of matrix.reshapes) replaced.set(reshape, undefined)
     }
     const outputs = group.flatMap(({ instruction }) => instruction.outputs)
     replaced.set(first.instruction, { ...first.instruction, inputs: [x, value], outputs })
@@ -72,12 +72,12 @@ const frozenMatrices = (
   const found = new Map<number, Matrix>()
   for (const port of cells) {
     const { name, value } = port
-    if (constants.has(name) && isReadOnce(value)) found.set(value, { port, value })
+    if (constants.has(name) && isReadOnce(value)) found.set(value, { port, value, reshapes: [] })
   }
   for (const instruction of instructions) {
     const [matrix, value = -1] = [found.get(instruction.inputs[0] ?? -1), instruction.outputs[0]]
     if (instruction.primitive._tag !== "reshape" || matrix === undefined || !isReadOnce(value)) continue
-    found.set(value, { port: matrix.port, value, reshape: instruction })
+    found.set(value, { port: matrix.port, value, reshapes: [...matrix.reshapes, instruction] })
   }
   return found
 }

@@ -49,7 +49,7 @@ export const joinOnce = (): (sealed: (path: string) => object | undefined) => Jo
 }
 
 /**
- * Codes of so many bytes together are joined; of larger ones a second copy would be dear, and the join won nothing.
+ * Constants of so many bytes together are joined; of larger ones a second copy would be dear. Of codes it won nothing.
  */
 export const largest = 2 ** 22
 

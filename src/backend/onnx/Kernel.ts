@@ -96,12 +96,12 @@ const rmsNorm: Kernel = {
 
 /** The two arrays whose sum lies so, as the node that adds them has them; `undefined` where that must stay. */
 const summandsOf = (
-  { fusesProducts, isDeclared, nodes, producer, value }: Writer, id: number, { name, shape }: Lying
+  { fuses, isDeclared, nodes, producer, value }: Writer, id: number, { name, shape }: Lying
 ): ReadonlyArray<string> | undefined => {
   const made = producer(id)
   const isSum = made?.primitive._tag === "binary" && made.primitive.function === "add" &&
     made.inputs.every((each) => elementCount(value(each).shape) === elementCount(shape))
-  if (!fusesProducts || !isSum || isDeclared(id) || (shape.length !== 2 && shape.length !== 3)) return undefined
+  if (!fuses || !isSum || isDeclared(id) || (shape.length !== 2 && shape.length !== 3)) return undefined
   return elementCount(shape) === 0 ? undefined
     : nodes.find(({ op, outputs }) => op === "Add" && outputs[0] === name)?.inputs
 }
@@ -245,8 +245,9 @@ const attendKept: Kernel = {
     const turned = headSize % 16 === 0 ? turnedAlike(writer, query, key) : undefined // as the operator wants it
     const heads = { num_heads: { int: kvHead * group }, kv_num_heads: { int: kvHead } }
     const whole = turned === undefined ? undefined : wholeOf([turned.query, turned.key, valueAtHand])
-    const operands = whole !== undefined
-      ? [reshape(whole, [batch, 1, kvHead * (group + 2) * headSize]), "", ""]
+    const together = kvHead * (group + 2) * headSize
+    const operands = whole?.shape.at(-1) === together // a row for each sequence, then
+      ? [reshape(whole, [batch, 1, together]), "", ""]
       : [flat(turned?.query ?? query, kvHead * group), flat(turned?.key ?? key, kvHead), flat(valueAtHand, kvHead)]
     const tables = turned === undefined ? [] : [
       tableOf(writer, turned.cos, source), tableOf(writer, turned.sin, source),

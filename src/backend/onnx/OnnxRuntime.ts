@@ -204,7 +204,7 @@ const makeOver = <X extends HostState.Stretch>(
         })
       const checked = inputsOf(state, program)
       const runThen = <A, E, R>(given: unknown, use: () => Effect.Effect<A, E, R>) =>
-        Effect.flatMap(Effect.suspend(() => checked(given)), (inputs) =>
+        Effect.flatMap(checked(given), (inputs) =>
           buffers.withPermit(Effect.flatMap(once(inputs), use)))
       const copied = () => Effect.sync(() => collect(program, lowered, execution, (elements) => elements.slice()))
       const { outputs } = collect(program, lowered, execution, (elements) => elements)

@@ -197,9 +197,9 @@ const rowCount = (total: number): number | undefined => {
 
 /** Σ x²: of big arrays as many dot products of rows, which run on all threads and sum in parts. */
 const writeSumOfSquares = (writer: Writer, x: number, output: string): void => {
-  const { fusesProducts, longs, lying, node, one, reshape, value } = writer
+  const { fuses, longs, lying, node, one, reshape, value } = writer
   const total = elementCount(value(x).shape)
-  const count = fusesProducts && total > rowSize ? rowCount(total) : undefined
+  const count = fuses && total > rowSize ? rowCount(total) : undefined
   if (count === undefined) {
     return node("ReduceSumSquare", [reshape(lying(x), [total])], [output], { keepdims: { int: 0 } })
   }
@@ -210,10 +210,10 @@ const writeSumOfSquares = (writer: Writer, x: number, output: string): void => {
 
 /** Transposed operands and the scale are part of the operator, where there is one that takes them. */
 const writeProduct = (writer: Writer, primitive: Of<"matmul">, x: number, y: number, output: number): void => {
-  const { fusesProducts, name, node, nodes, one, scalar, value } = writer
+  const { fuses, name, node, nodes, one, scalar, value } = writer
   const result = writer.target(output).name
   const { scale, transposeLeft, transposeRight } = primitive
-  if (fusesProducts) {
+  if (fuses) {
     const [rows, columns] = value(output).shape.slice(-2)
     const vector = scale === 1 ? -1 : rows === 1 ? 0 : columns === 1 ? 1 : -1
     const operands = [x, y].map((id, i) => i === vector ? scaled(writer, id, scale) : name(id))

@@ -28,8 +28,8 @@ export interface Lying {
  */
 export interface Writer {
   readonly precision: Precision
-  /** Whether transposed operands and a scale can be part of a product: neither in float64 nor on WebGPU. */
-  readonly fusesProducts: boolean
+  /** Whether products take transposed operands and a scale, and norms a sum: neither in float64 nor on WebGPU. */
+  readonly fuses: boolean
   readonly nodes: Array<Node>
   readonly initializers: Array<Initializer>
   readonly value: (id: number) => Value
@@ -103,7 +103,7 @@ export const productNode = (
 
 /** A writer of an empty graph. */
 export const makeWriter = (
-  lowered: Lowered, precision: Precision, fusesProducts = precision === "f32"
+  lowered: Lowered, precision: Precision, fuses = precision === "f32"
 ): Writer => {
   const nodes: Array<Node> = []
   const initializers: Array<Initializer> = []
@@ -185,7 +185,7 @@ export const makeWriter = (
     node(isSame ? "Identity" : "Reshape", isSame ? [given.name] : [given.name, longs(shape)], [name])
   }
   return {
-    precision, fusesProducts, nodes, initializers, fresh, node, one, once, literal, longs, filled, value, lying,
+    precision, fuses, nodes, initializers, fresh, node, one, once, literal, longs, filled, value, lying,
     reshape, target, give,
     giveParts: (ids, whole) => void wholes.set(ids.map(origin).join(), whole),
     wholeOf: (ids) => wholes.get(ids.map(origin).join()),

@@ -17,7 +17,7 @@ import { lower, type Program } from "../../tensor/Program.ts"
 import {
   type AnyCell, Backend, BackendError, type Bound, type CompileOptions, type Executable, type Outcome
 } from "../Backend.ts"
-import { bindCells, bound, inputsOf, checkOptions, freeze, type Input, outcome } from "../HostProgram.ts"
+import { bindCells, bound, checkOptions, freeze, type Input, inputsOf, outcome } from "../HostProgram.ts"
 import * as HostState from "../HostState.ts"
 import { primitives } from "./Composition.ts"
 import { type DeviceMemory, make as makeMemory, type Place } from "./DeviceMemory.ts"
@@ -106,7 +106,7 @@ const compile = Effect.fnUntraced(function*<I, S, O>(
           ))
       const checked = inputsOf(state, program)
       const watched = (given: unknown): Effect.Effect<Outcome<O>, BackendError> =>
-        Effect.flatMap(Effect.suspend(() => checked(given)), (inputs) =>
+        Effect.flatMap(checked(given), (inputs) =>
           alone.withPermit(state.exclusively(operation, [...held.values()])(once(inputs))))
       return bound(watched)
     })

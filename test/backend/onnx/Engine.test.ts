@@ -369,6 +369,23 @@ for (const [name, engineLayer] of engines) {
 }
 
 layer(Engine.layerKoffi({ threads: 2 }))("Engine over koffi", (it) => {
+  it.effect("runs nothing at once while all threads for runs are taken", () =>
+    Effect.gen(function*() {
+      const engine = yield* Engine.Engine
+      const bound = Effect.fnUntraced(function*(op: string, size: number) {
+        const session = yield* engine.createSession(binary(op, [size, size]))
+        const [x, y, z] = yield* Effect.all([1, 2, 3].map(() => engine.allocate("f32", [size, size])))
+        return yield* session.bind({ inputs: { x: x!, y: y! }, outputs: { z: z! } })
+      })
+      const short = yield* bound("Add", 2)
+      while (short.attempt() === undefined) yield* short.run // on a machine that stands still, no run is short
+      const long = yield* Effect.all([1, 2, 3].map(() => bound("MatMul", 1000)))
+      const running = yield* Effect.forEach(long, ({ run }) => Effect.forkChild(run, { startImmediately: true }))
+      assert.isUndefined(short.attempt())
+      yield* Effect.forEach(running, Fiber.join)
+      yield* short.run
+    }))
+
   it.effect("keeps the event loop alive during a run, and runs two at once", () =>
     Effect.gen(function*() {
       const engine = yield* Engine.Engine

@@ -5,14 +5,20 @@ import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import * as fc from "fast-check"
 import { Backend } from "../../../src/backend/Backend.ts"
+import * as Reference from "../../../src/backend/Reference.ts"
 import { emit } from "../../../src/backend/onnx/Emit.ts"
 import { joinMatrices } from "../../../src/backend/onnx/JoinedMatrices.ts"
 import { hasKernel } from "../../../src/backend/onnx/Kernel.ts"
+import { attendKept } from "../../../src/llama/KeyValueCache.ts"
+import { rotate } from "../../../src/llama/Rope.ts"
+import { count, type Sizes, type Untyped } from "../../../src/tensor/Node.ts"
 import * as Program from "../../../src/tensor/Program.ts"
 import * as Specification from "../../../src/tensor/Specification.ts"
 import * as T from "../../../src/tensor/Tensor.ts"
 import * as Arbitrary from "../../../src/testing/Arbitrary.ts"
 import { forAll } from "../../../src/testing/BackendLaw.ts"
+import { requireEqual } from "../../../src/testing/TensorLaw.ts"
+import * as Tolerance from "../../law/Tolerance.ts"
 import { backends } from "./layers.ts"
 
 interface Case {
@@ -75,6 +81,54 @@ describe("products with matrices", () => {
   }))
 })
 
+const turn = (heads: Untyped, cos: Untyped, sin: Untyped): Untyped => rotate(heads, { cos, sin })
+
+/**
+ * Attention over a cache to turned heads that frozen matrices make of x; where `rows` is "parts", two rows of x make
+ * the two parts of one head, so that a row of the joined product is no sequence.
+ */
+const attention = (
+  { batch, group, kvHead, rows }: { batch: number; group: number; kvHead: number; rows: "sequences" | "parts" }
+) => {
+  const own: Sizes = rows === "parts" ? { part: 2 } : {}
+  const made: Sizes = rows === "parts" ? { embed: 4, kvHead, plane: 8 } : { embed: 4, kvHead, part: 2, plane: 8 }
+  const kept = Specification.real({ batch, kvHead, source: 3, part: 2, plane: 8 })
+  const angles = Specification.real({ batch, position: 1, plane: 8 })
+  return Program.makeGeneric("attention", {
+    inputs: {
+      x: Specification.real({ batch, position: 1, ...own, embed: 4 }), starts: Specification.ids({ batch }),
+      cos: angles, sin: angles
+    },
+    state: {
+      query: Specification.real({ ...made, group }), key: Specification.real(made), value: Specification.real(made),
+      cache: { key: kept, value: kept }
+    }
+  }, ({ cos, sin, starts, x }, { cache, key, query, value }) => {
+    const heads = (weight: Untyped): Untyped => T.contract(x as Untyped, weight, "embed")
+    const attended = attendKept(turn(heads(query), cos, sin) as never,
+      { key: turn(heads(key), cos, sin) as never, value: heads(value) as never }, cache, starts)
+    return { outputs: { mixed: attended.mixed }, state: { cache: attended.kept } }
+  })
+}
+
+/** What attention gives, and its cache after it. */
+const attended = Effect.fnUntraced(function*(drawn: Parameters<typeof attention>[0], seed: number) {
+  const backend = yield* Backend
+  const program = yield* Effect.orDie(attention(drawn))
+  const fill = (name: string, sizes: Sizes) => // small, so that rounded scores make no other choice
+    Arbitrary.reals(`${seed} ${name}`, count(sizes)).map((x) => x / 4)
+  const cells = yield* backend.allocate(program.state, { initial: fill })
+  const constants = new Map((["query", "key", "value"] as const).map((name) => [name, cells[name]] as const))
+  const { bind } = yield* backend.compile(program, { constants })
+  const { cos, sin, x } = program.inputs
+  const { mixed } = yield* (yield* bind(cells)).run({
+    x: fill("x", x.sizes), cos: fill("cos", cos.sizes), sin: fill("sin", sin.sizes),
+    starts: Arbitrary.idsBelow(seed, drawn.batch, 3)
+  })
+  const { key, value } = (yield* backend.read(cells)).cache
+  return [mixed, key, value].map(({ elements }) => elements)
+}, Effect.scoped)
+
 for (const [engine, backend] of backends) {
   describe(`over ${engine}`, () => {
     layer(backend)((it) => {
@@ -101,6 +155,15 @@ for (const [engine, backend] of backends) {
             const rounding = precision === "f32" ? 5 * 8 * 2 ** -22 : 5 * 8 * 2 ** -50
             elements.forEach((element, k) => assert.closeTo(element, apart[i]?.elements[k] ?? NaN, rounding))
           })
+        }), { numRuns: 20 }))
+      it.effect("meet in attention as apart, whatever a row of theirs is", () =>
+        forAll(fc.tuple(fc.record({
+          batch: fc.integer({ min: 1, max: 3 }), group: fc.integer({ min: 1, max: 2 }),
+          kvHead: fc.integer({ min: 1, max: 2 }), rows: fc.constantFrom<"sequences" | "parts">("sequences", "parts")
+        }), fc.nat()), ([drawn, seed]) => Effect.gen(function*() {
+          const found = yield* attended(drawn, seed)
+          const wanted = yield* attended(drawn, seed).pipe(Effect.provide(Reference.layer))
+          requireEqual("what attention gives, and its cache", wanted, found, Tolerance.composed)
         }), { numRuns: 20 }))
     })
   })

@@ -147,6 +147,12 @@ describe("kernels", () => {
   })
 })
 
+const normalOfSum = (x: Untyped, y: Untyped, gain: Untyped) => {
+  const sum: Untyped = T.add(x, y)
+  const normal: Untyped = rmsNorm(sum, gain, 1e-5)
+  return { sum, normal }
+}
+
 /** A computation, its operands as they are drawn by name and sizes. */
 type Drawn = (draw: (name: string, sizes: Sizes) => fc.Arbitrary<Given>) => fc.Arbitrary<Computation>
 
@@ -184,8 +190,7 @@ const met: Readonly<Record<string, { readonly drawn: Drawn; readonly replaced: R
       )).map(([x, y, gain, isUsed]) => ({
       given: [x, y, gain],
       build: ({ gain, x, y }) => {
-        const sum: Untyped = T.add(x!, y!)
-        const normal: Untyped = rmsNorm(sum, gain!, 1e-5)
+        const { normal, sum } = normalOfSum(x!, y!, gain!)
         return [isUsed ? T.multiply(normal, sum) : normal]
       }
     })),
@@ -223,6 +228,18 @@ for (const [engine, backend] of backends) {
         forAll(met[name]!.drawn(Arbitrary.real), (computation) => agrees(computation, Tolerance.single), {
           numRuns: 25
         }))
+      it.effect("the norm of a sum that is a result too is what both are apart", () =>
+        forAll(fc.tuple(...["x", "y"].map((name) => Arbitrary.real(name, { batch: 2, embed: all.embed })),
+          Arbitrary.real("gain", { embed: all.embed })), (given) => agrees({
+          given,
+          build: ({ gain, x, y }) => {
+            const { normal, sum } = normalOfSum(x!, y!, gain!)
+            return [normal, sum]
+          }
+        }, Tolerance.single), { numRuns: 10 }))
+      it.effect("the gradient through the norm of a sum is that of the reference", () =>
+        forAll(met["the norm of a sum"]!.drawn(Arbitrary.real), (computation) =>
+          agrees(gradients(computation), Tolerance.composed), { numRuns: 15 }))
       it.effect.each(names)("the gradient through %s is that of the reference", (name) =>
         forAll(drawn[name]!, (computation) => agrees(gradients(computation), Tolerance.composed), { numRuns: 15 }))
       it.effect.each(Object.keys(surprises))("cross-entropy: %s", (name) => Effect.gen(function*() {

@@ -39,6 +39,20 @@ layer(OnnxRuntime.layer({ threads: 2 }))("short runs over ONNX Runtime", (it) =>
       assert.strictEqual(found.total.elements[0], 4 * size)
     }))
 
+  it.effect("are refused to replace cells that have been sealed", () =>
+    Effect.gen(function*() {
+      const backend = yield* Backend
+      const state = { w: Specification.real({ i: 2 }, { _tag: "Constant", value: 1 }) }
+      const program = yield* Program.make("put", { inputs: {}, state }, (_, { w }) =>
+        ({ outputs: {}, state: { w: T.put(w, "i", T.ids({ p: 1 }, [0]), T.values({ p: 1 }, [2]), "add") } }))
+      const cells = yield* backend.allocate(state)
+      const { run } = yield* (yield* backend.compile(program)).bind(cells)
+      for (let i = 0; i < 3; i++) yield* run({})
+      yield* backend.seal(cells)
+      assert.include((yield* Effect.flip(run({}))).message, "cell w has been sealed")
+      assert.deepStrictEqual([...(yield* backend.read(cells)).w.elements], [7, 1])
+    }))
+
   it.effect("are refused cells that have been freed", () =>
     Effect.gen(function*() {
       const backend = yield* Backend

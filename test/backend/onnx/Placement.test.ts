@@ -1,10 +1,11 @@
 /**
  * What is replaced where it lies and what is copied; and whatever is decided, cells end as on the reference.
  */
-import { assert, layer } from "@effect/vitest"
+import { assert, describe, it, layer } from "@effect/vitest"
 import * as Effect from "effect/Effect"
 import { Backend } from "../../../src/backend/Backend.ts"
 import * as Reference from "../../../src/backend/Reference.ts"
+import { placement } from "../../../src/backend/onnx/Placement.ts"
 import { tokenCrossEntropy } from "../../../src/loss/CrossEntropy.ts"
 import { gradient } from "../../../src/tensor/Gradient.ts"
 import type { Untyped } from "../../../src/tensor/Node.ts"
@@ -92,6 +93,26 @@ const hazards: Readonly<Record<string, Update>> = {
     return { a: T.subtract(a, T.multiply(found.a, rate)), b: T.subtract(b, T.multiply(found.b, rate)) }
   })
 }
+
+describe("names that operators leave out", () => {
+  it("join nothing: what reads the old value may come after the new one", () => {
+    const node = (op: string, inputs: ReadonlyArray<string>, outputs: ReadonlyArray<string>) =>
+      ({ op, inputs, outputs })
+    const port = { name: "w", value: 0, sizes: {} }
+    const graph = (blank: string) => ({
+      nodes: [
+        node("Softmax", ["cell:w"], ["s"]),
+        node("SkipSimplifiedLayerNormalization", ["s", "s", "gain"], ["output:y", blank, blank, "t"]),
+        node("GroupQueryAttention", ["x", blank, blank, "k", "v", "starts", "total"], ["mixed", "k2", "v2"]),
+        ...[0, 1, 2, 3].map((i) => node("MatMul", [i === 0 ? "mixed" : `p${i}`, "x"], [`p${i + 1}`])),
+        node("Add", ["p4", "x"], ["write:w"])
+      ],
+      inputs: [], outputs: [], initializers: []
+    })
+    assert.deepStrictEqual(placement(graph(""), [port]).copied, ["w"])
+    assert.deepStrictEqual(placement(graph("joined"), [port]).inPlace, ["w"])
+  })
+})
 
 for (const [name, backend] of backends) {
   layer(backend)(`over ${name}`, (it) => {

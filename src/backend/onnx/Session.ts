@@ -107,7 +107,10 @@ export interface Interface {
       readonly optimization?: Optimization
       /** Weights by name, read where they lie: they must not change while the session is open. */
       readonly weights?: ReadonlyMap<string, Buffer>
-      /** Sessions with the same one keep what the engine packs of their weights once, until the last has closed. */
+      /**
+       * Sessions with the same one keep what the engine packs of their weights once, until the last has closed. Seen to
+       * be safe while others run on x64 only.
+       */
       readonly sharing?: object
       /** Names of nodes that a device is to leave to the processor. */
       readonly onHost?: ReadonlySet<string>

@@ -225,9 +225,9 @@ const reasonOf = (message: string): Reason =>
       ? "MissingLibrary"
       : "NotStarted"
 
-/** How many threads TensorFlow's library computes with: as many as it is told, or as there are cores. */
+/** How many threads TensorFlow's library computes with: as many as it is told in a number, or as there are cores. */
 const threadsOfTensorFlow = Effect.map(
-  Effect.orDie(Config.option(Config.Int("TF_NUM_INTRAOP_THREADS"))),
+  Effect.orElseSucceed(Config.option(Config.Int("TF_NUM_INTRAOP_THREADS")), () => Option.none<number>()),
   Option.match({ onNone: availableParallelism, onSome: (count) => count > 0 ? count : availableParallelism() })
 )
 

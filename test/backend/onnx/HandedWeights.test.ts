@@ -251,5 +251,5 @@ describe("what is packed of weights", () => {
       yield* Scope.close(scope, Exit.void)
       assert.deepStrictEqual(yield* open(buffer, one), kept)
       assert.deepStrictEqual(again, kept)
-    }).pipe(Effect.scoped, Effect.provide(engines.koffi)), 60_000)
+    }).pipe(Effect.scoped, Effect.provide(engines.koffi)))
 })

@@ -126,6 +126,7 @@ describe("an engine that does not start", () => {
       assert.strictEqual(yield* threads({}), availableParallelism())
       assert.strictEqual(yield* threads({ TF_NUM_INTRAOP_THREADS: "0" }), availableParallelism())
       assert.strictEqual(yield* threads({ TF_NUM_INTRAOP_THREADS: "3" }), 3)
+      assert.strictEqual(yield* threads({ TF_NUM_INTRAOP_THREADS: "two" }), availableParallelism())
     }))
 
   it.effect("is no TensorFlow.js at all", () => Effect.gen(function*() {

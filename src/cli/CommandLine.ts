@@ -68,7 +68,7 @@ const said = (error: unknown, args: ReadonlyArray<string>): string => {
 const sentences = (cause: Cause.Cause<unknown>, args: ReadonlyArray<string>): ReadonlyArray<string> =>
   cause.reasons.flatMap((reason) => {
     if (Cause.isFailReason(reason)) {
-      if (FailureMessage.isReaderGone(reason.error)) return [] // nobody listens; the exit code says it
+      if (FailureMessage.isOfOutput(reason.error)) return []
       return CliError.isCliError(reason.error) ? [] : [said(reason.error, args)] // the parser has said it
     }
     return Cause.isDieReason(reason)

@@ -68,9 +68,18 @@ const ofFiles = (error: PlatformError.PlatformError): string => {
   return `${said.includes(place) ? "" : `${place}: `}${said}\n  ${remedy}`
 }
 
-/** Whether whoever read what is printed went away. */
-export const isReaderGone = (error: unknown): boolean =>
-  PlatformError.isPlatformError(error) && Predicate.hasProperty(error.cause, "code") && error.cause.code === "EPIPE"
+/** Whether it is that of standard output, which the process tells. */
+export const isOfOutput = (error: unknown): boolean =>
+  PlatformError.isPlatformError(error) && error.reason.module === "Terminal" && error.reason.method === "display"
+
+/** Whether an error of standard output means that whoever read it went away. */
+export const isReaderGone = (error: Error): boolean => Predicate.hasProperty(error, "code") && error.code === "EPIPE"
+
+/** The message where standard output cannot be written. */
+export const ofOutput = (cause: Error): string =>
+  ofFiles(PlatformError.systemError({
+    _tag: "Unknown", module: "Stdio", method: "stdout", pathOrDescriptor: "standard output", cause
+  }))
 
 /** A key as its flag: `text.1` is a second `--text`. */
 const flagOfKey = (key: string): string => {

@@ -78,8 +78,8 @@ describe("the message of a failure", () => {
         { field: "epsilon", saved: "3", here: "4" }
       ]
       const resumed = FailureMessage.of(new ResumeError({ snapshot: "a", differences }))
-      assert.include(resumed, "  --steps: saved 12, now 14\n  --embed-size: saved 8, now 16\n  --seed: saved 0, now 1\n  " +
-        "model.epsilon: saved 1, now 2\n  epsilon: saved 3, now 4\n")
+      assert.include(resumed, "  --steps: saved 12, now 14\n  --embed-size: saved 8, now 16\n  --seed: saved 0, " +
+        "now 1\n  model.epsilon: saved 1, now 2\n  epsilon: saved 3, now 4\n")
       const wrong = { characterCoverage: 2, maxPieceLength: 0, maxSentenceLength: 0, vocabSize: 0 }
       assert.strictEqual(ofTraining(wrong), "tokenizer training: options cannot be used\n  --vocab-size 0 is not a " +
         "positive whole number\n  --character-coverage 2 is not above 0 and at most 1\n  --max-piece-length 0 is not " +
@@ -94,13 +94,18 @@ describe("the message of a failure", () => {
       /\n {2}raise --vocab-size, or learn from text with fewer kinds of characters$/)
     assert.strictEqual(FailureMessage.of(few, "tokenizer"), FailureMessage.of(few))
   })
-  it("is none where whoever read went away", () => {
-    const failed = (code: string) => PlatformError.systemError({
-      _tag: "Unknown", module: "Terminal", method: "display", cause: Object.assign(new Error(code), { code })
-    })
+  it("is the process's where output cannot be written, and tells a reader that went away from a full disk", () => {
+    const failed = (code: string) => Object.assign(new Error(`${code}: it failed, write`), { code })
     assert.isTrue(FailureMessage.isReaderGone(failed("EPIPE")))
     assert.isFalse(FailureMessage.isReaderGone(failed("EIO")))
-    assert.isFalse(FailureMessage.isReaderGone(new Error("EPIPE")))
+    assert.strictEqual(FailureMessage.ofOutput(failed("ENOSPC")), "standard output: ENOSPC: it failed, write\n  The " +
+      "disk is full: free some space, or name another place.")
+    const of = (method: string) => FailureMessage.isOfOutput(PlatformError.badArgument({
+      module: "Terminal", method, description: "it failed", cause: failed("EPIPE")
+    }))
+    assert.isTrue(of("display"))
+    assert.isFalse(of("readLine"))
+    assert.isFalse(FailureMessage.isOfOutput(failed("EPIPE")))
   })
   it("leaves paths, JSON and other words alone", () => {
     const field = { field: "model", saved: "{\"vocabSize\":512}", here: "runs/vocabSize/x" }

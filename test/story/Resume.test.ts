@@ -78,6 +78,28 @@ describe("a reader that went away", () => {
   })
 })
 
+describe("output that cannot be written", () => {
+  const cria = (args: ReadonlyArray<string>, output: number) =>
+    new Promise<Omit<Ended, "output">>((resolve) => {
+      const child = spawn(process.execPath, [Path.join(root, "dist/cli/main.js"), ...args], {
+        cwd: folder, stdio: ["ignore", output, "pipe"]
+      })
+      let errors = ""
+      child.stderr!.on("data", (chunk) => { errors += String(chunk) })
+      child.on("close", (code, signal) => resolve({ code, signal, errors }))
+    })
+  it.skipIf(!Fs.existsSync("/dev/full"))("is told, with the exit code 1 (needs /dev/full)", async () => {
+    const full = Fs.openSync("/dev/full", "w")
+    assert.deepStrictEqual(await cria(["--help"], full), {
+      code: 1, signal: null, errors: "error: standard output: ENOSPC: no space left on device, write\n  The disk is " +
+        "full: free some space, or name another place.\n"
+    })
+    const decode = ["tokenizer", "decode", "5", "--tokenizer", Path.join(root, "test/parity/tokenizer/llama.model")]
+    assert.match((await cria(decode, full)).errors, /^error: standard output: ENOSPC: .*\n.*\n$/) // once
+    Fs.closeSync(full)
+  })
+})
+
 describe("a run that is stopped", () => {
   it("ends with the same bits after SIGKILL at random moments, and verifies", async () => {
     const whole = await cria(begin("whole"))
@@ -112,6 +134,33 @@ describe("a run that is stopped", () => {
     const resumed = await cria(said?.[2]?.split(" ") ?? [])
     assert.strictEqual(resumed.code, 0, resumed.errors)
     assert.deepStrictEqual(remains("stopped"), remains("whole"))
+  })
+  it("saves its last step where the reader of its output goes away", async () => {
+    const ended = await new Promise<Omit<Ended, "output">>((resolve) => {
+      const child = spawn(process.execPath, [Path.join(root, "dist/cli/main.js"), ...begin("unread")], { cwd: folder })
+      let [output, errors] = ["", ""]
+      child.stdout.on("data", (chunk) => {
+        output += String(chunk)
+        if (output.includes("step  30/600")) child.stdout.destroy()
+      })
+      child.stderr.on("data", (chunk) => { errors += String(chunk) })
+      child.on("close", (code, signal) => resolve({ code, signal, errors }))
+    })
+    assert.deepStrictEqual(ended, { code: 141, signal: null, errors: "" })
+    const steps = Fs.readFileSync(Path.join(folder, "unread", "journal.jsonl"), "utf8").matchAll(/"step":(\d+)/g)
+    const last = [...steps].at(-1)?.[1] ?? ""
+    assert.isBelow(Number(last), 600)
+    assert.isTrue(Fs.existsSync(Path.join(folder, "unread", `snapshot-${last.padStart(8, "0")}`)), last)
+    const generated = await new Promise<Omit<Ended, "errors">>((resolve) => {
+      const args = ["generate", "a", "--model", "unread", "--max-tokens", "3", "--json"]
+      const child = spawn(process.execPath, [Path.join(root, "dist/cli/main.js"), ...args], { cwd: folder })
+      let output = ""
+      child.stderr.destroy() // whoever read that went away: the answer is whole without it
+      child.stdout.on("data", (chunk) => { output += String(chunk) })
+      child.on("close", (code, signal) => resolve({ code, signal, output }))
+    })
+    assert.match(generated.output, /^\{"id":1,.*\}\n$/)
+    assert.deepStrictEqual([generated.code, generated.signal], [0, null])
   })
   it("fails with a sentence and the exit code 1", async () => {
     const refused = await cria(begin("whole"))

@@ -102,6 +102,13 @@ const onnx = Effect.fnUntraced(function*<E, R>(
   }))
 })
 
+/** Whether a source says more of generation than its tokenizer does; what cannot be read may say anything. */
+const saysMore = ({ codec, generation }: CheckpointSource.Source) =>
+  generation === undefined ? Effect.succeed(false) : Effect.match(generation(), {
+    onFailure: () => true,
+    onSuccess: ({ endIds, isDrawn, unused }) => isDrawn || unused.length > 0 || endIds.some((id) => id !== codec?.eosId)
+  })
+
 /** Writes a model in a form. */
 const write = <E, R>(
   target: Target, out: string, source: CheckpointWriter.Source<E, R>, type: Type, length: Option.Option<number>
@@ -146,7 +153,7 @@ export const command = Command.make("export", {
     yield* CheckpointWriter.llama2cTokenizer(file, source.tokenizer)
     yield* screen.print(`${file}: ${source.tokenizer.pieces.length} pieces`)
   }
-  if (to !== "huggingface" && (yield* source.generationConfig ?? Effect.undefined) !== undefined) {
+  if (to !== "huggingface" && (yield* saysMore(source))) {
     yield* screen.print(`${to} has no place for what the model's folder says of generation: that is not kept`)
   }
   yield* screen.print(`${out}: ${Screen.quantity(parameterCount(source.config))} parameters, ${to}, ${chosen}` +

@@ -5,6 +5,7 @@ import * as Trainer from "../../src/token/Trainer.ts"
 import * as SentencePiece from "../../src/token/SentencePiece.ts"
 import * as TokenizerJson from "../../src/token/TokenizerJson.ts"
 import * as MemoryDisk from "../store/MemoryDisk.ts"
+import { modelOf } from "../token/vocabularies.ts"
 import { printed, told, withModel } from "./checkpoints.ts"
 import { cria, rows, tiny, withFiles } from "./Cria.ts"
 
@@ -84,6 +85,28 @@ describe("cria export", () => {
       yield* printed(disk, "export", "/hf", "--to", "huggingface", "--out", "/ends")
       assert.deepStrictEqual(JSON.parse(yield* disk.fileSystem.readFileString("/ends/generation_config.json")),
         { eos_token_id: [5, 6] })
+    }))
+  it.live("says that nothing is kept only where there is something besides the tokenizer's own end", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      const letters = [..."▁abcdefghijklmno"].map((text): SentencePiece.Piece => ({ text, score: -1, type: "normal" }))
+      yield* withFiles(disk, { "/hf/tokenizer.model": modelOf(letters, false).bytes })
+      const file = "/hf/generation_config.json"
+      let count = 0
+      const isSaid = Effect.fnUntraced(function*(generation?: string) {
+        if (generation !== undefined) yield* withFiles(disk, { [file]: generation })
+        const output = yield* printed(disk, "export", "/hf", "--to", "gguf", "--out", `/${count++}.gguf`)
+        return output.startsWith("gguf has no place for what the model's folder says of generation: that is not kept\n")
+      })
+      assert.isFalse(yield* isSaid())
+      const plain = { bos_token_id: 1, eos_token_id: 2, transformers_version: "5.18.0" }
+      assert.isFalse(yield* isSaid(JSON.stringify(plain)))
+      assert.isFalse(yield* isSaid(JSON.stringify({ ...plain, eos_token_id: [2], do_sample: false, num_beams: 1 })))
+      const others = [{ eos_token_id: [2, 7] }, { do_sample: true }, { do_sample: true, top_k: 3 }, { num_beams: 4 }]
+      for (const other of others) {
+        assert.isTrue(yield* isSaid(JSON.stringify({ ...plain, ...other })), JSON.stringify(other))
+      }
+      assert.isTrue(yield* isSaid("{")) // whatever it says
     }))
   it.live("refuses a tokenizer.json that puts spaces elsewhere, which generate takes", () =>
     Effect.gen(function*() {

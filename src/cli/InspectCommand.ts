@@ -27,6 +27,8 @@ import * as Checkpoint from "../llama/Checkpoint.ts"
 import { CheckpointConfigError, CheckpointFormatError } from "../llama/checkpoint/CheckpointError.ts"
 import { parameterCount } from "../llama/Config.ts"
 import * as Snapshot from "../store/Snapshot.ts"
+import { TokenizerFileError, UnsupportedModelError } from "../token/Tokenizer.ts"
+import { TokenizerJsonError } from "../token/TokenizerJson.ts"
 import * as FailureMessage from "./FailureMessage.ts"
 import { switched } from "./Flags.ts"
 import * as Screen from "./Screen.ts"
@@ -111,14 +113,23 @@ const linesOf = ({ bytes, format, metadata, numbers, path, tensors }: Report): R
   ]
 }
 
-/** Which model a path holds, and what of its tokenizer cannot be read; or why there is none. */
+/** Whether a tokenizer is sound, and computed by another rule than Cria's. */
+const isOtherKind = (error: Error): boolean => {
+  const reason = error instanceof TokenizerFileError ? error.reason : error
+  return reason instanceof UnsupportedModelError ||
+    reason instanceof TokenizerJsonError && /^\$\.(normalizer|pre_tokenizer|decoder|model\.type)$/.test(reason.path)
+}
+
+/** Which model a path holds, and what of its tokenizer is damaged or of another kind; or why there is none. */
 const modelOf = (path: string) =>
   Effect.gen(function*() {
     const { config, format, isTied, tokenizer } = yield* Checkpoint.open(path)
     const read = yield* Effect.result(tokenizer)
     const pieces = Option.map(Option.flatten(Result.getSuccess(read)), ({ model }) => model.pieces.length)
+    const failure = Result.getFailure(read)
     return {
-      damages: Option.toArray(Result.getFailure(read)),
+      damages: Option.toArray(Option.filter(failure, (error) => !isOtherKind(error))),
+      noTokenizer: Option.getOrUndefined(Option.filter(failure, isOtherKind)),
       model: { format, config, isTied, parameters: parameterCount(config), tokenizer: Option.getOrNull(pieces) }
     }
   })
@@ -130,8 +141,9 @@ const isForeign = (error: Error): boolean =>
 
 /** Says which model it is. */
 const showModel = Effect.fnUntraced(function*(
-  { damages, model: { config, format, isTied, parameters, tokenizer } }: Effect.Success<ReturnType<typeof modelOf>>
+  { damages, model, noTokenizer }: Effect.Success<ReturnType<typeof modelOf>>
 ) {
+  const { config, format, isTied, parameters, tokenizer } = model
   const sizes = Object.entries(config).map(([key, value]) => `${key} ${value}`).join(", ")
   yield* Console.log(`model: ${format}, ${Screen.quantity(parameters)} parameters` +
     (isTied ? ", of which the head is the embedding" : ""))
@@ -140,7 +152,9 @@ const showModel = Effect.fnUntraced(function*(
     : `, and the model knows ${config.vocabSize} tokens: ` + (tokenizer < config.vocabSize
       ? "those beyond are left out wherever the model is used" : "they belong to different models")
   const known = tokenizer === null ? "none" : `of ${tokenizer} pieces${other}`
-  yield* Console.log(`  tokenizer ${damages.length > 0 ? "that cannot be read" : known}`)
+  yield* Console.log(Screen.visible(`  tokenizer ${damages.length > 0 ? "that cannot be read"
+    : noTokenizer === undefined ? known
+      : `of a kind that Cria does not compute: ${FailureMessage.of(noTokenizer)}`}`))
 })
 
 /** The command. */
@@ -158,10 +172,13 @@ export const command = Command.make("inspect", {
   ]
   const none = Option.filter(Result.getFailure(found), isForeign)
   if (json) {
-    const said = [...new Set(damages.map(({ message }) => message))]
+    const said = [...new Set(damages.map((damage) => FailureMessage.of(damage)))]
+    const noTokenizer = Result.isSuccess(found) ? found.success.noTokenizer : undefined
     yield* Console.log(JSON.stringify({
       files, ...Result.isSuccess(found) ? { model: found.success.model } : {},
-      ...Option.isSome(none) ? { noModel: none.value.message } : {}, ...said.length === 0 ? {} : { damages: said }
+      ...Option.isSome(none) ? { noModel: none.value.message } : {},
+      ...noTokenizer === undefined ? {} : { noTokenizer: FailureMessage.of(noTokenizer) },
+      ...said.length === 0 ? {} : { damages: said }
     }, null, 2))
   } else {
     for (const file of files) for (const line of linesOf(file)) yield* Console.log(Screen.visible(line))

@@ -15,6 +15,7 @@
  *
  * @module
  */
+import * as Predicate from "effect/Predicate"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as JsonText from "./JsonText.ts"
@@ -73,7 +74,13 @@ type Parsed = Result.Result<SentencePiece.Model, TokenizerJsonError | SentencePi
 
 const documentOf = (text: string): Result.Result<Document, TokenizerJsonError> =>
   JsonText.parse(text).pipe(
-    Result.flatMap((json) => Result.mapError(decodeDocument(json), JsonText.problemOf)),
+    Result.flatMap((json) => { // the type first: the fields of others are others
+      const type = Predicate.hasProperty(json, "model") && Predicate.hasProperty(json.model, "type")
+        ? json.model.type : undefined
+      return typeof type === "string" && type !== "BPE"
+        ? Result.fail({ path: "$.model.type", problem: `${JSON.stringify(type)} is not "BPE"` })
+        : Result.mapError(decodeDocument(json), JsonText.problemOf)
+    }),
     Result.mapError((problem) => new TokenizerJsonError(problem))
   )
 
@@ -139,7 +146,6 @@ export const parseEither = (
 
 /** The model that a document whose normalization is known spells out. */
 const modelOf = ({ added_tokens, decoder, model }: Document, addDummyPrefix: boolean): Parsed => {
-  if (model.type !== "BPE") return fail("$.model.type", `${JSON.stringify(model.type)} is not "BPE"`)
   if ((decoder ?? null) !== null && !sameJson(decoder, decoderOf(addDummyPrefix))) {
     return fail(
       "$.decoder",

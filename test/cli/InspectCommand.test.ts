@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit } from "effect"
+import { modelOf } from "../token/vocabularies.ts"
 import { printed, told, withModel } from "./checkpoints.ts"
 import { cria, withFiles } from "./Cria.ts"
 
@@ -47,6 +48,31 @@ describe("cria inspect", () => {
       assert.nestedProperty(json, "damages[0]")
       assert.include((yield* inspect("/hf")).output, "\n  tokenizer that cannot be read\n")
       assert.match(torn.errors, /^error: \/hf\/tokenizer\.model/)
+    }))
+  it.live("says of a sound tokenizer of another kind that Cria does not compute it, which is no damage", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      yield* withFiles(disk, { "/hf/tokenizer.model": modelOf([], true, {}, { modelType: "unigram" }).bytes })
+      const unigram = "its model_type is unigram, which cuts text by another rule than byte-pair encoding"
+      assert.include(yield* printed(disk, "inspect", "/hf"),
+        `\n  tokenizer of a kind that Cria does not compute: /hf/tokenizer.model: SentencePiece model: not usable as ` +
+          `a Llama tokenizer\n  ${unigram}\n`)
+      const json: unknown = JSON.parse(yield* printed(disk, "inspect", "/hf", "--json"))
+      assert.nestedPropertyVal(json, "model.tokenizer", null)
+      assert.notProperty(json, "damages")
+      assert.include(Reflect.get(Object(json), "noTokenizer"), unigram)
+      yield* disk.fileSystem.remove("/hf/tokenizer.model")
+      const model = { type: "Unigram", unk_id: 0, vocab: [["u", 0]] }
+      yield* withFiles(disk, { "/hf/tokenizer.json": JSON.stringify({ added_tokens: [], normalizer: null, model }) })
+      assert.include(yield* printed(disk, "inspect", "/hf"), "of a kind that Cria does not compute: /hf/tokenizer.json")
+    }))
+  it.live("tells damage alike in text and in JSON", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      yield* disk.fileSystem.remove("/hf/model.safetensors")
+      yield* disk.fileSystem.makeDirectory("/hf/model.safetensors")
+      const { errors, output } = yield* cria(disk, ["inspect", "/hf", "--json"])
+      assert.deepStrictEqual(errors, JSON.parse(output).damages.map((damage: string) => `error: ${damage}\n`).join(""))
     }))
   it.live("shows a file that is no model of Cria, and why", () =>
     Effect.gen(function*() {

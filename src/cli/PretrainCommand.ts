@@ -92,14 +92,16 @@ const settingsOf = Effect.fnUntraced(function*(
 /** The most text that is read before a run is run. */
 const rehearsedBytes = 64e6
 
-/** Says what a run would be, and then what would stop it: its text and vocabulary are tried, if it is not too long. */
+/** Says what a run would be, and then what would stop it: its text and vocabulary are tried, if it is surely short. */
 const rehearse = Effect.fnUntraced(function*(screen: Screen.Screen, options: Training.Options) {
-  const { bytes = 0 } = yield* Corpus.Corpus
-  const isRead = bytes <= rehearsedBytes
+  const { bytes } = yield* Corpus.Corpus
+  const isRead = bytes !== undefined && bytes <= rehearsedBytes
   const data = yield* Effect.result(isRead ? Training.dataOf(screen, options) : Effect.undefined)
   yield* Estimate.show(screen, options, Result.getOrUndefined(data)?.train.tokens.length)
   if (!isRead) {
-    yield* screen.print(`The text was not read, for it has more than ${Screen.quantity(rehearsedBytes, "B")}.`)
+    yield* screen.print(`The text was not read, for ${bytes === undefined
+      ? "some of it is compressed, and its length unknown"
+      : `it has more than ${Screen.quantity(rehearsedBytes, "B")}`}.`)
   }
   yield* Effect.fromResult(data)
   yield* Estimate.requireMemory(options, Host.memory())

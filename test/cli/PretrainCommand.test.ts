@@ -166,6 +166,13 @@ describe("cria pretrain", () => {
       assert.match(output, /Nothing was run, and nothing was written\.\n$/)
       assert.deepStrictEqual([...disk.files().keys()], ["/texts/a.jsonl"])
     }))
+  it.live("does not read compressed text before a run, for it may be of any length, and says so", () =>
+    Effect.gen(function*() {
+      const disk = yield* machine({ "/texts/b.txt.gz": bytes("this would be an error") })
+      const { errors, exit, output } = yield* cria(disk, ["pretrain", "--dry-run", ...tiny(), "--text", "/texts"])
+      assert.isTrue(Exit.isSuccess(exit), errors)
+      assert.match(output, /\nThe text was not read, for some of it is compressed, and its length unknown\.\n$/)
+    }))
   it.live("sees before a run what its text, its vocabulary, its folder and its checkpoint forbid", () =>
     Effect.gen(function*() {
       const { disk } = yield* trained()
@@ -235,7 +242,7 @@ describe("what cria pretrain refuses", () => {
     ["a size of a file that does not go with the preset", { "/c.json": `{"headCount": 3}` }, ["--config", "/c.json"],
       /^error: \/c\.json and the flags: these settings cannot be used\n {2}headCount = 3: embedSize must be a /],
     ["a vocabulary that its characters exceed", {}, ["--text", "/texts/a.jsonl", "--vocab-size", "200"],
-      /^error: tokenizer training: .*\n.*\n {2}raise --vocab-size, or learn from text with fewer kinds of characters\n$/],
+      /^error: tokenizer .*\n.*\n {2}raise --vocab-size, or learn from text with fewer kinds of characters\n$/],
     ["an unknown key of a file", { "/c.json": `{"batchsize": 3, "steps": "many"}` }, ["--config", "/c.json"],
       /^error: \/c\.json: .*\n {2}batchsize = 3: no such key; there are text, .*\n {2}steps = "many": expected n/],
     ["a configuration file that is no JSON", { "/c.json": "{" }, ["--config", "/c.json"], /the file = no JSON: /],

@@ -62,13 +62,16 @@ export const withSizes = Effect.fnUntraced(function*(settings: Settings) {
 
 /** The tokenizer of the checkpoint. */
 export const tokenizerOf = Effect.fnUntraced(function*(path: string) {
-  const { config: { vocabSize }, tokenizer } = yield* Checkpoint.open(path)
+  const { config: { vocabSize }, format, tokenizer } = yield* Checkpoint.open(path)
   const found = Option.getOrUndefined(yield* tokenizer)
   const count = found?.model.pieces.length
   const problem = found === undefined ? "it has no tokenizer"
     : !found.isLegacy ? "its tokenizer.json was saved with legacy = false, which a run cannot keep"
       : count !== vocabSize ? `the model knows ${vocabSize} tokens, and its tokenizer ${count}` : undefined
   if (found !== undefined && problem === undefined) return found.model
+  if (format === "cria" && found === undefined) return yield* new PretrainedError({
+    path, problem: `${problem}\n  Put the tokenizer.model that it learned with into it.`
+  })
   return yield* new PretrainedError({
     path, problem: `${problem}\n  Make it a folder of Cria's own first: cria import ${path} --out runs/NAME` + (
       count !== undefined && count < vocabSize && found?.isLegacy === true

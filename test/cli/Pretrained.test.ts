@@ -77,6 +77,10 @@ describe("cria pretrain --from", () => {
       assert.include(yield* told(disk, "pretrain", "--from", "/hf", ...idle, "--out", "/runs/c"),
         "error: /hf: a run cannot begin from it: it has no tokenizer\n  Make it a folder of Cria's own first: cria " +
           "import /hf --out runs/NAME --tokenizer PATH, with the one it learned with. Then give that with --from.\n")
+      yield* printed(disk, "import", "/hf", "--out", "/own")
+      assert.strictEqual(yield* told(disk, "pretrain", "--from", "/own", ...idle, "--out", "/runs/c"),
+        "error: /own: a run cannot begin from it: it has no tokenizer\n  Put the tokenizer.model that it learned " +
+          "with into it.\n")
       const config = yield* disk.fileSystem.readFileString("/hf/config.json")
       yield* withFiles(disk, { "/hf/config.json": config.replace("1e-05", "1e-06") })
       assert.include(yield* told(disk, "pretrain", "--from", "/hf", ...idle, "--out", "/runs/d"),

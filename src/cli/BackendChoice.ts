@@ -107,7 +107,7 @@ export class ThreadCountError extends Schema.TaggedError<ThreadCountError>()("Th
 }) {
   override get message() {
     return `--threads ${this.threads} is more than the ${this.most} that are allowed here: this machine computes ` +
-      `with ${this.cores} at once, and more than that wait for one another\n  Leave --threads out for ${this.cores}.`
+      `with ${this.cores} at once, and more than that wait for one another\n  Give --threads ${this.cores}.`
   }
 }
 

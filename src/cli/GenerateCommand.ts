@@ -265,9 +265,10 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   yield* requireSlots(source.config, { contextLength, slots }, name === "reference" ? 8 : 4, Host.memory())
   yield* Console.error([place, ...given.weights === "f32" ? [] : [given.weights], name].join(", "))
   for (const line of told(generation, codec.vocabSize, own.stopIds)) yield* Console.error(line)
-  if (source.format === "huggingface" && generation?.isDrawn === false && decided.length === 0) {
-    yield* Console.error("the model's folder does not say do_sample, so transformers takes the likeliest tokens: " +
-      "--greedy does; this draws")
+  const isTold = source.format === "huggingface" || (yield* source.generationConfig ?? Effect.undefined) !== undefined
+  if (isTold && generation?.isDrawn === false && decided.length === 0) {
+    yield* Console.error("the model's folder does not set do_sample to true, so transformers takes the likeliest " +
+      "tokens: --greedy does; this draws")
   }
 
   const terminal = yield* Terminal.Terminal

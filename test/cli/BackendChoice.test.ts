@@ -29,7 +29,7 @@ describe("the backend that is taken unasked", () => {
     yield* BackendChoice.requireThreads(128, 32)
     assert.strictEqual((yield* Effect.flip(BackendChoice.requireThreads(65, 2))).message, "--threads 65 is more than " +
       "the 64 that are allowed here: this machine computes with 2 at once, and more than that wait for one another\n" +
-      "  Leave --threads out for 2.")
+      "  Give --threads 2.")
     assert.include((yield* Effect.flip(BackendChoice.requireThreads(129, 32))).message, "than the 128 that")
   }))
   it.effect("finds packages in the folder that CRIA_MODULES names", () => Effect.gen(function*() {

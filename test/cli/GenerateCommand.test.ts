@@ -166,7 +166,7 @@ describe("cria generate", () => {
       assert.match(yield* fails(["a", "--threads", "0"]), /^error: flags: .*\n {2}--threads 0: /)
       assert.match(yield* fails(["One day ".repeat(20), ...absent]), /^error: .* must fit into a context of 32 tokens/)
       assert.match(yield* fails(["a", "--threads", "99999"]), new RegExp("^error: --threads 99999 is more than the " +
-        "\\d+ that are allowed here: .*\n {2}Leave --threads out for \\d+\\.\n$"))
+        "\\d+ that are allowed here: .*\n {2}Give --threads \\d+\\.\n$"))
       assert.match(yield* fails(["a", "--slots", "9999999999"]), new RegExp("^error: --slots 9999999999: caches of " +
         "32 tokens for so many answers take [\\d.]+ GB, and there are .*B of memory\n {2}Give fewer --slots, for "))
       assert.strictEqual(yield* fails(["a", "--greedy", "--candidates", "2"]), "error: --greedy gives one answer to " +
@@ -217,8 +217,9 @@ describe("cria generate", () => {
       yield* withFiles(disk, Object.fromEntries((yield* trained).files()))
       yield* cria(disk, ["export", "/runs/a", "--to", "huggingface", "--out", "/hf"])
       const say = (value: unknown) => withFiles(disk, { "/hf/generation_config.json": JSON.stringify(value) })
-      const write = (...args: ReadonlyArray<string>) =>
-        cria(disk, ["generate", "One day", "--model", "/hf", "--backend", "reference", "--max-tokens", "6", ...args])
+      const writeWith = (model: string, ...args: ReadonlyArray<string>) =>
+        cria(disk, ["generate", "One day", "--model", model, "--backend", "reference", "--max-tokens", "6", ...args])
+      const write = (...args: ReadonlyArray<string>) => writeWith("/hf", ...args)
       const plain = yield* write("--greedy", "--json")
       assert.match(plain.errors, /^\/hf, reference\n6 tokens/)
       const [line] = lines(plain.output)
@@ -240,9 +241,14 @@ describe("cria generate", () => {
       assert.strictEqual((yield* write("--greedy", "--json")).output, plain.output)
       assert.isTrue(Exit.isSuccess((yield* write("--temperature", "0.5")).exit))
       yield* say({ eos_token_id: 2 })
-      const likeliest = "the model's folder does not say do_sample, so transformers takes the likeliest tokens"
+      const likeliest = "the model's folder does not set do_sample to true, so transformers takes the likeliest tokens"
       assert.include((yield* write()).errors, `/hf, reference\n${likeliest}: --greedy does; this draws\n`)
       assert.notInclude((yield* write("--top-p", "0.5")).errors, likeliest)
+      yield* say({ eos_token_id: 2, do_sample: false })
+      assert.include((yield* write()).errors, likeliest)
+      yield* cria(disk, ["import", "/hf", "--out", "/kept"]) // with what the folder says
+      assert.include((yield* writeWith("/kept")).errors, likeliest)
+      assert.notInclude((yield* writeWith("/runs/a")).errors, likeliest)
       yield* say({ do_sample: true, temperature: 0 })
       // who generates nothing asks for none of it
       const { output } = yield* cria(disk, ["import", "/hf", "--out", "/imported"])

@@ -160,6 +160,16 @@ export const draw = ({ ids, total, weights }: Distribution, key: Key.Key): Draw 
   return { id: ids[chosen]!, logProb: Math.log(weights[chosen]!) - Math.log(total) }
 }
 
+/** What a computation with rules gives, or the logits that it could do nothing with. */
+export const attempt = <A>(compute: () => A): A | LogitsError => {
+  try { // the edge where what a rule throws becomes a value
+    return compute()
+  } catch (error) {
+    if (error instanceof LogitsError) return error
+    throw error
+  }
+}
+
 /** The log-probability of an id; −∞ for one that cannot be drawn. */
 export const logProbability = ({ ids, total, weights }: Distribution, id: number): number => {
   const found = ids.indexOf(id)

@@ -11,7 +11,7 @@ import * as Key from "../random/Key.ts"
 import type { StreamDecoder } from "../token/Detokenizer.ts"
 import type { Event, Reason, Token } from "./Answer.ts"
 import type { Bounds, Place, Prompt } from "./Request.ts"
-import { type Draw, draw, LogitsError, type Scores } from "./Sampling.ts"
+import { attempt, draw, LogitsError, type Scores } from "./Sampling.ts"
 import { pass } from "./StopText.ts"
 
 /** Fails when a token cannot be drawn: of which answer, and at which place. */
@@ -74,13 +74,4 @@ export const advance = (
   const rest = pass(stopTexts, certain.held, sequence.text.end())
   const text = rest.stop === undefined ? rest.text + rest.held : rest.text
   return [token, { _tag: "End", item, candidate, reason, text }]
-}
-
-const attempt = (f: () => Draw): Draw | LogitsError => {
-  try { // the edge where what a rule throws becomes a failure
-    return f()
-  } catch (error) {
-    if (error instanceof LogitsError) return error
-    throw error
-  }
 }

@@ -59,31 +59,17 @@ export interface Opened extends TokenizerFormat.Read {
   readonly path: string
 }
 
-/** The file that a path names: itself, or one in that folder. */
-const fileAt = Effect.fnUntraced(function*(given: string) {
+/** Reads the tokenizer of a file, or of a folder that holds one, as the function that the file means. */
+export const open = Effect.fnUntraced(function*(given: string) {
   const fileSystem = yield* FileSystem.FileSystem
   const { join } = yield* Path.Path
   const places = TokenizerFormat.all.map(({ ending }) => join(given, `tokenizer${ending}`))
   const { type } = yield* fileSystem.stat(given).pipe(
     Effect.mapError((error) => new NoTokenizerError({ path: given, problem: Durable.reason(error) }))
   )
-  const [inside] = type === "Directory" ? yield* Effect.filter(places, (place) => fileSystem.exists(place)) : [given]
-  if (inside === undefined) {
-    return yield* new NoTokenizerError({ path: given, problem: "it is a folder without one" })
-  }
-  yield* formatOf(inside)
-  return inside
-})
-
-/** Reads what the tokenizer of a file is made of, or of a folder that holds one; its function is Meta's. */
-export const load = Effect.fnUntraced(function*(given: string) {
-  const path = yield* fileAt(given)
-  return { path, model: yield* TokenizerFormat.load(path) }
-})
-
-/** Reads the tokenizer of a file, or of a folder that holds one, as the function that the file means. */
-export const open = Effect.fnUntraced(function*(given: string) {
-  const path = yield* fileAt(given)
+  const [path] = type === "Directory" ? yield* Effect.filter(places, (place) => fileSystem.exists(place)) : [given]
+  if (path === undefined) return yield* new NoTokenizerError({ path: given, problem: "it is a folder without one" })
+  yield* formatOf(path)
   return { path, ...yield* TokenizerFormat.open(path) } satisfies Opened
 })
 

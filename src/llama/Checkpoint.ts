@@ -152,7 +152,8 @@ export const open = Effect.fnUntraced(function*(
  * The model of a checkpoint over the first `pieces` of its tokens alone, as its tokenizer has them: where its
  * vocabulary was filled up beyond them, the rest gets no score, is never drawn, and takes no probability from others.
  * So everything that is done with the model holds for the smaller one. Fails where they belong to different models:
- * with more pieces than tokens, or with fewer than three for four of them.
+ * with more pieces than tokens, or with fewer than three for four of them. `config` and `read` are of the smaller
+ * model; `parameters` still tells what the files hold.
  */
 export const withVocabulary = <C extends Pick<Checkpoint, "config" | "path" | "read">>(
   checkpoint: C, pieces: number

@@ -42,7 +42,7 @@ export const schemes: Readonly<Record<Width, BlockCodes.Scheme>> = {
 
 /**
  * The scheme for a model of some sizes: as above, but where all of them allow it, blocks of 64 weights for 8 bits. That
- * is a seventeenth less memory, and a tenth less of what is packed for products.
+ * is an eighteenth less memory, and a tenth less of what is packed for products.
  */
 export const schemeOf = (width: Width, { embedSize, headCount, headSize, hiddenSize }: Config): BlockCodes.Scheme =>
   width === "8-bit" && [embedSize, headCount * headSize, hiddenSize].every((size) => size % 64 === 0)

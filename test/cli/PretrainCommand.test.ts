@@ -398,12 +398,16 @@ describe("what cria pretrain refuses", () => {
     Effect.gen(function*() {
       const { disk } = yield* trained()
       const before = remains(disk)
-      assert.match(yield* refused(disk, ["pretrain", "--resume", "--out", "/runs/a", "--learning-rate", "0.1"]),
+      const resume = ["pretrain", "--resume", "--out", "/runs/a"]
+      assert.match(yield* refused(disk, [...resume, "--learning-rate", "0.1"]),
         /^error: \/runs\/a\/snapshot-00000004 is of another run\n {2}--learning-rate: saved 0\.006, now 0\.1\n/)
-      assert.include(yield* refused(disk, ["pretrain", "--resume", "--out", "/runs/a", "--embed-size", "16"]),
+      assert.include(yield* refused(disk, [...resume, "--embed-size", "16"]),
         "is of another run\n  --embed-size: saved 8, now 16\n")
+      assert.include(yield* refused(disk, [...resume, "--seed", "7"]), "is of another run\n  --seed: saved 0, now 7\n")
+      assert.match(yield* refused(disk, [...resume, "--batch-size", "3", "--micro-batches", "2"]),
+        /^error: configuration\.json and the flags: these settings cannot be used\n {2}microBatches = 2: expected a /)
       disk.put("/texts/a.jsonl", bytes(rows.replaceAll("the", "a")))
-      const message = yield* refused(disk, ["pretrain", "--resume", "--out", "/runs/a"])
+      const message = yield* refused(disk, resume)
       assert.match(message, /is of another run\n {2}data: saved/)
       assert.deepStrictEqual(remains(disk), before)
     }))

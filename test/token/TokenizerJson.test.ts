@@ -125,6 +125,8 @@ describe("TokenizerJson", () => {
         "Cria reads byte-pair tokenizers converted from SentencePiece, such as Llama's; " +
         "others need their tokenizer.model"
     )
+    const unigram = { type: "Unigram", unk_id: 0, vocab: [["<unk>", 0]] } // as such files are
+    assert.include(problem(JSON.stringify({ added_tokens: [], normalizer: null, model: unigram })), "at $.model.type: ")
     assert.include(problem("{"), "at $: not JSON: ")
     assert.include(problem("{}"), "at $.added_tokens: Missing key\n")
     assert.include(

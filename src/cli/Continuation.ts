@@ -11,7 +11,11 @@ import * as Stream from "effect/Stream"
 import * as Decoder from "../generate/Decoder.ts"
 import type { Rule } from "../generate/Sampling.ts"
 import * as Checkpoint from "../llama/Checkpoint.ts"
+import type { Config } from "../llama/Config.ts"
+import * as KeyValueCache from "../llama/KeyValueCache.ts"
 import * as Key from "../random/Key.ts"
+import { count as countOf } from "../tensor/Node.ts"
+import { leaves } from "../tensor/Specification.ts"
 import * as Tokenizer from "../token/Tokenizer.ts"
 import * as Weights from "./Weights.ts"
 
@@ -23,9 +27,23 @@ export interface Loading {
   readonly contextLength?: number
 }
 
+/** What a decoder holds beside the weights: a cache and the scores of a token for each slot. */
+export const cachesOf = (
+  config: Config, { contextLength = config.contextLength, slots }: Omit<Loading, "weights">
+): Weights.Beside => {
+  const cache = leaves(KeyValueCache.specification(config, { batch: 1, source: contextLength }))
+    .reduce((sum, [, { sizes }]) => sum + countOf(sizes), 0)
+  const [each, fewer] = slots === 1 ? ["a cache", ""] : [`${slots} caches (--slots)`, "fewer --slots, "]
+  return {
+    what: `${each} for ${contextLength} tokens`, count: slots * (cache + config.vocabSize),
+    remedy: `${fewer}a shorter --context-length`
+  }
+}
+
 /** A decoder over the weights of a checkpoint. */
 export const decoderOf = (checkpoint: Weights.Source, { weights, ...options }: Loading) =>
-  Weights.load(checkpoint, weights, (loaded) => Decoder.make({ ...loaded, ...options }))
+  Weights.load(checkpoint, weights, cachesOf(checkpoint.config, options), (loaded) =>
+    Decoder.make({ ...loaded, ...options }))
 
 /** The ids of a prompt: the beginning of a document, and the prompt as its first text. */
 export const idsOf = ({ bosId, encode }: Tokenizer.Codec, prompt: string): Int32Array =>

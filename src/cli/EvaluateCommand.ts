@@ -8,19 +8,17 @@
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Corpus from "../data/Corpus.ts"
 import * as TokenStore from "../data/TokenStore.ts"
 import * as Perplexity from "../evaluate/Perplexity.ts"
-import { type Config, parameterCount } from "../llama/Config.ts"
+import { parameterCount } from "../llama/Config.ts"
 import * as Transformer from "../llama/Transformer.ts"
 import * as BackendChoice from "./BackendChoice.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
 import { backend, count, given, switched } from "./Flags.ts"
-import * as Host from "./Host.ts"
 import * as RunFolder from "./RunFolder.ts"
 import * as Screen from "./Screen.ts"
 import * as Weights from "./Weights.ts"
@@ -48,30 +46,6 @@ const flags = {
   backend: backend("by default the one that trained, of a run; the fastest of them for other models")
 }
 
-/** Windows whose scores this machine's memory cannot hold. */
-export class BatchMemoryError extends Schema.TaggedError<BatchMemoryError>()("BatchMemoryError", {
-  batchSize: Schema.Int,
-  window: Schema.Int,
-  bytes: Schema.Number,
-  memoryBytes: Schema.Number
-}) {
-  override get message() {
-    return `--batch-size ${this.batchSize}: the scores of so many windows of ${this.window} tokens take ` +
-      `${Screen.quantity(this.bytes, "B")}, and there are ${Screen.quantity(this.memoryBytes, "B")} of memory\n` +
-      "  Give a smaller --batch-size or a shorter --window."
-  }
-}
-
-/** Fails if the scores of a batch do not fit into memory. */
-const requireBatch = (
-  { vocabSize }: Config, { batchSize, window }: { readonly batchSize: number; readonly window: number },
-  bytesPerNumber: number, memoryBytes: number
-): Effect.Effect<void, BatchMemoryError> => {
-  const bytes = bytesPerNumber * batchSize * window * vocabSize
-  return bytes <= memoryBytes ? Effect.void
-    : Effect.fail(new BatchMemoryError({ batchSize, window, bytes, memoryBytes }))
-}
-
 /** The command that measures perplexity. */
 const perplexity = Command.make("perplexity", flags, Effect.fnUntraced(function*(given) {
   const checkpoint = yield* CheckpointSource.open({
@@ -89,7 +63,6 @@ const perplexity = Command.make("perplexity", flags, Effect.fnUntraced(function*
   // what cannot be scored is refused before the weights are read
   yield* Perplexity.requireWindows({ window, stride, batchSize }, config.contextLength)
   const name = yield* CheckpointSource.backendOf(checkpoint, given)
-  yield* requireBatch(config, { batchSize, window }, name === "reference" ? 8 : 4, Host.memory())
   const screen = yield* Screen.make
   const print = (text: string) => given.json ? Effect.void : screen.print(text)
   const texts = yield* Stream.runCollect(Stream.map(corpus.documents, ({ text }) => text))
@@ -99,7 +72,12 @@ const perplexity = Command.make("perplexity", flags, Effect.fnUntraced(function*
   yield* print(`text        ${corpus.name}: ${texts.length === 1 ? "1 document" : `${texts.length} documents`}, ` +
     `${Screen.quantity(store.bytes, "B")}, ${Screen.quantity(store.tokens.length)} tokens`)
   yield* print(`windows     ${window} tokens, ${stride} apart: a token sees at least ${window - stride} before it`)
-  const score = yield* Weights.load(checkpoint, given.weights, (loaded) => Effect.gen(function*() {
+  const beside = {
+    what: `scores of ${batchSize} windows (--batch-size), each ${window} tokens`,
+    count: batchSize * window * config.vocabSize,
+    remedy: "a smaller --batch-size, a shorter --window"
+  }
+  const score = yield* Weights.load(checkpoint, given.weights, beside, (loaded) => Effect.gen(function*() {
     const { score } = yield* Perplexity.make({ ...loaded, window, stride, batchSize })
     return yield* score(store, ({ loss, tokenCount, total }) => given.json ? Effect.void : screen.status(
       `${Screen.bar(tokenCount / total, 20)} ${Screen.quantity(tokenCount)} tokens, perplexity ` +

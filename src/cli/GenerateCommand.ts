@@ -26,22 +26,17 @@ import { type Answer, answers } from "../generate/Answer.ts"
 import { check, type Prompt, requireCounts } from "../generate/Request.ts"
 import { greedy, Options as SamplingOptions, type Rule, sampling } from "../generate/Sampling.ts"
 import type * as HuggingFaceModel from "../llama/checkpoint/HuggingFaceModel.ts"
-import type { Config } from "../llama/Config.ts"
-import * as KeyValueCache from "../llama/KeyValueCache.ts"
 import * as Transformer from "../llama/Transformer.ts"
 import * as Snapshot from "../store/Snapshot.ts"
-import { count as countOf } from "../tensor/Node.ts"
-import { leaves } from "../tensor/Specification.ts"
 import * as Tokenizer from "../token/Tokenizer.ts"
 import * as BackendChoice from "./BackendChoice.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
 import { decoderOf, idsOf, settingsOf } from "./Continuation.ts"
 import { backend, count, FlagConflictError, given, switched } from "./Flags.ts"
-import * as Host from "./Host.ts"
 import * as Input from "./Input.ts"
 import * as Prompts from "./Prompts.ts"
 import * as RunFolder from "./RunFolder.ts"
-import { quantity, visible } from "./Screen.ts"
+import { visible } from "./Screen.ts"
 import * as Settings from "./Settings.ts"
 import * as Weights from "./Weights.ts"
 
@@ -101,20 +96,6 @@ export class ContextLengthError extends Schema.TaggedError<ContextLengthError>()
   }
 }
 
-/** Caches that this machine's memory cannot hold. */
-export class SlotsMemoryError extends Schema.TaggedError<SlotsMemoryError>()("SlotsMemoryError", {
-  slots: Schema.Int,
-  contextLength: Schema.Int,
-  bytes: Schema.Number,
-  memoryBytes: Schema.Number
-}) {
-  override get message() {
-    return `--slots ${this.slots}: caches of ${this.contextLength} tokens for so many answers take ` +
-      `${quantity(this.bytes, "B")}, and there are ${quantity(this.memoryBytes, "B")} of memory\n  Give fewer ` +
-      "--slots, for which answers wait, or a shorter --context-length."
-  }
-}
-
 /** The likeliest answer, more than once. */
 export class GreedyCandidatesError extends Schema.TaggedError<GreedyCandidatesError>()("GreedyCandidatesError", {
   candidates: Schema.Int
@@ -123,18 +104,6 @@ export class GreedyCandidatesError extends Schema.TaggedError<GreedyCandidatesEr
     return `--greedy gives one answer to a prompt, and --candidates ${this.candidates} would give the same so many ` +
       "times: leave one of them out"
   }
-}
-
-/** Fails if the caches of so many answers, and their scores, do not fit into memory. */
-export const requireSlots = (
-  config: Config, { contextLength, slots }: { readonly contextLength: number; readonly slots: number },
-  bytesPerNumber: number, memoryBytes: number
-): Effect.Effect<void, SlotsMemoryError> => {
-  const cache = leaves(KeyValueCache.specification(config, { batch: 1, source: contextLength }))
-    .reduce((sum, [, { sizes }]) => sum + countOf(sizes), 0)
-  const bytes = bytesPerNumber * slots * (cache + config.vocabSize)
-  return bytes <= memoryBytes ? Effect.void
-    : Effect.fail(new SlotsMemoryError({ slots, contextLength, bytes, memoryBytes }))
 }
 
 /** Log-probabilities were asked for where they have no place. */
@@ -262,7 +231,6 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   })
   yield* check(single === undefined ? [] : [{ item: 0, ids: idsOf(codec, single) }], { codec, contextLength, settings })
   const name = yield* CheckpointSource.backendOf(source, given)
-  yield* requireSlots(source.config, { contextLength, slots }, name === "reference" ? 8 : 4, Host.memory())
   yield* Console.error([place, ...given.weights === "f32" ? [] : [given.weights], name].join(", "))
   for (const line of told(generation, codec.vocabSize, own.stopIds)) yield* Console.error(line)
   const isTold = source.format === "huggingface" || (yield* source.generationConfig ?? Effect.undefined) !== undefined

@@ -1,12 +1,12 @@
 /**
  * The weights of a checkpoint in memory, as wide as is wanted: float32, or codes of 8 or 4 bits.
  *
- * Programs hold them as constants, which ONNX Runtime packs once for all, beside the cells: float32 where memory holds
- * both; codes always, for it unpacks those that are no constants anew for every token, which takes a hundred times as
- * long.
+ * Programs hold them as constants, which ONNX Runtime packs once for all, beside the cells: float32 where three
+ * quarters of the memory hold both and what else is needed; codes always, for it unpacks those that are no constants
+ * anew for every token, which takes a hundred times as long.
  *
  * Checked  test/cli/GenerateCommand.test.ts, test/cli/EvaluateCommand.test.ts,
- *          test/cli/Weights.test.ts (what memory they take, which are frozen, which are said to be slow).
+ *          test/cli/Weights.test.ts (what memory they take, which are frozen, which are refused or said to be slow).
  *
  * @module
  */
@@ -21,6 +21,7 @@ import * as Quantization from "../llama/Quantization.ts"
 import * as Transformer from "../llama/Transformer.ts"
 import * as Specification from "../tensor/Specification.ts"
 import * as Host from "./Host.ts"
+import { quantity } from "./Screen.ts"
 
 /** How wide weights are kept. */
 export const widths = ["f32", "8-bit", "4-bit"] as const
@@ -46,6 +47,42 @@ export class WidthUnfitError extends Schema.TaggedError<WidthUnfitError>()("Widt
   }
 }
 
+/** What is in memory beside weights: how many real numbers of what, and how there could be fewer. */
+export interface Beside {
+  readonly what: string
+  readonly count: number
+  readonly remedy: string
+}
+
+/** Weights, and what is computed with them, that this machine's memory cannot hold together. */
+export class WeightsMemoryError extends Schema.TaggedError<WeightsMemoryError>()("WeightsMemoryError", {
+  path: Schema.String,
+  width: Schema.Literals(widths),
+  bytes: Schema.Number,
+  /** What the engine takes beside them, for its products. */
+  packedBytes: Schema.Number,
+  what: Schema.String,
+  besideBytes: Schema.Number,
+  remedy: Schema.String,
+  memoryBytes: Schema.Number
+}) {
+  override get message() {
+    const { besideBytes, bytes, memoryBytes, packedBytes, path, remedy, what, width } = this
+    const size = (count: number): string => quantity(count, "B")
+    const narrower = widths.slice(widths.indexOf(width) + 1)
+    const remedies = [
+      ...besideBytes > memoryBytes || narrower.length === 0 ? [] : [`--weights ${narrower.join(" or ")}`],
+      bytes + packedBytes > memoryBytes ? "a smaller model" : remedy
+    ]
+    return `${path} takes at least ${size(bytes + packedBytes + besideBytes)} of memory here, and there are ` +
+      `${size(memoryBytes)}\n  ${[
+        `${width} weights of ${size(bytes)}`,
+        ...packedBytes === 0 ? [] : [`${size(packedBytes)} that are packed of them for products`],
+        `${what} of ${size(besideBytes)}`
+      ].join(", ")}\n  Take ${remedies.join(", ")}, or a machine with more memory.`
+  }
+}
+
 /** A checkpoint whose weights are wanted. */
 export type Source = Omit<Checkpoint.Checkpoint, "tokenizer">
 
@@ -65,7 +102,7 @@ const bytesOf = (config: Config, width: Width, whole: number): number => {
   return (parameterCount(config) - table) * (bits / 8 + whole / block) + table * whole
 }
 
-/** Bytes that ONNX Runtime packs for products: beside codes, two numbers for each block. */
+/** Bytes that ONNX Runtime packs for products, at least: beside codes, two numbers for each block. */
 const packedOf = (config: Config, width: Width): number => {
   const count = parameterCount(config) - config.vocabSize * config.embedSize
   if (width === "f32") return 4 * count
@@ -84,15 +121,20 @@ export interface Plan {
   readonly warning?: string
 }
 
-/** What is made of weights on a backend that has so many bytes of memory. */
+/** The share of memory beyond which weights are not packed that need not be. */
+const packedShare = 0.75
+
+/** What is made of weights on a backend, where so many bytes of memory are there for them and for what is beside. */
 export const plan = (
-  config: Config, width: Width, { constantBytes = Infinity, kernels, precisions }: Capabilities, memory: number
+  config: Config, width: Width, { constantBytes = Infinity, kernels, precisions }: Capabilities, memory: number,
+  besideBytes = 0
 ): Plan => {
   const bytes = bytesOf(config, width, precisions.includes("f32") ? 4 : 8)
   const packs = kernels.includes("contractCodes")
   const packedBytes = packs ? packedOf(config, width) : 0
-  const isCheap = bytes < 2 ** 28 // even where each program takes a copy
-  const frozen = bytes < constantBytes && (isCheap || width !== "f32" || packs && bytes + packedBytes <= memory)
+  const isCheap = packs ? bytes + packedBytes + besideBytes <= packedShare * memory
+    : bytes < 2 ** 28 // each program of TensorFlow's engines takes a copy
+  const frozen = bytes < constantBytes && (width !== "f32" || isCheap)
   if (frozen) return { bytes, frozen, packedBytes }
   if (width === "f32" || !packs) return { bytes, frozen, packedBytes: 0 }
   const size = (count: number): string => `${(count / 1e9).toPrecision(2)} GB`
@@ -103,16 +145,29 @@ export const plan = (
   }
 }
 
-/** Loads weights for whatever is done with them. Refused where they would not fit into memory, before any is read. */
+/** What is made of weights on a backend; fails if memory cannot hold them together with what is beside them. */
+export const fitting = (
+  { config, path }: Pick<Source, "config" | "path">, width: Width, { count, remedy, what }: Beside,
+  capabilities: Capabilities, memoryBytes: number
+): Effect.Effect<Plan, WeightsMemoryError> => {
+  const besideBytes = count * (capabilities.precisions.includes("f32") ? 4 : 8)
+  const planned = plan(config, width, capabilities, memoryBytes, besideBytes)
+  const { bytes, packedBytes } = planned
+  return bytes + packedBytes + besideBytes <= memoryBytes ? Effect.succeed(planned)
+    : Effect.fail(new WeightsMemoryError({ path, width, bytes, packedBytes, what, besideBytes, remedy, memoryBytes }))
+}
+
+/**
+ * Loads weights for whatever is done with them. Refused where memory would not hold them and what is beside them,
+ * before any is read.
+ */
 export const load = <A, E, R>(
-  checkpoint: Source, width: Width, use: <P>(loaded: Loaded<P>) => Effect.Effect<A, E, R>
+  checkpoint: Source, width: Width, beside: Beside, use: <P>(loaded: Loaded<P>) => Effect.Effect<A, E, R>
 ) =>
   Effect.gen(function*() {
     const { config } = checkpoint
     const backend = yield* Backend
-    const memory = Host.memory()
-    const { bytes, frozen, packedBytes, warning } = plan(config, width, backend.capabilities, memory)
-    yield* Checkpoint.requireMemory(checkpoint, bytes / parameterCount(config), memory, packedBytes)
+    const { frozen, warning } = yield* fitting(checkpoint, width, beside, backend.capabilities, Host.memory())
     const model = yield* Transformer.make(config)
     if (warning !== undefined) yield* Console.error(warning)
     if (width === "f32") {

@@ -1,5 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
 import type { Capabilities } from "../../src/backend/Backend.ts"
+import * as Continuation from "../../src/cli/Continuation.ts"
 import * as Weights from "../../src/cli/Weights.ts"
 import * as Config from "../../src/llama/Config.ts"
 
@@ -19,10 +21,15 @@ describe("weights", () => {
     assert.deepStrictEqual(plan("8-bit", 16e9), { gigabytes: [7.54, 7.43], frozen: true })
     assert.deepStrictEqual(plan("8-bit", 16e9, reference), { gigabytes: [8.48, 0], frozen: true })
   })
-  it("of float32 are frozen where memory holds both, or where they are small", () => {
-    assert.deepStrictEqual(plan("f32", 64e9), { gigabytes: [26.95, 26.43], frozen: true })
+  it("of float32 are frozen where three quarters of memory hold all of it, or copies are small", () => {
+    assert.deepStrictEqual(plan("f32", 80e9), { gigabytes: [26.95, 26.43], frozen: true })
     assert.deepStrictEqual(plan("f32", 32e9), { gigabytes: [26.95, 0], frozen: false })
-    assert.deepStrictEqual(plan("f32", 1e8, onnx, small), { gigabytes: [0.1, 0.06], frozen: true })
+    assert.deepStrictEqual(plan("f32", 70e9), { gigabytes: [26.95, 0], frozen: false }) // 53.4 of 70 leave little
+    assert.isTrue(plan("f32", 72e9).frozen)
+    assert.isFalse(Weights.plan(large, "f32", onnx, 72e9, 2e9).frozen)
+    assert.deepStrictEqual(plan("f32", 1e8, onnx, small), { gigabytes: [0.1, 0], frozen: false })
+    assert.deepStrictEqual(plan("f32", 1e9, onnx, small), { gigabytes: [0.1, 0.06], frozen: true })
+    assert.isTrue(plan("f32", 1e9, reference, small).frozen)
     assert.deepStrictEqual(plan("f32", 64e9, reference, large), { gigabytes: [53.91, 0], frozen: false })
   })
   it("in codes are said to be slow where programs cannot hold them", () => {
@@ -35,4 +42,23 @@ describe("weights", () => {
     assert.deepStrictEqual(plan("f32", 64e9, limited), { gigabytes: [26.95, 0], frozen: false })
     assert.isTrue(plan("8-bit", 64e9, limited, small).frozen)
   })
+  it.effect("are refused where memory does not hold them and what is beside them together", () =>
+    Effect.gen(function*() {
+      const fitting = (width: Weights.Width, slots: number, contextLength: number, memory = 16e9) => Weights.fitting(
+        { config: large, path: "llama-2-7b" }, width, Continuation.cachesOf(large, { slots, contextLength }), onnx,
+        memory
+      )
+      const refused = (...given: Parameters<typeof fitting>) =>
+        Effect.map(Effect.flip(fitting(...given)), ({ message }) => message)
+      assert.strictEqual((yield* fitting("8-bit", 1, 256)).frozen, true)
+      assert.strictEqual(yield* refused("8-bit", 1, 4096), // either alone would fit
+        "llama-2-7b takes at least 19.3 GB of memory here, and there are 16.0 GB\n  8-bit weights of 7.54 GB, 7.43 " +
+          "GB that are packed of them for products, a cache for 4096 tokens of 4.30 GB\n  Take --weights 4-bit, a " +
+          "shorter --context-length, or a machine with more memory.")
+      assert.match(yield* refused("4-bit", 8, 4096), new RegExp(", 8 caches \\(--slots\\) for 4096 tokens of .* GB\n" +
+        " {2}Take fewer --slots, a shorter --context-length, or a machine with more memory\\.$"))
+      assert.match(yield* refused("f32", 1, 256),
+        / takes at least 27\.2 GB .*\n {2}f32 weights of 27\.0 GB, a cache .*\n {2}Take --weights 8-bit or 4-bit, a sm/)
+      assert.match(yield* refused("4-bit", 1, 256, 8e9), /\n {2}Take a smaller model, or a machine with more memory\.$/)
+    }))
 })

@@ -96,6 +96,17 @@ describe("every form", () => {
         assert.lengthOf(yield* list, 2)
       }))
   }
+  live("names the file whose tokenizer Cria does not compute: GGUF", () =>
+    Effect.gen(function*() {
+      const path = (yield* scratch).at("a.gguf")
+      const other = Result.getOrThrow(SentencePiece.make(
+        tokenizer.pieces.map((piece) => piece.text === "<s>" ? { ...piece, type: "normal" } : piece), tokenizer.trainer,
+        tokenizer.normalizer
+      ))
+      yield* CheckpointWriter.gguf(path, { ...drawn(), tokenizer: other })
+      assert.include(yield* messageOf((yield* Checkpoint.open(path)).tokenizer),
+        `${path}: SentencePiece model: not usable as a Llama tokenizer\n  no control piece is named <s>`)
+    }))
   live("writes of what it reads: through all forms and back, to the bit, with the tokenizer", () =>
     Effect.gen(function*() {
       const { at } = yield* scratch

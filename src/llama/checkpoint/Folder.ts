@@ -26,8 +26,7 @@ import * as SafetensorsFile from "../../format/SafetensorsFile.ts"
 import type { TensorFile } from "../../format/TensorFile.ts"
 import * as TorchFile from "../../format/TorchFile.ts"
 import * as Snapshot from "../../store/Snapshot.ts"
-import type { SentencePieceError } from "../../token/SentencePiece.ts"
-import type { TokenizerFileError, UnsupportedModelError } from "../../token/Tokenizer.ts"
+import { TokenizerFileError } from "../../token/Tokenizer.ts"
 import * as TokenizerFormat from "../../token/TokenizerFormat.ts"
 import * as Llama from "../Config.ts"
 import { CheckpointConfigError, CheckpointFormatError, type GenerationConfigError } from "./CheckpointError.ts"
@@ -44,8 +43,7 @@ export interface Options {
 }
 
 /** Why a tokenizer cannot be read. */
-export type TokenizerError =
-  | TokenizerFileError | SentencePieceError | UnsupportedModelError | CheckpointConfigError | PlatformError
+export type TokenizerError = TokenizerFileError | CheckpointConfigError | PlatformError
 
 /** What a checkpoint is made of. */
 export interface Opened {
@@ -186,7 +184,9 @@ const openGguf = Effect.fnUntraced(function*(path: string) {
   const config = yield* Effect.fromResult(GgufModel.configOf(path, file.metadata, rows))
   const tokenizer = Effect.flatMap(Effect.fromResult(GgufModel.vocabularyOf(path, file.metadata)), (model) =>
     model === undefined ? Effect.succeedNone
-      : Effect.map(Effect.fromResult(TokenizerFormat.ofModel(model)), Option.some))
+      : Effect.map(Effect.fromResult(TokenizerFormat.ofModel(model)), Option.some)).pipe(
+    Effect.mapError((reason) => reason instanceof CheckpointConfigError ? reason
+      : new TokenizerFileError({ path, reason })))
   return {
     format: "gguf", path, config, isTied: !file.entries.has(naming.names.head), shards: [file], naming,
     computed: naming.computed, tokenizer

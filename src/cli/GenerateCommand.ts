@@ -229,7 +229,10 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   if (contextLength > source.config.contextLength) return yield* new ContextLengthError({
     asked: contextLength, contextLength: source.config.contextLength
   })
-  yield* check(single === undefined ? [] : [{ item: 0, ids: idsOf(codec, single) }], { codec, contextLength, settings })
+  const file = Option.getOrElse(given.promptFile, () => "")
+  const first: ReadonlyArray<Prompts.Named> = single === undefined ? yield* Prompts.firstOf(file)
+    : [{ id: 1, prompt: single }]
+  yield* check(first.map(({ prompt }) => ({ item: 0, ids: idsOf(codec, prompt) })), { codec, contextLength, settings })
   const name = yield* CheckpointSource.backendOf(source, given)
   yield* Console.error([place, ...given.weights === "f32" ? [] : [given.weights], name].join(", "))
   for (const line of told(generation, codec.vocabSize, own.stopIds)) yield* Console.error(line)
@@ -243,8 +246,7 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   const show = (yield* (yield* Stdio.Stdio).stdoutIsTerminal) ? visible : identity // a file gets what was written
   const isOne = single !== undefined && given.candidates === 1
   const waiting = new Map<number, { readonly id: string | number; readonly prompt: string; ended: number }>()
-  const prompts = (single === undefined ? Prompts.fromFile(Option.getOrElse(given.promptFile, () => "")) :
-    Stream.make<[Prompts.Named]>({ id: 1, prompt: single })).pipe(
+  const prompts = (single === undefined ? Prompts.fromFile(file) : Stream.fromIterable(first)).pipe(
     Stream.zipWithIndex,
     Stream.map(([{ id, prompt }, item]): Prompt => {
       waiting.set(item, { id, prompt, ended: 0 })

@@ -6,7 +6,7 @@
  * @module
  */
 import * as Effect from "effect/Effect"
-import type * as FileSystem from "effect/FileSystem"
+import * as FileSystem from "effect/FileSystem"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -62,3 +62,13 @@ export const fromFile = (path: string): Stream.Stream<Named, PromptFileError | C
       Stream.concat(Stream.fromEffectDrain(end))
     )
   })
+
+/** The first prompt of a file; none of what can be read only once, a pipe. */
+export const firstOf = Effect.fnUntraced(function*(path: string) {
+  const { stat } = yield* FileSystem.FileSystem
+  const isOnce = yield* Effect.match(stat(path), {
+    onFailure: () => false, // reading says why
+    onSuccess: ({ type }) => type !== "File" && type !== "Directory"
+  })
+  return isOnce ? [] : yield* Stream.runCollect(Stream.take(fromFile(path), 1))
+})

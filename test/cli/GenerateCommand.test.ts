@@ -191,6 +191,32 @@ describe("cria generate", () => {
         assert.include(errors, `error: ${name}: byte 0xE9 at byte 3 is not UTF-8, as text must be\n`)
       }
     }))
+  it.live("refuses a file of prompts before an engine starts, and reads one that can be read once only once", () =>
+    Effect.gen(function*() {
+      const absent = ["--backend", "tensorflow-node-gpu"] // an engine that does not start here
+      assert.match(yield* fails(["--prompt-file", "/none.txt", ...absent]), /^error: cannot read \/none\.txt: /)
+      assert.match(yield* fails(["--prompt-file", "/runs/none.txt", ...absent]), /^error: .*, line 1: the file is em/)
+      assert.match(yield* fails(["--prompt-file", "/prompts.txt", "--context-length", "2", ...absent]),
+        /^error: .* must fit into a context of 2 tokens/)
+      const disk = MemoryDisk.make()
+      yield* withFiles(disk, Object.fromEntries((yield* trained).files()))
+      yield* withFiles(disk, { "/pipe": "One day\n" })
+      let count = 0
+      const { readFile, stat } = disk.fileSystem
+      const pipe = {
+        ...disk, fileSystem: {
+          ...disk.fileSystem,
+          stat: (path: string) => Effect.map(stat(path), (info) => path === "/pipe"
+            ? { ...info, type: "FIFO" as const } : info),
+          readFile: (path: string) => {
+            if (path === "/pipe") count++
+            return readFile(path)
+          }
+        }
+      }
+      assert.match((yield* cria(pipe, ["generate", "--prompt-file", "/pipe"])).output, /^--- 1 /)
+      assert.strictEqual(count, 1)
+    }))
   it.live("refuses a prompt that fills the context, and names the room there is", () =>
     Effect.gen(function*() {
       assert.match(yield* fails(["One day ".repeat(20)]), /must fit into a context of 32 tokens/)

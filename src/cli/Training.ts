@@ -205,8 +205,9 @@ const learn = Effect.fnUntraced(function*(screen: Screen.Screen, options: Option
     const isFast = settings.backend !== "reference"
     const rate = yield* matmulRate(isFast ? { size: 1024, seconds: 1 } : { size: 64, seconds: 0.1 })
     const environment = yield* Host.environment
+    const { engine, threadCount } = environment
     yield* screen.print(
-      `engine     ${Host.named(environment.engine)}, ${environment.threadCount} threads, ` +
+      `engine     ${Host.named(engine)}, ${threadCount} thread${threadCount === 1 ? "" : "s"}, ` +
         Screen.quantity(rate, "FLOP/s")
     )
     if (resume === "never") yield* RunFolder.write(folder, settings, model)

@@ -10,6 +10,7 @@
  *
  * @module
  */
+import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
@@ -21,7 +22,7 @@ import * as Quantization from "../llama/Quantization.ts"
 import * as Transformer from "../llama/Transformer.ts"
 import * as Specification from "../tensor/Specification.ts"
 import * as Host from "./Host.ts"
-import { quantity } from "./Screen.ts"
+import { bar, duration, quantity } from "./Screen.ts"
 
 /** How wide weights are kept. */
 export const widths = ["f32", "8-bit", "4-bit"] as const
@@ -157,6 +158,22 @@ export const fitting = (
     : Effect.fail(new WeightsMemoryError({ path, width, bytes, packedBytes, what, besideBytes, remedy, memoryBytes }))
 }
 
+/** The same source, which tells on stderr every ten seconds how much has been read; nothing where it is read sooner. */
+export const telling = <S extends Pick<Source, "parameters" | "read">>(source: S): Effect.Effect<S> =>
+  Effect.map(Clock.currentTimeMillis, (began) => {
+    const { size } = source.parameters
+    let [count, told] = [0, began]
+    const tell = Effect.flatMap(Clock.currentTimeMillis, (now) => {
+      count++
+      const isDone = count === size && told > began
+      if (now - told < 10_000 && !isDone) return Effect.void
+      told = now
+      return Console.error(`weights     ${bar(count / size, 20)} ${count} of ${size} tensors, ` +
+        `${duration((now - began) / 1000)}${isDone ? "; building the programs" : ""}`)
+    })
+    return { ...source, read: (parameter: string) => Effect.tap(source.read(parameter), () => tell) }
+  })
+
 /**
  * Loads weights for whatever is done with them. Refused where memory would not hold them and what is beside them,
  * before any is read.
@@ -170,9 +187,10 @@ export const load = <A, E, R>(
     const { frozen, warning } = yield* fitting(checkpoint, width, beside, backend.capabilities, Host.memory())
     const model = yield* Transformer.make(config)
     if (warning !== undefined) yield* Console.error(warning)
+    const source = yield* telling(checkpoint)
     if (width === "f32") {
       const parameters = yield* backend.allocate(Specification.zeros(model.specification))
-      yield* Checkpoint.load(checkpoint, parameters)
+      yield* Checkpoint.load(source, parameters)
       yield* backend.seal(parameters)
       return yield* use({ model, parameters, frozen })
     }
@@ -180,5 +198,5 @@ export const load = <A, E, R>(
       Quantization.quantized(model, Quantization.schemeOf(width, config)),
       ({ values }) => new WidthUnfitError({ path: checkpoint.path, width, sizes: values[0]?.[1] ?? "a size" })
     )
-    return yield* use({ model: coded, parameters: yield* Quantization.load(coded, checkpoint.read), frozen })
+    return yield* use({ model: coded, parameters: yield* Quantization.load(coded, source.read), frozen })
   })

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Console, Effect } from "effect"
+import * as TestClock from "effect/testing/TestClock"
 import type { Capabilities } from "../../src/backend/Backend.ts"
 import * as Continuation from "../../src/cli/Continuation.ts"
 import * as Weights from "../../src/cli/Weights.ts"
@@ -60,5 +61,22 @@ describe("weights", () => {
       assert.match(yield* refused("f32", 1, 256),
         / takes at least 27\.2 GB .*\n {2}f32 weights of 27\.0 GB, a cache .*\n {2}Take --weights 8-bit or 4-bit, a sm/)
       assert.match(yield* refused("4-bit", 1, 256, 8e9), /\n {2}Take a smaller model, or a machine with more memory\.$/)
+    }))
+  it.effect.each([[9, []], [25, [ // seconds for all five, each as long as the others
+    "weights     ████████░░░░░░░░░░░░ 2 of 5 tensors, 10 s", "weights     ████████████████░░░░ 4 of 5 tensors, 20 s",
+    "weights     ████████████████████ 5 of 5 tensors, 25 s; building the programs"
+  ]]] as const)("that take %i seconds to read tell how far they are, where that is long", ([seconds, lines]) =>
+    Effect.gen(function*() {
+      const told: Array<string> = []
+      const console = Object.assign(Object.create(globalThis.console), { error: (line: string) => told.push(line) })
+      const names = ["a", "b", "c", "d", "e"]
+      yield* Effect.gen(function*() {
+        const { read } = yield* Weights.telling({
+          parameters: new Map(names.map((name) => [name, { name, type: "F32", sizes: {}, bytes: 0 }])),
+          read: () => Effect.as(TestClock.adjust(seconds * 200), new Float32Array(1))
+        })
+        for (const name of names) assert.lengthOf(yield* read(name), 1)
+      }).pipe(Effect.provideService(Console.Console, console))
+      assert.deepStrictEqual(told, [...lines])
     }))
 })

@@ -72,8 +72,8 @@ describe("weights", () => {
       const names = ["a", "b", "c", "d", "e"]
       yield* Effect.gen(function*() {
         const { read } = yield* Weights.telling({
-          parameters: new Map(names.map((name) => [name, { name, type: "F32", sizes: {}, bytes: 0 }])),
-          read: () => Effect.as(TestClock.adjust(seconds * 200), new Float32Array(1))
+          parameters: new Map(names.map((name) => [name, { name, type: "F32", sizes: [], bytes: 0 }])),
+          read: (_: string) => Effect.as(TestClock.adjust(seconds * 200), new Float32Array(1))
         })
         for (const name of names) assert.lengthOf(yield* read(name), 1)
       }).pipe(Effect.provideService(Console.Console, console))

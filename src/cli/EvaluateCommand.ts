@@ -39,7 +39,7 @@ const flags = {
   stride: count("stride", "How far windows are apart: a token sees at least window − stride tokens before it, so the " +
     "shorter, the more exact and the slower; half a window by default"),
   batchSize: count("batch-size", "Windows that run together; no choice changes the result beyond rounding; as many " +
-    "as make 1024 tokens by default"),
+    "as make 1024 tokens, or as the text has, by default"),
   weights: Weights.flag,
   json: switched("json", "Print the result as a line of JSON, and nothing else"),
   threads: count("threads", "Threads that compute; the cores of this machine by default"),
@@ -55,18 +55,21 @@ const perplexity = Command.make("perplexity", flags, Effect.fnUntraced(function*
   const { config, format, path } = checkpoint
   const window = Option.getOrElse(given.window, () => config.contextLength)
   const stride = Option.getOrElse(given.stride, () => Math.ceil(window / 2))
-  const batchSize = Option.getOrElse(given.batchSize, () => Math.max(1, Math.floor(1024 / Math.max(1, window))))
+  const mostWindows = Option.getOrElse(given.batchSize, () => Math.max(1, Math.floor(1024 / Math.max(1, window))))
   const codec = yield* CheckpointSource.codecOf(checkpoint)
   const corpus = yield* Corpus.Corpus.pipe(
     Effect.provide(Corpus.layerFiles(given.text, { documentCharacters: Number.MAX_SAFE_INTEGER })) // files stay whole
   )
   // what cannot be scored is refused before the weights are read
-  yield* Perplexity.requireWindows({ window, stride, batchSize }, config.contextLength)
+  yield* Perplexity.requireWindows({ window, stride, batchSize: mostWindows }, config.contextLength)
   const name = yield* CheckpointSource.backendOf(checkpoint, given)
   const screen = yield* Screen.make
   const print = (text: string) => given.json ? Effect.void : screen.print(text)
   const texts = yield* Stream.runCollect(Stream.map(corpus.documents, ({ text }) => text))
   const store = TokenStore.fromTexts(texts, codec)
+  // rows beyond the windows there are would be computed for nothing
+  const windowCount = Perplexity.spanCount(store.tokens.length - 1, { window, stride })
+  const batchSize = Option.isSome(given.batchSize) ? mostWindows : Math.min(mostWindows, Math.max(1, windowCount))
   const width = given.weights === "f32" ? "" : `${given.weights}, `
   yield* print(`model       ${path}, ${Screen.quantity(parameterCount(config))} parameters, ${width}on ${name}`)
   yield* print(`text        ${corpus.name}: ${texts.length === 1 ? "1 document" : `${texts.length} documents`}, ` +
@@ -85,7 +88,8 @@ const perplexity = Command.make("perplexity", flags, Effect.fnUntraced(function*
     ))
   })).pipe(Effect.provide([Transformer.layer, BackendChoice.layer(name, Option.getOrUndefined(given.threads))]))
   if (given.json) {
-    const said = { model: path, format, weights: given.weights, text: corpus.name, window, stride, ...score }
+    const said = { model: path, format, weights: given.weights, text: corpus.name, window, stride, batchSize,
+      ...score }
     return yield* Console.log(JSON.stringify(said))
   }
   yield* print(`loss        ${score.loss.toFixed(4)} nats a token, over ${score.tokenCount} tokens`)

@@ -136,6 +136,10 @@ export function* spans(placeCount: number, { stride, window }: Cut): Generator<S
   }
 }
 
+/** How many windows there are over so many places: as many as `spans` gives. */
+export const spanCount = (placeCount: number, { stride, window }: Cut): number =>
+  placeCount < 1 ? 0 : 1 + Math.ceil(Math.max(0, placeCount - window) / stride)
+
 /** −log p of each target: what pretraining minimizes and perplexity measures. */
 export const nextTokenLoss = <P>(model: Transformer<P>) =>
   (parameters: P, ids: Tensor<"batch" | "position", "id">, targets: typeof ids): Tensor<"batch" | "position"> =>

@@ -70,7 +70,7 @@ describe("cria evaluate perplexity", () => {
         `bits/byte   ${Number(found["bitsPerByte"]).toFixed(4)}, which does not depend on the tokenizer`, ""
       ].join("\n"))
       assert.deepStrictEqual(Object.keys(found), ["model", "format", "weights", "text", "window", "stride",
-        "tokenCount", "byteCount", "loss", "perplexity", "bitsPerByte"])
+        "batchSize", "tokenCount", "byteCount", "loss", "perplexity", "bitsPerByte"])
       assert.strictEqual(found["byteCount"], Buffer.byteLength("It was\n\na day. It was — a day.\n"))
     }))
 
@@ -97,6 +97,18 @@ describe("cria evaluate perplexity", () => {
       const [chunks, one] = [yield* at("--stride", "8"), yield* at("--stride", "8", "--batch-size", "1")]
       assert.closeTo(one, chunks, 1e-12)
       assert.notStrictEqual(yield* at("--stride", "1"), chunks)
+    }))
+
+  it.live("runs no more windows together than there are, unless it is told to", () =>
+    Effect.gen(function*() {
+      const sizeOf = (...args: ReadonlyArray<string>) =>
+        Effect.map(json("--text", "/texts/novel.txt", ...args), ({ batchSize }) => Number(batchSize))
+      const tokens = Number((yield* json("--text", "/texts/novel.txt"))["tokenCount"])
+      const windows = (window: number, stride: number) => 1 + Math.ceil(Math.max(0, tokens - window) / stride)
+      assert.strictEqual(yield* sizeOf(), windows(32, 16))
+      assert.isBelow(windows(32, 16), 1024 / 32)
+      assert.strictEqual(yield* sizeOf("--window", "8", "--stride", "8"), windows(8, 8))
+      assert.strictEqual(yield* sizeOf("--window", "32", "--batch-size", "5"), 5)
     }))
 
   it.live("shows how far it has come on a terminal, and nothing of it stays", () =>

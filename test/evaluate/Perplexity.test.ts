@@ -71,6 +71,7 @@ describe("Perplexity.spans", () => {
   it("scores every place once, in order, with the context that window and stride promise", () => {
     fc.assert(fc.property(fc.nat(60), cuts, (count, cut) => {
       const all = [...Perplexity.spans(count, cut)]
+      assert.strictEqual(Perplexity.spanCount(count, cut), all.length)
       const places = all.flatMap(({ from, start, to }) => Array.from({ length: to - from }, (_, i) => {
         assert.isAtMost(to - start, cut.window)
         assert.isAtLeast(from + i - start, Math.min(from + i, cut.window - cut.stride))

@@ -221,8 +221,8 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   const contextLength = Option.getOrElse(given.contextLength, () => source.config.contextLength)
   const own = settingsOf(codec, { rule, maximumTokens: given.maxTokens, seed: given.seed })
   const settings = {
-    ...own, stopIds: [...new Set([...own.stopIds, ...generation?.endIds ?? []])],
-    candidates: given.candidates, stopTexts: given.stop
+    ...own, candidates: given.candidates, stopTexts: given.stop,
+    stopIds: [...new Set([...own.stopIds, ...generation?.endIds ?? []])].filter((id) => id < codec.vocabSize)
   }
   // what cannot be answered is refused before the weights are read
   yield* requireCounts("cria generate", { "--slots": slots, "--context-length": contextLength })

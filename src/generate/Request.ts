@@ -96,7 +96,7 @@ export const check = (
 ): Effect.Effect<void, RequestError | ContextFullError> => {
   const { codec, contextLength, settings } = bounds
   const { atContextEnd = "refuse", maximumTokens } = settings
-  const faults = [...settingFaults(settings), ...prompts.flatMap((prompt) => promptFaults(prompt, codec))]
+  const faults = [...settingFaults(settings, codec), ...prompts.flatMap((prompt) => promptFaults(prompt, codec))]
   if (faults.length > 0) return Effect.fail(new RequestError({ faults }))
   const room = atContextEnd === "end" ? 1 : maximumTokens
   const long = prompts.flatMap(({ ids, item }) =>
@@ -106,9 +106,13 @@ export const check = (
     : Effect.void
 }
 
-const settingFaults = ({ candidates = 1, maximumTokens, stopTexts = [] }: Settings) => [
+const settingFaults = (
+  { candidates = 1, maximumTokens, stopIds = [], stopTexts = [] }: Settings, { vocabSize }: Codec
+) => [
   ...isCount(maximumTokens) ? [] : [`maximumTokens must be a whole number of at least 1, got ${maximumTokens}`],
   ...isCount(candidates) ? [] : [`candidates must be a whole number of at least 1, got ${candidates}`],
+  ...stopIds.flatMap((id, i) =>
+    isId(id, vocabSize) ? [] : [`stopIds has ${id} at ${i}; ids are 0 to ${vocabSize - 1}`]),
   ...stopTexts.includes("") ? [`an empty stop text would end every answer before it began`] : []
 ]
 
@@ -117,11 +121,13 @@ const promptFaults = ({ ids, item }: Prompt, { bosId, vocabSize }: Codec) => {
   if (ids.length === 0) {
     return [...place, `prompt ${item} is empty; begin it with the beginning of sequence, id ${bosId}`]
   }
-  const strange = Array.from(ids).findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < vocabSize))
+  const strange = Array.from(ids).findIndex((id) => !isId(id, vocabSize))
   return strange < 0
     ? place
     : [...place, `prompt ${item} has the id ${ids[strange]} at ${strange}; ids are 0 to ${vocabSize - 1}`]
 }
+
+const isId = (id: number, vocabSize: number): boolean => Number.isInteger(id) && id >= 0 && id < vocabSize
 
 /** Is this a whole number of at least 1? */
 const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 1

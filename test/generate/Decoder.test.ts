@@ -224,10 +224,14 @@ layer(services)("messages", (it) => {
   it.effect("name every fault of a request", () =>
     Effect.gen(function*() {
       const prompts = [[1], [], [1, 265], [0.5]]
-      assert.strictEqual(yield* failure({ prompts, maximumTokens: 0, candidates: 1.5, stopTexts: [""] }),
+      const stopIds = [2, 265, -1, 1.5]
+      assert.strictEqual(yield* failure({ prompts, maximumTokens: 0, candidates: 1.5, stopIds, stopTexts: [""] }),
         `generate: the request cannot be fulfilled
   maximumTokens must be a whole number of at least 1, got 0
   candidates must be a whole number of at least 1, got 1.5
+  stopIds has 265 at 1; ids are 0 to 264
+  stopIds has -1 at 2; ids are 0 to 264
+  stopIds has 1.5 at 3; ids are 0 to 264
   an empty stop text would end every answer before it began
   prompt 1 is empty; begin it with the beginning of sequence, id 1
   prompt 2 has the id 265 at 1; ids are 0 to 264

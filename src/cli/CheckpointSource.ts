@@ -63,7 +63,7 @@ export const open = Effect.fnUntraced(function*(
     : Option.getOrUndefined(yield* checkpoint.tokenizer)
   const { vocabSize } = checkpoint.config
   const pieces = read?.model.pieces.length ?? vocabSize
-  const known = yield* Effect.fromResult(Checkpoint.withVocabulary(checkpoint, pieces))
+  const known = yield* Effect.fromResult(Checkpoint.withVocabulary(checkpoint, pieces, read?.path))
   if (pieces < vocabSize) {
     yield* Console.error(`the model has ${vocabSize} tokens, and its tokenizer ${pieces} pieces: the tokens from ` +
       `${pieces} on, which no text has, are left out (if they are not of one model: --tokenizer names another)`)

@@ -123,13 +123,18 @@ const isOtherKind = (error: Error): boolean => {
 /** Which model a path holds, and what of its tokenizer is damaged or of another kind; or why there is none. */
 const modelOf = (path: string) =>
   Effect.gen(function*() {
-    const { config, format, isTied, tokenizer } = yield* Checkpoint.open(path)
+    const checkpoint = yield* Checkpoint.open(path)
+    const { config, format, isTied, tokenizer } = checkpoint
     const read = yield* Effect.result(tokenizer)
-    const pieces = Option.map(Option.flatten(Result.getSuccess(read)), ({ model }) => model.pieces.length)
+    const own = Option.flatten(Result.getSuccess(read))
+    const pieces = Option.map(own, ({ model }) => model.pieces.length)
     const failure = Result.getFailure(read)
     return {
       damages: Option.toArray(Option.filter(failure, (error) => !isOtherKind(error))),
       noTokenizer: Option.getOrUndefined(Option.filter(failure, isOtherKind)),
+      found: Option.getOrUndefined(Option.map(own, ({ model, path }) => ({
+        path, isFit: Result.isSuccess(Checkpoint.withVocabulary(checkpoint, model.pieces.length))
+      }))),
       model: { format, config, isTied, parameters: parameterCount(config), tokenizer: Option.getOrNull(pieces) }
     }
   })
@@ -141,7 +146,7 @@ const isForeign = (error: Error): boolean =>
 
 /** Says which model it is. */
 const showModel = Effect.fnUntraced(function*(
-  { damages, model, noTokenizer }: Effect.Success<ReturnType<typeof modelOf>>
+  { damages, found, model, noTokenizer }: Effect.Success<ReturnType<typeof modelOf>>
 ) {
   const { config, format, isTied, parameters, tokenizer } = model
   const sizes = Object.entries(config).map(([key, value]) => `${key} ${value}`).join(", ")
@@ -149,8 +154,9 @@ const showModel = Effect.fnUntraced(function*(
     (isTied ? ", of which the head is the embedding" : ""))
   yield* Console.log(`  ${sizes}`)
   const other = tokenizer === null || tokenizer === config.vocabSize ? ""
-    : `, and the model knows ${config.vocabSize} tokens: ` + (tokenizer < config.vocabSize
-      ? "those beyond are left out wherever the model is used" : "they belong to different models")
+    : ` in ${found?.path}, and the model knows ${config.vocabSize} tokens: ` + (found?.isFit === true
+      ? "those beyond are left out wherever the model is used"
+      : "they belong to different models; name another to the command that uses it: --tokenizer PATH")
   const known = tokenizer === null ? "none" : `of ${tokenizer} pieces${other}`
   yield* Console.log(Screen.visible(`  tokenizer ${damages.length > 0 ? "that cannot be read"
     : noTokenizer === undefined ? known

@@ -67,7 +67,8 @@ export const tokenizerOf = Effect.fnUntraced(function*(path: string) {
   const count = found?.model.pieces.length
   const problem = found === undefined ? "it has no tokenizer"
     : !found.isLegacy ? "its tokenizer.json was saved with legacy = false, which a run cannot keep"
-      : count !== vocabSize ? `the model knows ${vocabSize} tokens, and its tokenizer ${count}` : undefined
+      : count !== vocabSize ? `the model knows ${vocabSize} tokens, and its tokenizer in ${found.path} ${count}`
+        : undefined
   if (found !== undefined && problem === undefined) return found.model
   if (format === "cria" && found === undefined) return yield* new PretrainedError({
     path, problem: `${problem}\n  Put the tokenizer.model that it learned with into it.`

@@ -152,17 +152,19 @@ export const open = Effect.fnUntraced(function*(
  * The model of a checkpoint over the first `pieces` of its tokens alone, as its tokenizer has them: where its
  * vocabulary was filled up beyond them, the rest gets no score, is never drawn, and takes no probability from others.
  * So everything that is done with the model holds for the smaller one. Fails where they belong to different models:
- * with more pieces than tokens, or with fewer than three for four of them. `config` and `read` are of the smaller
- * model; `parameters` still tells what the files hold.
+ * with more pieces than tokens, or with fewer than three for four of them; the error names the file of the tokenizer,
+ * if it is given. `config` and `read` are of the smaller model; `parameters` still tells what the files hold.
  */
 export const withVocabulary = <C extends Pick<Checkpoint, "config" | "path" | "read">>(
-  checkpoint: C, pieces: number
+  checkpoint: C, pieces: number, tokenizer?: string
 ): Result.Result<C, PieceCountError> => {
   const { config, path, read } = checkpoint
   const { embedSize, vocabSize } = config
   if (pieces === vocabSize) return Result.succeed(checkpoint)
   if (pieces > vocabSize || 4 * pieces < 3 * vocabSize) {
-    return Result.fail(new PieceCountError({ path, pieces, vocabSize }))
+    return Result.fail(new PieceCountError({
+      path, pieces, vocabSize, ...tokenizer === undefined ? {} : { tokenizer }
+    }))
   }
   const first = (parameter: string, elements: Reals): Reals => {
     if (parameter !== "embedding" && parameter !== "head") return elements

@@ -147,7 +147,7 @@ describe("cria export", () => {
       assert.notInclude(yield* printed(disk, "inspect", "/bare"), "tokenizer.bin: ")
       yield* disk.fileSystem.rename("/bare/p.bin", "/bare/q.bin") // now the other is the nearest
       assert.include(yield* printed(disk, "inspect", "/bare/q.bin"),
-        "\n  tokenizer of 285 pieces, and the model knows 320 tokens: those beyond are left out")
+        "\n  tokenizer of 285 pieces in /bare/tokenizer.bin, and the model knows 320 tokens: those beyond are left out")
       yield* disk.fileSystem.rename("/bare/q.bin", "/bare/p.bin")
       assert.include(yield* printed(disk, "import", "/bare/p.bin", "--out", "/again"), "/again: ")
     }))

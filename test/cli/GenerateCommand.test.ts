@@ -300,7 +300,8 @@ describe("cria generate", () => {
       yield* cria(disk, ["import", "/filled", "--out", "/imported"])
       assert.strictEqual((yield* write("/imported", "--greedy")).output, (yield* write("/hf", "--greedy")).output)
       yield* filledUp(disk, "/hf", "/twice", 641)
-      assert.include((yield* write("/twice")).errors, "/twice: the model knows 641 tokens, and the tokenizer 320\n")
+      assert.include((yield* write("/twice")).errors,
+        "/twice: the model knows 641 tokens, and the tokenizer in /twice/tokenizer.model 320\n")
     }))
   it.live("begins a line with a failure, though an answer was being written", () =>
     Effect.gen(function*() {
@@ -321,6 +322,6 @@ describe("cria generate", () => {
         "error: /hf has no tokenizer beside it, and its tokens are no text without the one it learned with\n" +
           "  Name that: --tokenizer PATH.\n")
       assert.match(yield* told(disk, ...model, "--tokenizer", "/bytes.model"),
-        /^error: \/hf: the model knows \d+ tokens, and the tokenizer 259\n/)
+        /^error: \/hf: the model knows \d+ tokens, and the tokenizer in \/bytes\.model 259\n/)
     }))
 })

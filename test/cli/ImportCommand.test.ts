@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import * as Tokenizer from "../../src/token/Tokenizer.ts"
 import { printed, told, withModel } from "./checkpoints.ts"
+import { cria, withFiles } from "./Cria.ts"
 
 describe("cria import", () => {
   it.live("makes a folder of Cria's own, once, and keeps what it was made from", () =>
@@ -20,9 +22,15 @@ describe("cria import", () => {
     Effect.gen(function*() {
       const disk = yield* withModel
       assert.strictEqual(yield* told(disk, "import", "/hf", "--tokenizer", "/bytes.model", "--out", "/x"),
-        "error: /hf: the model knows 19 tokens, and the tokenizer 259\n  The model has no scores for " +
+        "error: /hf: the model knows 19 tokens, and the tokenizer in /bytes.model 259\n  The model has no scores for " +
           "the pieces beyond: it is another model's, or pieces were added to it. Give the tokenizer that the model " +
           "learned with.\n--tokenizer PATH names another.\n")
+      yield* withFiles(disk, { "/hf/tokenizer.model": Tokenizer.bytesModel.bytes }) // nobody names it
+      assert.match(yield* told(disk, "import", "/hf", "--out", "/x"), new RegExp("^error: /hf: the model knows 19 " +
+        "tokens, and the tokenizer in /hf/tokenizer\\.model 259\n[^]*\n--tokenizer PATH names another\\.\n$"))
+      assert.include((yield* cria(disk, ["inspect", "/hf"])).output, "\n  tokenizer of 259 pieces in " +
+        "/hf/tokenizer.model, and the model knows 19 tokens: they belong to different models; name another to the " +
+        "command that uses it: --tokenizer PATH\n")
       assert.match(yield* told(disk, "import", "/hf", "--tokenizer", "/none.model", "--out", "/x"),
         /^error: \/none\.model is no tokenizer: ENOENT.*\n {2}Name a \.model/)
       assert.include(yield* told(disk, "import", "/nowhere"), "error: /nowhere: no checkpoint that Cria reads")

@@ -59,7 +59,8 @@ describe("cria pretrain --from", () => {
       yield* printed(disk, "export", "/runs/a", "--to", "huggingface", "--out", "/hf")
       yield* filledUp(disk, "/hf", "/filled", 330)
       assert.strictEqual(yield* told(disk, "pretrain", "--from", "/filled", "--out", "/runs/b", ...idle),
-        "error: /filled: a run cannot begin from it: the model knows 330 tokens, and its tokenizer 320\n  Make it a " +
+        "error: /filled: a run cannot begin from it: the model knows 330 tokens, and its tokenizer in " +
+          "/filled/tokenizer.model 320\n  Make it a " +
           "folder of Cria's own first: cria import /filled --out runs/NAME, which leaves out the tokens that the " +
           "tokenizer does not have. Then give that with --from.\n")
       yield* printed(disk, "import", "/filled", "--out", "/runs/filled")

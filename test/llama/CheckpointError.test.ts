@@ -28,6 +28,8 @@ describe("errors of checkpoints", () => {
     assert.strictEqual(told(13), "a: the model knows 12 tokens, and the tokenizer 13\n  The model has no scores for " +
       "the pieces beyond: it is another model's, or pieces were added to it. Give the tokenizer that the model " +
       "learned with.")
+    const named = new PieceCountError({ path: "a", tokenizer: "b/tokenizer.model", pieces: 13, vocabSize: 12 })
+    assert.match(named.message, /^a: the model knows 12 tokens, and the tokenizer in b\/tokenizer\.model 13\n/)
   })
   it("list all tensors at once, and no more than can be read", () => {
     const many = Array.from({ length: 14 }, (_, i) => `t${i}`)

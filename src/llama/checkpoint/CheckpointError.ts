@@ -83,6 +83,8 @@ export class CheckpointFormatError extends Schema.TaggedError<CheckpointFormatEr
 /** A tokenizer that is not the model's, by the number of its pieces. */
 export class PieceCountError extends Schema.TaggedError<PieceCountError>()("PieceCountError", {
   path: Schema.String,
+  /** The file that holds the tokenizer, where it is known. */
+  tokenizer: Schema.optionalKey(Schema.String),
   pieces: Schema.Number,
   vocabSize: Schema.Number
 }) {
@@ -90,7 +92,8 @@ export class PieceCountError extends Schema.TaggedError<PieceCountError>()("Piec
     const why = this.pieces > this.vocabSize
       ? "The model has no scores for the pieces beyond: it is another model's, or pieces were added to it."
       : "A vocabulary may be filled up beyond its tokenizer, but not by more than a third: this is another model's."
-    return `${this.path}: the model knows ${this.vocabSize} tokens, and the tokenizer ${this.pieces}\n  ${why} ` +
+    const tokenizer = this.tokenizer === undefined ? "the tokenizer" : `the tokenizer in ${this.tokenizer}`
+    return `${this.path}: the model knows ${this.vocabSize} tokens, and ${tokenizer} ${this.pieces}\n  ${why} ` +
       "Give the tokenizer that the model learned with."
   }
 }

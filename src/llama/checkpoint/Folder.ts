@@ -45,6 +45,11 @@ export interface Options {
 /** Why a tokenizer cannot be read. */
 export type TokenizerError = TokenizerFileError | CheckpointConfigError | PlatformError
 
+/** The tokenizer of a checkpoint, and the file that it was found in. */
+export interface FoundTokenizer extends TokenizerFormat.Read {
+  readonly path: string
+}
+
 /** What a checkpoint is made of. */
 export interface Opened {
   readonly format: "cria" | "huggingface" | "meta" | "llama2c" | "gguf"
@@ -58,7 +63,7 @@ export interface Opened {
   readonly naming: Naming | undefined
   /** Names of tensors that are there and are not read. */
   readonly computed: RegExp
-  readonly tokenizer: Effect.Effect<Option.Option<TokenizerFormat.Read>, TokenizerError, FileSystem.FileSystem>
+  readonly tokenizer: Effect.Effect<Option.Option<FoundTokenizer>, TokenizerError, FileSystem.FileSystem>
   /**
    * How text is generated, where the checkpoint says it; read and judged only when it is asked for. Keys that are
    * decided otherwise are neither judged nor given.
@@ -81,13 +86,15 @@ const tokenizerAt = (paths: ReadonlyArray<string>, vocabSize?: number): Opened["
   Effect.gen(function*() {
     const fileSystem = yield* FileSystem.FileSystem
     const there = yield* Effect.filter(paths, (path) => fileSystem.exists(path))
-    const first = yield* Effect.forEach(there.slice(0, 1), TokenizerFormat.open)
+    const open = (path: string) =>
+      Effect.map(TokenizerFormat.open(path), (read): FoundTokenizer => ({ path, ...read }))
+    const first = yield* Effect.forEach(there.slice(0, 1), open)
     const isUnfit = first.some(({ model: { pieces } }) => vocabSize !== undefined && pieces.length !== vocabSize)
     const others = isUnfit ? there.slice(1) : []
-    const read = yield* Effect.forEach(others, (path) => Effect.option(TokenizerFormat.open(path)))
+    const read = yield* Effect.forEach(others, (path) => Effect.option(open(path)))
     const fitting = [...first, ...read.flatMap(Option.toArray)]
       .filter(({ model }) => vocabSize === undefined || model.pieces.length <= vocabSize)
-      .reduce((most: TokenizerFormat.Read | undefined, one) =>
+      .reduce((most: FoundTokenizer | undefined, one) =>
         most === undefined || one.model.pieces.length > most.model.pieces.length ? one : most, undefined)
     return Option.fromNullishOr(fitting ?? first[0])
   })
@@ -184,7 +191,7 @@ const openGguf = Effect.fnUntraced(function*(path: string) {
   const config = yield* Effect.fromResult(GgufModel.configOf(path, file.metadata, rows))
   const tokenizer = Effect.flatMap(Effect.fromResult(GgufModel.vocabularyOf(path, file.metadata)), (model) =>
     model === undefined ? Effect.succeedNone
-      : Effect.map(Effect.fromResult(TokenizerFormat.ofModel(model)), Option.some)).pipe(
+      : Effect.map(Effect.fromResult(TokenizerFormat.ofModel(model)), (read) => Option.some({ path, ...read }))).pipe(
     Effect.mapError((reason) => reason instanceof CheckpointConfigError ? reason
       : new TokenizerFileError({ path, reason })))
   return {

@@ -65,7 +65,8 @@ const compile = Effect.fnUntraced(function*<I, S, O>(
         const checked = inputsOf(state, program)
         const watched = (given: unknown): Effect.Effect<Outcome<O>, BackendError> =>
           Effect.flatMap(checked(given), (inputs) =>
-            state.exclusively(`run ${program.name}`, [...held.values()])(once(inputs)))
+            state.exclusively(`run ${program.name}`, [...held.values()])(once(inputs))).pipe(
+            Effect.tap(Effect.yieldNow)) // the event loop has its turn, and an interruption comes in
         return bound(watched)
       })
   }

@@ -10,9 +10,12 @@ import * as Specification from "../../src/tensor/Specification.ts"
 import * as T from "../../src/tensor/Tensor.ts"
 import * as Tolerance from "../law/Tolerance.ts"
 import { contract } from "./Contract.ts"
+import { turnsWithEachRun } from "./Turns.ts"
 
 describe("Reference", () => {
   contract(Reference.layer, { precision: "f64", primitive: Tolerance.exact, composed: Tolerance.exact })
+
+  it.effect("lets the event loop turn with each run", () => Effect.provide(turnsWithEachRun, Reference.layer))
 
   const run = Effect.fnUntraced(function*(ids: ReadonlyArray<number>, f: (
     x: T.Tensor<"i">, ids: T.Tensor<"k", "id">

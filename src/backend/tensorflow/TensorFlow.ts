@@ -107,7 +107,8 @@ const compile = Effect.fnUntraced(function*<I, S, O>(
       const checked = inputsOf(state, program)
       const watched = (given: unknown): Effect.Effect<Outcome<O>, BackendError> =>
         Effect.flatMap(checked(given), (inputs) =>
-          alone.withPermit(state.exclusively(operation, [...held.values()])(once(inputs))))
+          alone.withPermit(state.exclusively(operation, [...held.values()])(once(inputs)))).pipe(
+          Effect.tap(Effect.yieldNow)) // what an engine computes at once, it hands over before the event loop turns
       return bound(watched)
     })
   return { name: program.name, placement: { inPlace: [], copied: program.writes.map(([path]) => path) }, bind }

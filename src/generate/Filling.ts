@@ -19,7 +19,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { BackendError } from "../backend/Backend.ts"
 import type { Event } from "./Answer.ts"
-import { type Bounds, check, type ContextFullError, type Prompt, type RequestError } from "./Request.ts"
+import { type Bounds, check, type ContextFullError, type Prompt, RequestError } from "./Request.ts"
 import { rowOf, type Scores } from "./Sampling.ts"
 import { advance, begin, DrawError, type Sequence } from "./Sequence.ts"
 import type { Slots } from "./Slots.ts"
@@ -86,6 +86,11 @@ const turns = <E, R>(
     const prompt = yield* next(mayWait)
     if (prompt === undefined || prompt === "later") return undefined
     yield* check([prompt], bounds)
+    if (seats.some((sequence) => sequence?.item === prompt.item)) {
+      const fault = `prompt ${prompt.item} came while answers to another prompt ${prompt.item} run: two that run ` +
+        "together need numbers of their own, or their answers could not be told apart"
+      return yield* new RequestError({ faults: [fault] })
+    }
     computed = { prompt, scores: yield* slots.prefill(prompt.ids), begun: 0 }
     return computed
   })

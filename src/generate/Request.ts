@@ -41,7 +41,7 @@ export interface Request extends Settings {
 
 /** One prompt of many. */
 export interface Prompt {
-  /** Its number: its answers are told by it, and their draws derived from it. No two prompts should share one. */
+  /** Its number: its answers are told by it, and their draws derived from it. Two that run together cannot share it. */
   readonly item: number
   /** Its ids, beginning of sequence included. */
   readonly ids: ArrayLike<number>

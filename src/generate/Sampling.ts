@@ -51,7 +51,10 @@ export const rowOf = ({ logits, tops }: Scores, row: number, count: number): Sco
   return { logits: own(logits), ...tops === undefined ? {} : { tops: own(tops) } }
 }
 
-/** How logits become a distribution, the same with their tops and without. Throws {@link LogitsError}. */
+/**
+ * How logits become a distribution, the same with their tops and without. Throws {@link LogitsError}. What a rule of
+ * your own makes is checked before anything is drawn from it, see {@link DistributionError}.
+ */
 export type Rule = (logits: Logits, tops?: Tops) => Distribution
 
 /** A drawn token and the natural logarithm of the probability that it had. */
@@ -69,6 +72,17 @@ export class LogitsError extends Schema.TaggedError<LogitsError>()("LogitsError"
   override get message() {
     return `sampling: logits must be finite or −∞, one of them finite; id ${this.id} of ${this.count} has ${this.value}
   Usual causes: parameters that a diverged training step made NaN, or a mask that excludes every token.`
+  }
+}
+
+/** A rule made what no distribution is: nothing can be drawn from it. Names all its faults. */
+export class DistributionError extends Schema.TaggedError<DistributionError>()("DistributionError", {
+  faults: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `sampling: the rule made no distribution
+  ${this.faults.join("\n  ")}
+  ids[i] is drawn with the probability weights[i] / total: one weight for each id, and total their sum.`
   }
 }
 
@@ -101,11 +115,42 @@ const faults = ({ temperature, topK, topP }: Options) => [
 
 const check = Schema.decodeSync(Options, { errors: "all", onExcessProperty: "error" })
 
+/** The rules of this module: what they make needs no check. */
+const ownRules = new WeakSet<Rule>()
+
+const known = (rule: Rule): Rule => {
+  ownRules.add(rule)
+  return rule
+}
+
+/** What a rule makes of scores. Throws {@link LogitsError} and, of rules of others, {@link DistributionError}. */
+export const distribution = (rule: Rule, { logits, tops }: Scores): Distribution => {
+  const made = rule(logits, tops)
+  const faults = ownRules.has(rule) ? [] : distributionFaults(made, logits.length)
+  if (faults.length > 0) throw new DistributionError({ faults })
+  return made
+}
+
+const distributionFaults = ({ ids, total, weights }: Distribution, count: number): ReadonlyArray<string> => {
+  const strangeId = ids.findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < count))
+  const strangeWeight = weights.findIndex((weight) => !(weight >= 0 && weight < Infinity))
+  const sum = weights.reduce((before, weight) => before + weight, 0)
+  return [
+    ...ids.length > 0 ? [] : ["it has no ids"],
+    ...ids.length === weights.length ? [] : [`it has ${ids.length} ids and ${weights.length} weights`],
+    ...strangeId < 0 ? [] : [`ids[${strangeId}] is ${ids[strangeId]}; ids are 0 to ${count - 1}`],
+    ...strangeWeight < 0 ? []
+      : [`weights[${strangeWeight}] is ${weights[strangeWeight]}; weights are finite and not negative`],
+    ...total > 0 && Math.abs(total - sum) <= 1e-6 * sum ? []
+      : [`total is ${total}, the sum of the weights ${sum}; they must be equal and positive`]
+  ]
+}
+
 /** The likeliest token, always; the one with the lowest id where several are. */
-export const greedy: Rule = (logits, tops) => ({
+export const greedy: Rule = known((logits, tops) => ({
   ids: Int32Array.of(tops === undefined ? likeliest(logits) : likeliestUnder(tops, logits)),
   weights: Float64Array.of(1), total: 1
-})
+}))
 
 /**
  * The rule that draws by temperature, among the `topK` likeliest tokens, and among the likeliest that share `topP` of
@@ -115,7 +160,7 @@ export const sampling = (options: Options): Rule => {
   const { temperature, topK, topP = 1 } = check(options)
   const inverse = Math.min(1 / temperature, Number.MAX_VALUE)
   let room = roomOf(0)
-  return (logits, given) => {
+  return known((logits, given) => {
     if (room.ids.length !== logits.length) room = roomOf(logits.length)
     const tops = given === undefined ? blockTops(logits) : new Float64Array(given) // a copy, which is sorted below
     const top = topOf(tops, logits)
@@ -133,7 +178,7 @@ export const sampling = (options: Options): Rule => {
     // those that weigh less than (1 − p) / n hold less than 1 − p together: more than p lies before them, none stays
     const ids = atLeast(room.weights, (1 - topP) * total / logits.length * (1 - 1e-9), room.some)
     return heaviest(ids, taken(room.weights, ids, room.heavy), "mass", topP * total, room)
-  }
+  })
 }
 
 /** Memory that a rule fills again for each row, as megabytes for each step would keep the garbage collector busy. */
@@ -160,15 +205,22 @@ export const draw = ({ ids, total, weights }: Distribution, key: Key.Key): Draw 
   return { id: ids[chosen]!, logProb: Math.log(weights[chosen]!) - Math.log(total) }
 }
 
-/** What a computation with rules gives, or the logits that it could do nothing with. */
-export const attempt = <A>(compute: () => A): A | LogitsError => {
+/** Why a rule gives no distribution. */
+export type RuleError = LogitsError | DistributionError
+
+/** What a computation with rules gives, or why a rule gave nothing to draw from. */
+export const attempt = <A>(compute: () => A): A | RuleError => {
   try { // the edge where what a rule throws becomes a value
     return compute()
   } catch (error) {
-    if (error instanceof LogitsError) return error
+    if (isRuleError(error)) return error
     throw error
   }
 }
+
+/** Is it why a rule gives no distribution? */
+export const isRuleError = (value: unknown): value is RuleError =>
+  value instanceof LogitsError || value instanceof DistributionError
 
 /** The log-probability of an id; −∞ for one that cannot be drawn. */
 export const logProbability = ({ ids, total, weights }: Distribution, id: number): number => {

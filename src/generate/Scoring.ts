@@ -28,7 +28,7 @@ import * as Specification from "../tensor/Specification.ts"
 import * as T from "../tensor/Tensor.ts"
 import type { Tensor } from "../tensor/Tensor.ts"
 import { requireCounts } from "./Request.ts"
-import { attempt, type Logits, logProbability, LogitsError, type Rule } from "./Sampling.ts"
+import { attempt, distribution, isRuleError, type Logits, logProbability, type Rule } from "./Sampling.ts"
 import { cellsOf, extended, frozenParameters, type Options as SlotsOptions, type Sizes } from "./Slots.ts"
 
 /** What a scorer is made of; `slots` answers are scored together. */
@@ -164,9 +164,10 @@ const scores = Effect.fnUntraced(function*(
         const own = logProbs.elements[at]!
         const row = rows?.subarray(at * vocabSize, (at + 1) * vocabSize)
         const id = answer[t - prompt.length]!
-        const ruled = row === undefined || rule === undefined ? own : attempt(() => logProbability(rule(row), id))
-        if (ruled instanceof LogitsError || own !== own) {
-          const fault = ruled instanceof LogitsError ? ruled.message
+        const ruled = row === undefined || rule === undefined ? own
+          : attempt(() => logProbability(distribution(rule, { logits: row }), id))
+        if (isRuleError(ruled) || own !== own) {
+          const fault = isRuleError(ruled) ? ruled.message
             : "its log-probability is not a number: are the parameters?"
           return yield* new ScoreError({ faults: [`answer ${score.item}, token ${t - prompt.length}: ${fault}`] })
         }

@@ -11,7 +11,7 @@ import * as Key from "../random/Key.ts"
 import type { StreamDecoder } from "../token/Detokenizer.ts"
 import type { Event, Reason, Token } from "./Answer.ts"
 import type { Bounds, Place, Prompt } from "./Request.ts"
-import { attempt, draw, LogitsError, type Scores } from "./Sampling.ts"
+import { attempt, distribution, DistributionError, draw, isRuleError, LogitsError, type Scores } from "./Sampling.ts"
 import { pass } from "./StopText.ts"
 
 /** Fails when a token cannot be drawn: of which answer, and at which place. */
@@ -19,7 +19,7 @@ export class DrawError extends Schema.TaggedError<DrawError>()("DrawError", {
   item: Schema.Int,
   candidate: Schema.Int,
   position: Schema.Int,
-  reason: LogitsError
+  reason: Schema.Union([LogitsError, DistributionError])
 }) {
   override get message() {
     return `generate: item ${this.item}, candidate ${this.candidate}, token ${this.position} of its sequence
@@ -51,12 +51,13 @@ export const begin = ({ ids, item }: Prompt, candidate: number, { codec }: Bound
 
 /** Draws the next token of a sequence from its logits, [vocab], and tells what that makes certain. */
 export const advance = (
-  sequence: Sequence, { logits, tops }: Scores, { codec, contextLength, settings }: Bounds
+  sequence: Sequence, scores: Scores, { codec, contextLength, settings }: Bounds
 ): ReadonlyArray<Event> | DrawError => {
   const { candidate, item } = sequence
   const { key, maximumTokens, rule, stopIds = [codec.eosId], stopTexts = [] } = settings
-  const drawn = attempt(() => draw(rule(logits, tops), Key.derive(key, item, candidate, sequence.length)))
-  if (drawn instanceof LogitsError) {
+  const drawn = attempt(() =>
+    draw(distribution(rule, scores), Key.derive(key, item, candidate, sequence.length)))
+  if (isRuleError(drawn)) {
     return new DrawError({ item, candidate, position: sequence.length, reason: drawn })
   }
   const { id, logProb } = drawn

@@ -259,6 +259,25 @@ layer(services)("messages", (it) => {
   Usual causes: parameters that a diverged training step made NaN, or a mask that excludes every token.`)
     }))
 
+  it.effect("name the token for which a rule made no distribution, and all that is wrong with it", () =>
+    Effect.gen(function*() {
+      const made = (ids: ReadonlyArray<number>, weights: ReadonlyArray<number>, total: number): Rule => () =>
+        ({ ids: Int32Array.from(ids), weights: Float64Array.from(weights), total })
+      assert.strictEqual(yield* failure({ rule: made([3, 265], [1, -1, NaN], 0.5) }),
+        `generate: item 0, candidate 0, token 1 of its sequence
+  sampling: the rule made no distribution
+  it has 2 ids and 3 weights
+  ids[1] is 265; ids are 0 to 264
+  weights[1] is -1; weights are finite and not negative
+  total is 0.5, the sum of the weights NaN; they must be equal and positive
+  ids[i] is drawn with the probability weights[i] / total: one weight for each id, and total their sum.`)
+      assert.include(yield* failure({ rule: made([3, 4], [1, 1], 0.5) }), "total is 0.5, the sum of the weights 2; ")
+      assert.include(yield* failure({ rule: made([3, 4], [0, 0], 0) }), "total is 0, the sum of the weights 0; ")
+      assert.include(yield* failure({ rule: made([3], [NaN], 1) }), "weights[0] is NaN; ")
+      assert.include(yield* failure({ rule: made([3], [1], NaN) }), "total is NaN, the sum of the weights 1; ")
+      assert.include(yield* failure({ rule: made([], [], 1) }), "it has no ids")
+    }))
+
   it.effect("refuse a tokenizer of another size, and sizes that are none", () =>
     Effect.gen(function*() {
       const cells = yield* parameters(1)

@@ -181,6 +181,17 @@ describe("prompts that come", () => {
       assert.include(String(unnumbered.message), "the number of a prompt must be a whole number, got 0.5")
     }))
 
+  it.effect("fail with one that has the number of another that still runs", () =>
+    Effect.gen(function*() {
+      const failed = yield* failure(Stream.make({ item: 5, ids: [1] }, { item: 5, ids: [1, 7] }))
+      assert.strictEqual(String(failed.message), `generate: the request cannot be fulfilled
+  prompt 5 came while answers to another prompt 5 run: two that run together need numbers of their own, or their \
+answers could not be told apart`)
+      const later = Stream.make<Array<Prompt>>({ item: 5, ids: [1] }, { item: 5, ids: [1, 7] })
+      const all = yield* collect(fill(later, counting(1).slots, bounds({ candidates: 2 })))
+      assert.deepStrictEqual(all.map(({ candidate, item }) => [item, candidate]), [[5, 0], [5, 1], [5, 0], [5, 1]])
+    }))
+
   it.effect("fail as their stream fails", () =>
     Effect.gen(function*() {
       const failed = yield* failure(Stream.concat(Stream.make({ item: 0, ids: [1] }), Stream.fail("no more" as const)))

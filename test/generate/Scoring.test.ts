@@ -9,7 +9,7 @@ import { Backend } from "../../src/backend/Backend.ts"
 import * as Reference from "../../src/backend/Reference.ts"
 import { collect } from "../../src/generate/Answer.ts"
 import * as Decoder from "../../src/generate/Decoder.ts"
-import { greedy, type Logits, logProbability, type Options, sampling } from "../../src/generate/Sampling.ts"
+import { greedy, type Logits, logProbability, type Options, type Rule, sampling } from "../../src/generate/Sampling.ts"
 import * as Scoring from "../../src/generate/Scoring.ts"
 import * as Key from "../../src/random/Key.ts"
 import * as Tokenizer from "../../src/token/Tokenizer.ts"
@@ -130,6 +130,17 @@ layer(services)("messages of scoring", (it) => {
         })
       assert.include(yield* failure({}), "answer 2, token 0: its log-probability is not a number: are the parameters?")
       assert.include(yield* failure({ rule: greedy }), "answer 2, token 0: sampling: logits must be finite")
+    }))
+
+  it.effect("name the token for which a rule made no distribution", () =>
+    Effect.gen(function*() {
+      const rule: Rule = () => ({ ids: Int32Array.of(5, 6), weights: Float64Array.of(1, 1), total: 0.5 })
+      const scorer = yield* Scoring.make({ model, parameters: yield* parameters(1), rule })
+      const scored = Stream.runCollect(scorer.score(Stream.make({ item: 2, prompt: [1, 2], answer: [5, 6] })))
+      assert.strictEqual((yield* Effect.flip(scored)).message, `score: not every answer can be scored
+  answer 2, token 0: sampling: the rule made no distribution
+  total is 0.5, the sum of the weights 2; they must be equal and positive
+  ids[i] is drawn with the probability weights[i] / total: one weight for each id, and total their sum.`)
     }))
 
   it.effect("name sizes that are none", () =>

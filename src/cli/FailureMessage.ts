@@ -89,7 +89,12 @@ const flagOfKey = (key: string): string => {
 
 const ofSettings = ({ faults }: SettingsError): string => [
   "flags: these settings cannot be used",
-  ...faults.map(({ expected, key, value }) => `  ${flagOfKey(key)} ${value}: ${inFlags(expected)}`)
+  ...faults.map(({ expected, key, value }) => {
+    const flag = flagOfKey(key)
+    const told = inFlags(expected) // which may name the flag and the value again
+    const rest = told.startsWith(`${flag} must `) ? told.slice(flag.length + 1).replace(`, got ${value}`, "") : told
+    return `  ${flag} ${value}: ${rest}`
+  })
 ].join("\n")
 
 /** The message of a failure, or of a defect; of one that a command met, with no flag that the command does not have. */

@@ -22,7 +22,7 @@ import * as Terminal from "effect/Terminal"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
-import { type Answer, answers } from "../generate/Answer.ts"
+import { type Answer, answers, type Reason } from "../generate/Answer.ts"
 import { check, type Prompt, requireCounts } from "../generate/Request.ts"
 import { greedy, Options as SamplingOptions, type Rule, sampling } from "../generate/Sampling.ts"
 import type * as HuggingFaceModel from "../llama/checkpoint/HuggingFaceModel.ts"
@@ -204,6 +204,12 @@ const paceOf = ({ count, first }: Pace, nanoseconds: bigint): string => {
     `${(Number(first) / 1e6).toFixed(0)} ms`
 }
 
+/** Why an answer ended, where it is not that the model ended it. */
+const endOf = (reason: Reason | undefined, maximumTokens: number, contextLength: number): string =>
+  reason === "maximum" ? `; ended by --max-tokens ${maximumTokens}`
+    : reason === "context" ? `; ended by the context, which holds ${contextLength} tokens with the prompt's`
+      : reason === "text" ? "; ended by --stop" : ""
+
 /** The command. */
 export const command = Command.make("generate", flags, Effect.fnUntraced(function*(given) {
   if (given.logProbs && !given.json) return yield* new LogProbsError()
@@ -267,16 +273,21 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
     if (isOne && !given.json) yield* terminal.display(show(single))
     const began = yield* Clock.currentTimeNanos
     const pace: Pace = { count: 0, first: 0n }
+    let reason: Reason | undefined
     const events = Stream.tap(decoder.generateFrom(prompts, settings), (event) =>
       event._tag === "End" || pace.count++ > 0 ? Effect.void : Effect.map(Clock.currentTimeNanos, (now) => {
         pace.first = now - began
       }))
     yield* isOne && !given.json
-      ? Stream.runForEach(events, ({ text }) => terminal.display(show(text))).pipe(
+      ? Stream.runForEach(events, (event) => {
+        if (event._tag === "End") reason = event.reason
+        return terminal.display(show(event.text))
+      }).pipe(
         Effect.onError(() => Effect.ignore(terminal.display("\n")))) // what is told of it begins a line
       : Stream.runForEach(answers(events), (answer) => Console.log(printed(answer)))
     if (isOne && !given.json) yield* terminal.display("\n")
-    yield* Console.error(paceOf(pace, (yield* Clock.currentTimeNanos) - began))
+    const end = endOf(reason, given.maxTokens, contextLength)
+    yield* Console.error(`${paceOf(pace, (yield* Clock.currentTimeNanos) - began)}${end}`)
   })
   yield* generate.pipe(Effect.scoped, Effect.provide([
     Transformer.layer, BackendChoice.layer(name, Option.getOrUndefined(given.threads)),

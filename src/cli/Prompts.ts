@@ -9,6 +9,7 @@ import * as Effect from "effect/Effect"
 import * as FileSystem from "effect/FileSystem"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as SchemaIssue from "effect/SchemaIssue"
 import * as Stream from "effect/Stream"
 import type { CorpusError } from "../data/CorpusError.ts"
 import * as SourceFile from "../data/SourceFile.ts"
@@ -37,11 +38,24 @@ const decodeRow = Schema.decodeUnknownResult(Schema.fromJsonString(Schema.Struct
   id: Schema.optionalKey(Schema.Union([Schema.String, Schema.Finite]))
 })), { errors: "all", onExcessProperty: "error" })
 
+const format = SchemaIssue.makeFormatterStandardSchemaV1()
+
+/** What is wrong with a row: all of it in one line. */
+const issueOf = ({ issue }: Schema.SchemaError): string =>
+  format(issue).issues.map(({ message, path = [] }) => {
+    const expected = message.replace(/^Expected /, "expected ")
+    if (path.length === 0) return expected
+    const key = JSON.stringify(path.map(String).join("."))
+    return message.startsWith("Missing key") ? `${key} is missing`
+      : message.startsWith("Expected no excess property") ? `${key} is no key of a row`
+        : `${key}: ${expected}`
+  }).join("; ")
+
 const fromLine = (path: string, line: number, text: string): Result.Result<Named, PromptFileError> => {
   if (path.endsWith(".jsonl")) {
     return Result.mapBoth(decodeRow(text), {
       onSuccess: ({ id = line, prompt }) => ({ id, prompt }),
-      onFailure: ({ message }) => new PromptFileError({ path, line, issue: message.replaceAll("\n", " ") })
+      onFailure: (error) => new PromptFileError({ path, line, issue: issueOf(error) })
     })
   }
   return text === ""
@@ -50,15 +64,29 @@ const fromLine = (path: string, line: number, text: string): Result.Result<Named
     : Result.succeed({ id: line, prompt: text })
 }
 
-/** The prompts of a file, read as they are needed, however many; at least one. */
+/**
+ * The prompts of a file, read as they are needed, however many; at least one. No two have the same id, also where one
+ * has it for its line: which answer is whose would be unknown.
+ */
 export const fromFile = (path: string): Stream.Stream<Named, PromptFileError | CorpusError, FileSystem.FileSystem> =>
   Stream.suspend(() => {
     let count = 0
+    const lines = new Map<string | number, number>() // by the ids read so far
+    const named = (text: string): Result.Result<Named, PromptFileError> =>
+      Result.flatMap(fromLine(path, ++count, text), (prompt) => {
+        if (!path.endsWith(".jsonl")) return Result.succeed(prompt) // all are numbers of lines
+        const first = lines.get(prompt.id)
+        lines.set(prompt.id, count)
+        return first === undefined ? Result.succeed(prompt) : Result.fail(new PromptFileError({
+          path, line: count, issue: `its id, ${JSON.stringify(prompt.id)}, is that of line ${first} already (a row ` +
+            "without one has the number of its line)"
+        }))
+      })
     const end = Effect.suspend(() =>
       count > 0 ? Effect.void : Effect.fail(new PromptFileError({ path, line: 1, issue: "the file is empty" })))
     return SourceFile.text(path).pipe(
       Stream.splitLines,
-      Stream.mapEffect((text) => Effect.fromResult(fromLine(path, ++count, text))),
+      Stream.mapEffect((text) => Effect.fromResult(named(text))),
       Stream.concat(Stream.fromEffectDrain(end))
     )
   })

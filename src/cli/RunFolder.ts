@@ -50,7 +50,7 @@ export class NoRunError extends Schema.TaggedError<NoRunError>()("NoRunError", {
   override get message() {
     const present = this.present.length === 0 ? "" : `; there are ${this.present.join(", ")}, which did not`
     return `no run in ${this.folder}/ has trained${present}\n` +
-      "  Begin one with cria pretrain, or name one: --model PATH, of cria tokenizer --tokenizer PATH."
+      "  Begin one with cria pretrain, or name a model: --model PATH (to cria tokenizer: --tokenizer PATH)."
   }
 }
 

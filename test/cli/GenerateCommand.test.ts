@@ -44,7 +44,24 @@ describe("cria generate", () => {
       assert.isTrue(Exit.isSuccess(exit), errors)
       assert.isTrue(output.startsWith("One day") && output.endsWith("\n") && output.length > 9, output)
       assert.match(errors, new RegExp("^runs/a/snapshot-00000004, reference\n" +
-        "\\d+ tokens in \\d+\\.\\d\\d s, \\d+ a second; the first after \\d+ ms\n$"))
+        "\\d+ tokens in \\d+\\.\\d\\d s, \\d+ a second; the first after \\d+ ms; ended by --max-tokens 12\n$"))
+    }))
+  it.live("says why the text ended, unless the model ended it", () =>
+    Effect.gen(function*() {
+      const endOf = (...args: ReadonlyArray<string>) =>
+        Effect.map(generate(["One day", "--greedy", ...args]), ({ errors }) => errors.match(/ ms(.*)\n$/)?.[1])
+      const [line] = lines((yield* generate(["One day", "--greedy", "--json"])).output)
+      const [text, tokens] = [String(line!["text"]), line!["tokens"] as ReadonlyArray<number>]
+      assert.strictEqual(yield* endOf("--context-length", "12", "--max-tokens", "30"),
+        "; ended by the context, which holds 12 tokens with the prompt's")
+      assert.strictEqual(yield* endOf("--stop", text.slice(2, 4)), "; ended by --stop")
+      assert.strictEqual(yield* endOf("--max-tokens", "1"), "; ended by --max-tokens 1")
+      const disk = MemoryDisk.make()
+      yield* withFiles(disk, Object.fromEntries((yield* trained).files()))
+      yield* cria(disk, ["export", "/runs/a", "--to", "huggingface", "--out", "/hf"])
+      yield* withFiles(disk, { "/hf/generation_config.json": JSON.stringify({ eos_token_id: tokens[0] }) })
+      const own = yield* cria(disk, ["generate", "One day", "--greedy", "--model", "/hf", "--backend", "reference"])
+      assert.match(own.errors, /; the first after \d+ ms\n$/)
     }))
   it.live("takes the prompt from standard input alike", () =>
     Effect.gen(function*() {
@@ -81,7 +98,7 @@ describe("cria generate", () => {
         ["tokenizer", "inspect", "a"]
       ]) {
         assert.strictEqual(yield* told(none, ...args), "error: no run in runs/ has trained\n  Begin one with cria " +
-          "pretrain, or name one: --model PATH, of cria tokenizer --tokenizer PATH.\n")
+          "pretrain, or name a model: --model PATH (to cria tokenizer: --tokenizer PATH).\n")
       }
       for (const args of [["generate", "a"], ["evaluate", "perplexity", "--text", "/one.txt"]]) {
         assert.include(yield* told(none, ...args, "--model", "nowhere", "--backend", "reference"),
@@ -141,7 +158,9 @@ describe("cria generate", () => {
   it.live("says what is wrong", () =>
     Effect.gen(function*() {
       assert.match(yield* fails(["a", "--temperature", "0"]),
-        /^error: .*\n {2}--temperature 0: --temperature must be greater than 0; for the likeliest token give --greedy/)
+        /^error: .*\n {2}--temperature 0: must be greater than 0; for the likeliest token give --greedy\n$/)
+      assert.match(yield* fails(["a", "--top-p", "1.5"]), new RegExp("\n {2}--top-p 1\\.5: must be greater than 0 " +
+        "and at most 1; leave it out to keep every token\n$"))
       assert.strictEqual(yield* fails(["a", "--greedy", "--top-k", "3"]),
         "error: --greedy and --top-k ask for different things: give one of them\n")
       assert.match(yield* fails(["a", "--prompt-file", "/prompts.txt"]),
@@ -179,9 +198,22 @@ describe("cria generate", () => {
       assert.include(yield* fails(["--prompt-file", "/gap.txt"]), "/gap.txt, line 2: the line is empty: remove it, " +
         "or give a .jsonl file, where a prompt may be empty\n  A .jsonl")
       const { errors } = yield* generate(["--prompt-file", "/wrong.jsonl"])
-      assert.include(errors, "/wrong.jsonl, line 2: ")
+      assert.include(errors, "/wrong.jsonl, line 2: \"text\" is no key of a row; \"prompt\" is missing\n")
       assert.include(yield* fails(["--prompt-file", "/runs/none.txt"]), "/runs/none.txt, line 1: the file is empty\n")
-      assert.include(errors, `["prompt"]`)
+      const issueOf = (rows: string) => Effect.gen(function*() {
+        const disk = MemoryDisk.make()
+        yield* withFiles(disk, { ...Object.fromEntries((yield* trained).files()), "/p.jsonl": rows })
+        const { errors } = yield* cria(disk, ["generate", "--max-tokens", "1", "--prompt-file", "/p.jsonl"])
+        return errors.match(/error: \/p\.jsonl, (.*)\n/)?.[1]
+      })
+      assert.strictEqual(yield* issueOf("{"), "line 1: expected a valid JSON string")
+      assert.strictEqual(yield* issueOf(`{"prompt": 3, "id": null}`),
+        "line 1: \"prompt\": expected string; \"id\": expected string | number")
+      assert.strictEqual(yield* issueOf(`{"prompt": "Once", "id": 2}\n{"prompt": "The dog"}`),
+        "line 2: its id, 2, is that of line 1 already (a row without one has the number of its line)")
+      assert.match(`${yield* issueOf(`{"prompt": "a", "id": "x"}\n{"prompt": "b"}\n{"prompt": "c", "id": "x"}`)}`,
+        /^line 3: its id, "x", is that of line 1 already/)
+      assert.isUndefined(yield* issueOf(`{"prompt": "a", "id": "2"}\n{"prompt": "b"}`)) // a text is no number
     }))
   it.live("refuses prompts in a file that is not there, and bytes that are no text", () =>
     Effect.gen(function*() {

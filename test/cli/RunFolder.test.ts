@@ -44,12 +44,12 @@ describe("RunFolder", () => {
       const files = { "/runs/a/journal.jsonl": "", "/runs/b/journal.jsonl": "", "/runs/c/other": "", "/runs/d": "" }
       assert.strictEqual((yield* on(files, RunFolder.latest))[0], "runs/b")
       assert.strictEqual((yield* Effect.flip(on({}, RunFolder.latest))).message,
-        "no run in runs/ has trained\n  Begin one with cria pretrain, or name one: --model PATH, of cria tokenizer " +
-          "--tokenizer PATH.")
+        "no run in runs/ has trained\n  Begin one with cria pretrain, or name a model: --model PATH (to cria " +
+          "tokenizer: --tokenizer PATH).")
       const made = { "/runs/b/configuration.json": "{}", "/runs/a/configuration.json": "{}", "/runs/c/x": "" }
       assert.strictEqual((yield* Effect.flip(on(made, RunFolder.latest))).message,
         "no run in runs/ has trained; there are runs/a, runs/b, which did not\n  Begin one with cria pretrain, or " +
-          "name one: --model PATH, of cria tokenizer --tokenizer PATH.")
+          "name a model: --model PATH (to cria tokenizer: --tokenizer PATH).")
     }))
   it.effect("writes the configuration last, so that what has one is a whole run", () =>
     Effect.gen(function*() {

@@ -40,11 +40,13 @@ export const flag = Flag.Literals("weights", widths).pipe(
 export class WidthUnfitError extends Schema.TaggedError<WidthUnfitError>()("WidthUnfitError", {
   path: Schema.String,
   width: Schema.String,
+  /** The first parameter that does not fit, and its sizes. */
+  parameter: Schema.String,
   sizes: Schema.String
 }) {
   override get message() {
-    return `${this.path} cannot be kept in ${this.width}: 32 weights share a scale, and ${this.sizes} cannot be cut ` +
-      "into so many\n  Leave --weights out: then they are kept in f32."
+    return `${this.path} cannot be kept in ${this.width}: 32 weights share a scale, and ` +
+      `${this.parameter} ${this.sizes} cannot be cut into so many\n  Leave --weights out: then they are kept in f32.`
   }
 }
 
@@ -196,7 +198,9 @@ export const load = <A, E, R>(
     }
     const coded = yield* Effect.mapError(
       Quantization.quantized(model, Quantization.schemeOf(width, config)),
-      ({ values }) => new WidthUnfitError({ path: checkpoint.path, width, sizes: values[0]?.[1] ?? "a size" })
+      ({ place, values }) => new WidthUnfitError({
+        path: checkpoint.path, width, parameter: place, sizes: values[0]?.[1] ?? "a size"
+      })
     )
     return yield* use({ model: coded, parameters: yield* Quantization.load(coded, source.read), frozen })
   })

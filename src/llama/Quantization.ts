@@ -21,7 +21,7 @@ import * as BlockCodes from "../tensor/BlockCodes.ts"
 import { partsOf } from "../tensor/Composite.ts"
 import { topological } from "../tensor/Gradient.ts"
 import type { Hidden } from "../tensor/Hidden.ts"
-import { type Any, make, type Sizes, type Untyped } from "../tensor/Node.ts"
+import { type Any, make, type Sizes, type Untyped, within } from "../tensor/Node.ts"
 import { attempt, type ShapeError } from "../tensor/ShapeError.ts"
 import type { AnySpecification, Specifications } from "../tensor/Specification.ts"
 import { isSpecification, leaves, zeros } from "../tensor/Specification.ts"
@@ -59,7 +59,8 @@ export interface Quantized extends Transformer<Hidden> {
 }
 
 /**
- * The same model with its linear weights in codes. A width that the blocks do not divide is a `ShapeError`.
+ * The same model with its linear weights in codes. A width that the blocks do not divide is a `ShapeError`, which
+ * names the parameter.
  *
  * A gradient can be taken with respect to what is added to such a model (a low-rank correction), not to the codes.
  */
@@ -85,7 +86,8 @@ const build = <P>(model: Transformer<P>, scheme: BlockCodes.Scheme): Quantized =
     leaves: leaves(model.specification),
     specification: mapAs<Specifications<Hidden>>()(model.specification, isSpecification, (leaf, path) => {
       const over = coded.get(path)
-      return over === undefined ? zeros(leaf) : BlockCodes.specification(leaf.sizes, over, scheme)
+      return over === undefined ? zeros(leaf)
+        : within(path, () => BlockCodes.specification(leaf.sizes, over, scheme)) // so that an error names it
     }),
     hidden: (parameters, input, options) => model.hidden(whole(parameters), input, options),
     logits: (parameters, hidden) => model.logits(whole(parameters), hidden)

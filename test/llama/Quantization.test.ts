@@ -155,7 +155,8 @@ layer(Reference.layer)("a coded model", (it) => {
         vocabSize: 11, embedSize: 24, layerCount: 1, headCount: 2, hiddenSize: 32, contextLength: 8
       }))
       const error = yield* Effect.flip(Quantization.quantized(odd, Quantization.schemes["4-bit"]))
-      assert.include(error.message, "block codes: the block must be a power of two from 16 on that divides 24")
+      assert.include(error.message, "block codes, in block.0.attention.query: the block must be a power of two " +
+        "from 16 on that divides 24")
       const quantized = yield* Quantization.quantized(model, Quantization.schemes["4-bit"])
       const damaged = yield* Effect.flip(Quantization.load(quantized, (_, sizes) => Effect.sync(() =>
         new Float32Array(Object.values(sizes).reduce((product, size) => product * size, 1)).fill(NaN))))

@@ -68,7 +68,7 @@ describe("cria pretrain", () => {
         /^text {7}\/texts\/a\.jsonl$/,
         /^tokenizer {2}320 pieces from \d+ words in/,
         /^tokens {5}\d.* to learn from, .* to measure on \(\d\.\d\d bytes a token\)$/,
-        /^engine {5}reference 1, 1 threads, .*FLOP\/s$/,
+        /^engine {5}reference 1, 1 thread, .*FLOP\/s$/,
         /^training {3}5\.59 k parameters, 4 steps of 2 × 16 tokens$/,
         /^step 1\/4 {2}loss 5\.\d\d\d {2}.* tokens\/s {2}\d+ s left$/,
         /^step 4: validation loss 5\.\d{4}, \d\.\d{4} bits per byte$/,

@@ -107,9 +107,11 @@ const generationAt = Effect.fnUntraced(function*(told: string, endIds: ReadonlyA
   const text = Effect.flatMap(fileSystem.exists(told), (isThere) =>
     isThere ? fileSystem.readFileString(told) : Effect.undefined)
   return {
-    generation: (decided = []) => Effect.flatMap(text, (content) => content === undefined
-      ? Effect.succeed({ endIds, unused: [], isDrawn: false })
-      : Effect.fromResult(HuggingFaceModel.parseGeneration(told, content, endIds, decided))),
+    generation: (decided = []) =>
+      Effect.flatMap(text, (content): Effect.Effect<HuggingFaceModel.Generation, GenerationConfigError> =>
+        content === undefined
+          ? Effect.succeed({ endIds, unused: [], isDrawn: false })
+          : Effect.fromResult(HuggingFaceModel.parseGeneration(told, content, endIds, decided))),
     generationConfig: Effect.map(text, (content) => HuggingFaceModel.keptGeneration(content, endIds))
   } satisfies Pick<Opened, "generation" | "generationConfig">
 })

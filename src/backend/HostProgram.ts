@@ -17,7 +17,7 @@ import { leaves } from "../tensor/Specification.ts"
 import { entries, mapAs } from "../tensor/Tree.ts"
 import type { AnyCell, BackendError, Bound, Elements, Given, Outcome, Precision, Results, Values } from "./Backend.ts"
 import {
-  type Held, type HostState, isCell, isSealed, misfit, overlap, sameSizes, sealedRemedy, type Stretch
+  type Held, type HostState, isCell, isRefused, misfit, overlap, sameSizes, sealedRemedy, type Stretch
 } from "./HostState.ts"
 
 /** A program of any types: `Program` is covariant in all of them. */
@@ -134,7 +134,7 @@ export const bindCells = <X extends Stretch>(
         return state.fail(operation, clash.join("\n  "), "Copy one of them into memory of its own first.")
       }
       const kept = held.flatMap(([path, cell]) =>
-        cell.isReplaced && isSealed(cell) ? [`cell ${path} has been sealed, and would be replaced`] : [])
+        isRefused(cell) ? [`cell ${path} has been sealed, and would be replaced`] : [])
       return kept.length > 0
         ? state.fail(operation, kept.join("\n  "), sealedRemedy)
         : Effect.succeed(new Map(held))

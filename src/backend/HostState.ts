@@ -201,7 +201,7 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
         return fail(operation, `cell ${freed.cell.name} has been freed`,
           "The Scope that allocated it has ended: run inside that Scope.")
       }
-      const kept = held.find((each) => each.isReplaced === true && isSealed(each))
+      const kept = held.find(isRefused)
       return kept === undefined
         ? work
         : fail(operation, `cell ${kept.cell.name} has been sealed, and would be replaced`, sealedRemedy)
@@ -212,7 +212,7 @@ export const makeOver = <X extends Stretch>(host: Identity, memory: Access<X>): 
   const areFree: HostState<X>["areFree"] = (held) =>
     held.every((each) => {
       const { arenas, lock } = each.allocation
-      return arenas.size > 0 && lock.isFree() && !(each.isReplaced === true && isSealed(each))
+      return arenas.size > 0 && lock.isFree() && !isRefused(each)
     })
 
   const heldOf = (operation: string, cells: unknown) =>
@@ -349,9 +349,9 @@ export const overlap = <X extends Stretch>(left: Held<X>, right: Held<X>): boole
   left.allocation === right.allocation && left.storage === right.storage &&
   left.start < end(right) && right.start < end(left)
 
-/** Whether some of a cell is sealed. */
-export const isSealed = <X extends Stretch>(held: Held<X>): boolean =>
-  held.allocation.sealed.some((other) => overlap(held, other))
+/** Whether a cell is to be replaced of which some is sealed. */
+export const isRefused = <X extends Stretch>(held: Held<X>): boolean =>
+  held.isReplaced === true && held.allocation.sealed.some((other) => overlap(held, other))
 
 /** Whether a cell lies within one that is sealed. */
 const isWithinSealed = <X extends Stretch>(held: Held<X>): boolean =>

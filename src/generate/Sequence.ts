@@ -49,7 +49,7 @@ export const begin = ({ ids, item }: Prompt, candidate: number, { codec }: Bound
   return { item, candidate, promptLength: ids.length, length: ids.length, lastId: -1, isOver: false, text, held: "" }
 }
 
-/** Draws the next token of a sequence from its logits, [vocab], and tells what that makes certain. */
+/** Draws the next token of a sequence from its scores, and tells what that makes certain. */
 export const advance = (
   sequence: Sequence, scores: Scores, { codec, contextLength, settings }: Bounds
 ): ReadonlyArray<Event> | DrawError => {

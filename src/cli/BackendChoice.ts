@@ -15,12 +15,13 @@
  * @module
  */
 import * as Config from "effect/Config"
+import * as ConfigProvider from "effect/ConfigProvider"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import type { Backend } from "../backend/Backend.ts"
+import { Backend } from "../backend/Backend.ts"
 import * as OnnxRuntime from "../backend/onnx/index.ts"
 import * as Reference from "../backend/Reference.ts"
 import * as TensorFlow from "../backend/tensorflow/index.ts"
@@ -31,7 +32,7 @@ import { backendNames } from "./Settings.ts"
 export type Name = typeof backendNames[number]
 
 /** Why a backend does not start. */
-export type Absence = OnnxRuntime.EngineError | TensorFlow.TensorFlowError
+export type Absence = OnnxRuntime.EngineError | TensorFlow.TensorFlowError | OneThreadError
 
 type Start = (threads: number | undefined) => Layer.Layer<Backend, Absence>
 
@@ -46,12 +47,34 @@ export interface Choice {
 
 const onnx = (threads: number | undefined) => threads === undefined ? {} : { threads }
 
+/** More than one thread is asked of a backend that has one. */
+export class OneThreadError extends Schema.TaggedError<OneThreadError>()("OneThreadError", {
+  backend: Schema.String,
+  threads: Schema.Int
+}) {
+  override get message() {
+    return `--threads ${this.threads}: --backend ${this.backend} computes with one thread, and cannot with more\n` +
+      "  Give --threads 1, or another --backend: cria doctor tells how many threads each has."
+  }
+}
+
+/** A backend that has one thread. */
+const alone = (name: Name, layer: Layer.Layer<Backend, Absence>): Start => (threads = 1) =>
+  threads === 1 ? layer : Layer.effect(Backend, Effect.fail(new OneThreadError({ backend: name, threads })))
+
 /** A layer that finds its packages beside Cria or in the folder that CRIA_MODULES names. */
-const tensorFlow = (layer: typeof TensorFlow.layerNode) => (): Layer.Layer<Backend, Absence> =>
+const tensorFlow = (layer: typeof TensorFlow.layerNode): Layer.Layer<Backend, Absence> =>
   Layer.unwrap(Effect.map(
     Effect.orDie(Config.option(Config.String("CRIA_MODULES"))),
     Option.match({ onNone: () => layer(), onSome: (folder) => layer({ load: TensorFlow.loadFrom(folder) }) })
   ))
+
+/** TensorFlow's library, which reads how many threads it is to have from the environment, when it is loaded. */
+const library = (layer: typeof TensorFlow.layerNode): Start => (threads) =>
+  threads === undefined ? tensorFlow(layer) : Layer.unwrap(Effect.sync(() => {
+    process.env["TF_NUM_INTRAOP_THREADS"] = String(threads) // an edge: native code takes it from the process alone
+    return Layer.provide(tensorFlow(layer), ConfigProvider.layer(ConfigProvider.fromEnv()))
+  }))
 
 /** The backends by name. */
 export const choices: Record<Name, Choice> = {
@@ -66,7 +89,7 @@ export const choices: Record<Name, Choice> = {
     ran: "on linux x64; not elsewhere"
   },
   "onnx-webgpu": {
-    start: () => OnnxRuntime.layerWebGpu(),
+    start: (threads) => OnnxRuntime.layerWebGpu(onnx(threads)),
     what: "ONNX Runtime on a graphics card, through WebGPU",
     ran: "on linux x64 with SwiftShader, which is no card; not on one, nor elsewhere"
   },
@@ -75,26 +98,29 @@ export const choices: Record<Name, Choice> = {
     what: "ONNX Runtime on an NVIDIA card", ran: "nowhere yet"
   },
   "tensorflow-node-gpu": {
-    start: tensorFlow(TensorFlow.layerNodeGpu), what: "TensorFlow's library on an NVIDIA card", ran: "nowhere yet"
+    start: library(TensorFlow.layerNodeGpu), what: "TensorFlow's library on an NVIDIA card", ran: "nowhere yet"
   },
   "tensorflow-node": {
-    start: tensorFlow(TensorFlow.layerNode), what: "TensorFlow's library on the processor",
+    start: library(TensorFlow.layerNode), what: "TensorFlow's library on the processor",
     ran: "on linux x64; not elsewhere"
   },
   "tensorflow-webgpu": {
-    start: tensorFlow(TensorFlow.layerWebGpu), what: "TensorFlow.js on a graphics card, through WebGPU",
+    start: alone("tensorflow-webgpu", tensorFlow(TensorFlow.layerWebGpu)),
+    what: "TensorFlow.js on a graphics card, through WebGPU",
     ran: "on linux x64 with SwiftShader, which is no card; not on one, nor elsewhere"
   },
   "tensorflow-wasm": {
-    start: tensorFlow(TensorFlow.layerWasm), what: "TensorFlow.js in WebAssembly, one thread",
+    start: alone("tensorflow-wasm", tensorFlow(TensorFlow.layerWasm)),
+    what: "TensorFlow.js in WebAssembly, one thread",
     ran: "on linux x64; it has nothing native in it"
   },
   "tensorflow-cpu": {
-    start: tensorFlow(TensorFlow.layerCpu), what: "TensorFlow.js in plain JavaScript, slow",
+    start: alone("tensorflow-cpu", tensorFlow(TensorFlow.layerCpu)),
+    what: "TensorFlow.js in plain JavaScript, slow",
     ran: "on linux x64; it has nothing native in it"
   },
   reference: {
-    start: () => Reference.layer, what: "float64 in plain TypeScript, slow and exact",
+    start: alone("reference", Reference.layer), what: "float64 in plain TypeScript, slow and exact",
     ran: "on linux x64; it has nothing native in it"
   }
 }

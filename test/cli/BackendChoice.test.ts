@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Effect, Layer } from "effect"
+import { ConfigProvider, Effect, FileSystem, Layer } from "effect"
+import * as NodeServices from "@effect/platform-node/NodeServices"
 import { Backend } from "../../src/backend/Backend.ts"
 import * as Reference from "../../src/backend/Reference.ts"
 import { EngineError } from "../../src/backend/onnx/index.ts"
@@ -32,6 +33,46 @@ describe("the backend that is taken unasked", () => {
       "  Give --threads 2.")
     assert.include((yield* Effect.flip(BackendChoice.requireThreads(129, 32))).message, "than the 128 that")
   }))
+  it.effect("is refused more threads than it can have, and is told none in vain", () => Effect.gen(function*() {
+    const started = (name: BackendChoice.Name, threads: number) =>
+      Effect.scoped(Layer.build(BackendChoice.layer(name, threads)))
+    for (const name of ["reference", "tensorflow-cpu", "tensorflow-wasm", "tensorflow-webgpu"] as const) {
+      const error = yield* Effect.flip(started(name, 4))
+      assert.strictEqual(error._tag, "OneThreadError")
+      assert.strictEqual(error.message, `--threads 4: --backend ${name} computes with one thread, and cannot with ` +
+        "more\n  Give --threads 1, or another --backend: cria doctor tells how many threads each has.")
+    }
+    yield* started("reference", 1)
+    for (const name of ["onnx", "onnx-node", "onnx-webgpu", "onnx-cuda"] as const) { // it reaches the engine
+      assert.include((yield* Effect.flip(started(name, 0))).message, "\n  threads: 0\n", name)
+    }
+    const reasons = yield* Effect.flip(BackendChoice.fastest(4, (name) =>
+      name === "tensorflow-wasm" ? BackendChoice.layer(name, 4) : only()(name)))
+    assert.include(reasons.message, "\ntensorflow-wasm: --threads 4: ")
+  }))
+  it.effect("tells TensorFlow's library how many threads to take", () => Effect.gen(function*() {
+    const { makeDirectory, makeTempDirectoryScoped, writeFileString } = yield* FileSystem.FileSystem
+    const folder = yield* makeTempDirectoryScoped()
+    const place = `${folder}/node_modules/@tensorflow/tfjs-node`
+    yield* makeDirectory(place, { recursive: true })
+    yield* writeFileString(`${place}/package.json`, `{"name": "@tensorflow/tfjs-node", "main": "index.cjs"}`)
+    yield* writeFileString(`${place}/index.cjs`, `exports.told = process.env.TF_NUM_INTRAOP_THREADS
+const nothing = () => {}
+exports.version_core = "told " + exports.told
+exports.engine = () => ({ registry: {}, findBackendFactory: () => () => ({}), setBackend: nothing, runKernel: nothing,
+  makeTensor: nothing, tidy: nothing, memory: nothing })`)
+    const kept = ["CRIA_MODULES", "TF_NUM_INTRAOP_THREADS"].map((name) => [name, process.env[name]] as const)
+    yield* Effect.addFinalizer(() => Effect.sync(() => {
+      for (const [name, value] of kept) {
+        if (value === undefined) delete process.env[name]
+        else process.env[name] = value
+      }
+    }))
+    process.env["CRIA_MODULES"] = folder
+    const { capabilities, version } = yield* Effect.provide(Backend, BackendChoice.layer("tensorflow-node", 3))
+    assert.strictEqual(capabilities.threads, 3)
+    assert.include(version, "told 3") // when it was loaded
+  }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
   it.effect("finds packages in the folder that CRIA_MODULES names", () => Effect.gen(function*() {
     const { message } = yield* Effect.flip(Layer.build(BackendChoice.layer("tensorflow-node-gpu", undefined)))
     assert.include(message, "Cannot find package '@tensorflow/tfjs-node-gpu', neither beside Cria nor in /nowhere\n")

@@ -20,8 +20,6 @@ import type { Options as ProviderOptions } from "./WebGpu.ts"
 export interface Options extends ProviderOptions {
   /** Path of a libonnxruntime that has the provider's libraries beside it, in place of the one in onnxruntime-node. */
   readonly library?: string
-  /** Threads of the processor, for what the card does not do; all cores by default, and one number for a process. */
-  readonly threads?: number
 }
 
 /** The backend over CUDA. Fails where its libraries or a card are missing. */

@@ -23,8 +23,10 @@ import { layerNoDeps } from "./OnnxRuntime.ts"
 export interface Options {
   /** Whether a program that the device cannot compute whole fails to compile; by default the processor helps out. */
   readonly isAlone?: boolean
+  /** Threads of the processor, for what the card does not do; all cores by default, and one number for a process. */
+  readonly threads?: number
 }
 
 /** The backend over WebGPU. Fails where no device is found. */
-export const layerWebGpu = ({ isAlone = false }: Options = {}): Layer.Layer<Backend, EngineError> =>
-  layerNoDeps.pipe(Layer.provide(layerKoffi({ provider: { name: "WebGPU", isAlone } })))
+export const layerWebGpu = ({ isAlone = false, ...options }: Options = {}): Layer.Layer<Backend, EngineError> =>
+  layerNoDeps.pipe(Layer.provide(layerKoffi({ provider: { name: "WebGPU", isAlone }, ...options })))

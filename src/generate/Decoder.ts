@@ -20,21 +20,28 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Backend, BackendError } from "../backend/Backend.ts"
 import * as Quantization from "../llama/Quantization.ts"
-import type { Scheme, WeightError } from "../tensor/BlockCodes.ts"
+import type { WeightError } from "../tensor/BlockCodes.ts"
 import type { ShapeError } from "../tensor/ShapeError.ts"
 import { Tokenizer } from "../token/Tokenizer.ts"
 import type { Event } from "./Answer.ts"
+import type { Draft } from "./Drafting.ts"
 import { fill, type FillingError } from "./Filling.ts"
 import { check, type Prompt, type Request, type Settings } from "./Request.ts"
 import * as Slots from "./Slots.ts"
 
 /** What a decoder is made of. */
-export interface Options<P> extends Slots.Options<P> {
+export interface Options<P> extends Omit<Slots.Options<P>, "draft"> {
   /**
    * Keeps linear weights in 8 or 4 bits, coded from what the cells hold now: less to read for each token. Whoever has
    * coded them already, or loads them so, gives the coded model and its cells instead (see `llama/Quantization`).
    */
   readonly weights?: Quantization.Width
+  /**
+   * Has the same weights in 8 or 4 bits guess tokens ahead, coded from what the cells hold now, or another draft: the
+   * same answers sooner, where there is one slot and reading the weights is what takes the time (see
+   * `generate/Drafting`).
+   */
+  readonly draft?: Quantization.Width | Draft
 }
 
 /** Fails when the model and the tokenizer have different numbers of tokens. */
@@ -70,14 +77,15 @@ export type MakeError = BackendError | ShapeError | VocabularyError | WeightErro
 
 /** Makes a decoder: compiles the programs for the blocks of a prompt and the one for a step. */
 export const make = Effect.fnUntraced(function*<P>(
-  { weights, ...options }: Options<P>
+  { draft, weights, ...options }: Options<P>
 ): Effect.fn.Return<Decoder, MakeError, Backend | Tokenizer | Scope.Scope> {
   const codec = yield* Tokenizer
   const { vocabSize } = options.model.config
   if (codec.vocabSize !== vocabSize) return yield* new VocabularyError({ model: vocabSize, tokenizer: codec.vocabSize })
-  const { allocate, contextLength, slots } = yield* weights === undefined
-    ? Slots.make(options)
-    : coded(options, Quantization.schemeOf(weights, options.model.config))
+  const guessing = typeof draft === "string" ? yield* coded(options, draft) : draft
+  const given = { ...options, ...guessing === undefined ? {} : { draft: guessing } }
+  const { allocate, contextLength, slots } = yield* weights === undefined ? Slots.make(given)
+    : Slots.make({ ...given, ...yield* coded(options, weights) })
   const generateFrom: Decoder["generateFrom"] = (prompts, settings) => {
     const bounds = { codec, contextLength, settings }
     return Stream.unwrap(Effect.andThen(
@@ -91,7 +99,8 @@ export const make = Effect.fnUntraced(function*<P>(
   return { contextLength, slots, generate, generateFrom }
 })
 
-const coded = Effect.fnUntraced(function*<P>(options: Slots.Options<P>, scheme: Scheme) {
-  const model = yield* Quantization.quantized(options.model, scheme)
-  return yield* Slots.make({ ...options, model, parameters: yield* Quantization.fromCells(model, options.parameters) })
+/** The same weights in codes. */
+const coded = Effect.fnUntraced(function*<P>({ model, parameters }: Slots.Options<P>, width: Quantization.Width) {
+  const narrow = yield* Quantization.quantized(model, Quantization.schemeOf(width, model.config))
+  return { model: narrow, parameters: yield* Quantization.fromCells(narrow, parameters) }
 })

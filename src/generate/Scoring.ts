@@ -27,12 +27,13 @@ import type { ShapeError } from "../tensor/ShapeError.ts"
 import * as Specification from "../tensor/Specification.ts"
 import * as T from "../tensor/Tensor.ts"
 import type { Tensor } from "../tensor/Tensor.ts"
+import { cellsOf, extended, frozenParameters, type Sizes } from "./CachedProgram.ts"
 import { requireCounts } from "./Request.ts"
 import { attempt, distribution, isRuleError, type Logits, logProbability, type Rule } from "./Sampling.ts"
-import { cellsOf, extended, frozenParameters, type Options as SlotsOptions, type Sizes } from "./Slots.ts"
+import type { Options as SlotsOptions } from "./Slots.ts"
 
 /** What a scorer is made of; `slots` answers are scored together. */
-export interface Options<P> extends Omit<SlotsOptions<P>, "blockLengths"> {
+export interface Options<P> extends Omit<SlotsOptions<P>, "blockLengths" | "draft"> {
   /** How many positions of an answer run together; 32 by default, or the context where that is shorter. */
   readonly blockLength?: number
   /** How the answers were sampled; by default the model's own distribution, which costs less. */

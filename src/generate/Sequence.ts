@@ -49,6 +49,17 @@ export const begin = ({ ids, item }: Prompt, candidate: number, { codec }: Bound
   return { item, candidate, promptLength: ids.length, length: ids.length, lastId: -1, isOver: false, text, held: "" }
 }
 
+/**
+ * The token that a draft's scores give at `ahead` tokens behind the next, drawn as the sequence will draw; 0 where
+ * nothing can be drawn from them: it is a guess.
+ */
+export const foresee = (
+  { candidate, item, length }: Sequence, ahead: number, scores: Scores, { settings: { key, rule } }: Bounds
+): number => {
+  const drawn = attempt(() => draw(distribution(rule, scores), Key.derive(key, item, candidate, length + ahead)))
+  return isRuleError(drawn) ? 0 : drawn.id
+}
+
 /** Draws the next token of a sequence from its scores, and tells what that makes certain. */
 export const advance = (
   sequence: Sequence, scores: Scores, { codec, contextLength, settings }: Bounds

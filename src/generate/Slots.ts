@@ -15,19 +15,17 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { type AnyCell, Backend, type BackendError, type Bound, type Cells, type Results } from "../backend/Backend.ts"
+import { type AnyCell, Backend, type BackendError, type Bound, type Cells } from "../backend/Backend.ts"
 import { isCell } from "../backend/HostState.ts"
 import * as KeyValueCache from "../llama/KeyValueCache.ts"
 import type { Transformer } from "../llama/Transformer.ts"
-import * as Program from "../tensor/Program.ts"
 import type { ShapeError } from "../tensor/ShapeError.ts"
-import * as Specification from "../tensor/Specification.ts"
 import type { Specifications } from "../tensor/Specification.ts"
-import * as T from "../tensor/Tensor.ts"
-import type { Tensor } from "../tensor/Tensor.ts"
 import { entries } from "../tensor/Tree.ts"
+import { frozenParameters, type Inputs, type Outputs, program, scoresOf, type Sizes } from "./CachedProgram.ts"
+import * as Drafting from "./Drafting.ts"
 import { requireCounts } from "./Request.ts"
-import type { Logits, Scores } from "./Sampling.ts"
+import type { Scores } from "./Sampling.ts"
 
 /** What slots are made of. */
 export interface Options<P> {
@@ -47,6 +45,8 @@ export interface Options<P> {
    * each program takes a copy.
    */
   readonly frozen?: boolean
+  /** What guesses tokens ahead, where there is one slot. */
+  readonly draft?: Drafting.Draft
 }
 
 /** A part of a prompt: the tokens from `start`, computed by the program of `size` positions. */
@@ -88,6 +88,8 @@ export interface Slots {
   readonly step: <A, E, R>(
     ids: Int32Array, places: Int32Array, use: (scores: Scores) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | BackendError, R>
+  /** Several tokens at a time, where there is a draft. */
+  readonly ahead?: Drafting.Ahead
 }
 
 /** Compiled programs, from which slots are made as often as wanted. */
@@ -101,7 +103,7 @@ const defaultLengths = [16, 128]
 
 /** Compiles the programs: one for each length of a block of a prompt, and one for a step. */
 export const make = Effect.fnUntraced(function*<P>(
-  { blockLengths = defaultLengths, contextLength, frozen = false, model, parameters, slots = 1 }: Options<P>
+  { blockLengths = defaultLengths, contextLength, draft, frozen = false, model, parameters, slots = 1 }: Options<P>
 ): Effect.fn.Return<Machine, BackendError | ShapeError, Backend | Scope.Scope> {
   const backend = yield* Backend
   const source = contextLength ?? model.config.contextLength
@@ -112,6 +114,8 @@ export const make = Effect.fnUntraced(function*<P>(
     Effect.flatMap(program(name, model, sizes), (closed) => backend.compile(closed, { constants }))
   const prompt = yield* Effect.forEach(lengths, (position) => compiled("prefill", { batch: 1, position, source }))
   const step = yield* compiled("decode", { batch: slots, position: 1, source })
+  const drafting = draft === undefined ? undefined
+    : yield* Drafting.make(draft, { model, parameters, slots, source, constants })
   const allocate = Effect.gen(function*() {
     const cacheOf = (batch: number) =>
       backend.allocate(KeyValueCache.specification(model.config, { batch, source }))
@@ -120,6 +124,7 @@ export const make = Effect.fnUntraced(function*<P>(
     const programs = yield* Effect.forEach(prompt, (executable, i) =>
       Effect.map(executable.bind({ parameters, cache: nursery }), (bound) => [lengths[i] ?? 0, bound] as const))
     const stepper = yield* step.bind({ parameters, cache })
+    const ahead = yield* drafting?.(cache) ?? Effect.undefined
     const partsOf = (tree: unknown, index: number) =>
       Effect.forEach(entries(tree, isCell), ([, cell]) => backend.view(cell, index))
     const computed = yield* partsOf(nursery, 0)
@@ -129,15 +134,12 @@ export const make = Effect.fnUntraced(function*<P>(
       prefill: (ids) => prefill(new Map(programs), lengths, source, ids),
       seat: slots === 1 ? () => Effect.void : (slot) => seat(backend, computed, seats[slot] ?? []),
       step: (ids, places, use) =>
-        stepper.runWith({ ids, starts: places, lengths: 1 }, (results) => use(scoresOf(results)))
+        stepper.runWith({ ids, starts: places, lengths: 1 }, (results) => use(scoresOf(results))),
+      ...ahead === undefined ? {} : { ahead }
     } satisfies Slots
   })
   return { slots, contextLength: source, allocate }
 })
-
-/** The cells of parameters as constants of a program whose state holds them as `parameters`. */
-export const frozenParameters = (parameters: unknown): ReadonlyMap<string, AnyCell> =>
-  new Map(entries(parameters, isCell).map(([path, cell]) => [`parameters.${path}`, cell]))
 
 /** Copies a cache cell by cell; the event loop has its turn between two, as caches may be large. */
 const seat = (
@@ -145,72 +147,6 @@ const seat = (
 ): Effect.Effect<void, BackendError> =>
   Effect.forEach(from, (cell, i) => Effect.andThen(backend.copy([cell], [to[i] ?? cell]), Effect.yieldNow),
     { discard: true })
-
-/** Sizes of a program over a cache: sequences, positions of each that run together, places that a cache has. */
-export interface Sizes {
-  readonly batch: number
-  readonly position: number
-  readonly source: number
-}
-
-/** The cells of a program over a cache. */
-export const cellsOf = <P>(model: Transformer<P>, sizes: Sizes) =>
-  ({ parameters: model.specification, cache: KeyValueCache.specification(model.config, sizes) })
-
-/** What a program over a cache makes of a block: its hidden states, the cache with it, and the typed parameters. */
-export const extended = <P>(
-  model: Transformer<P>, { cache, parameters: cells }: Specification.Tensors<ReturnType<typeof cellsOf<P>>>,
-  block: KeyValueCache.Input
-) => {
-  const parameters = cells as P // the same tree, which the compiler cannot see for a P unknown
-  return { parameters, ...KeyValueCache.extend(model, parameters, cache, block) }
-}
-
-interface Inputs {
-  readonly ids: Specification.Specification<"batch" | "position", "id">
-  readonly starts: Specification.Specification<"batch", "id">
-  readonly lengths: Specification.Specification<"batch", "id">
-}
-
-interface Outputs {
-  readonly logits: Tensor<"batch" | "vocab">
-  readonly tops: ReadonlyArray<Tensor<"batch" | "run">>
-}
-
-/**
- * The greatest of each run of scores; none where the vocabulary is no multiple of a useful length, and none of a single
- * sequence, whose scores are gone through as soon.
- */
-const topsOf = (logits: Outputs["logits"]): Outputs["tops"] => {
-  const vocabSize = T.size(logits, "vocab")
-  if (T.size(logits, "batch") === 1) return []
-  for (let id = 128; id >= 16; id--) {
-    if (vocabSize % id === 0) return [T.max(T.split(logits, "vocab", { run: vocabSize / id, id }), "id")]
-  }
-  return []
-}
-
-/** One block of every sequence: the scores of the token after the last real one. */
-const program = <P>(name: string, model: Transformer<P>, sizes: Sizes) => {
-  const { batch, position } = sizes
-  const inputs: Inputs = {
-    ids: Specification.ids({ batch, position }), starts: Specification.ids({ batch }),
-    lengths: Specification.ids({ batch })
-  }
-  const specification = { inputs, state: cellsOf(model, sizes) }
-  return Program.makeGeneric(name, specification, ({ ids, lengths, starts }, state) => {
-    const { cache, hidden, parameters } = extended(model, state, { ids, starts })
-    const last = position === 1 ? hidden : KeyValueCache.at(hidden, T.subtractIds(lengths, 1))
-    const logits = T.merge(model.logits(parameters, last), ["batch", "position"], "batch")
-    const outputs: Outputs = { logits, tops: topsOf(logits) }
-    return { outputs, state: { cache } }
-  })
-}
-
-const scoresOf = ({ logits, tops: [tops] }: Results<Outputs>): Scores => ({
-  logits: logits.elements as Logits, // they are real numbers
-  ...tops === undefined ? {} : { tops: tops.elements as Logits }
-})
 
 const prefill = (
   programs: ReadonlyMap<number, Bound<Inputs, Outputs>>, lengths: ReadonlyArray<number>, contextLength: number,

@@ -11,7 +11,10 @@ import * as Decoder from "../../../src/generate/Decoder.ts"
 import type { Place } from "../../../src/generate/Request.ts"
 import { logProbability, sampling } from "../../../src/generate/Sampling.ts"
 import * as Scoring from "../../../src/generate/Scoring.ts"
+import * as Config from "../../../src/llama/Config.ts"
+import { draws } from "../../../src/llama/Initialization.ts"
 import * as KeyValueCache from "../../../src/llama/KeyValueCache.ts"
+import * as Transformer from "../../../src/llama/Transformer.ts"
 import * as Key from "../../../src/random/Key.ts"
 import * as Program from "../../../src/tensor/Program.ts"
 import * as Specification from "../../../src/tensor/Specification.ts"
@@ -87,6 +90,27 @@ layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)
         }
       })
       yield* Effect.provide(reference, Reference.layer)
+    }))
+
+  it.effect("gives the same tokens with a draft, and the same probabilities", () =>
+    Effect.gen(function*() {
+      const plain = Transformer.llama(Config.make({ ...model.config, embedSize: 32, headSize: 16, hiddenSize: 32 }))
+      const initial = draws(Key.make(3), plain.specification)
+      const cells = yield* (yield* Backend).allocate(plain.specification, {
+        initial: (path) => initial(path)?.map((weight) => weight * 10)
+      })
+      const rule = sampling({ temperature: 0.8, topK: 50 })
+      const request = {
+        prompts: [[1], [1, 70, 260]], candidates: 2, maximumTokens: 8, rule, key: Key.make(4), stopIds: []
+      }
+      const alone = yield* collect((yield* Decoder.make({ model: plain, parameters: cells })).generate(request))
+      for (const frozen of [false, true]) {
+        const decoder = yield* Decoder.make({ model: plain, parameters: cells, frozen, draft: "8-bit" })
+        const drafted = yield* collect(decoder.generate(request))
+        assert.deepStrictEqual(drafted.map(({ ids, text }) => [ids, text]), alone.map(({ ids, text }) => [ids, text]))
+        drafted.forEach(({ logProbs }, i) =>
+          logProbs.forEach((logProb, t) => assert.closeTo(logProb, alone[i]!.logProbs[t]!, composed)))
+      }
     }))
 
   it.effect("changes no bit of a sequence by what runs beside it, and scores what it sampled", () =>

@@ -1,0 +1,146 @@
+/**
+ * The law of drafting: whatever guesses, answers are those that the model gives alone. Then how much a draft spares,
+ * and which drafts are refused.
+ */
+import { assert, layer } from "@effect/vitest"
+import { Effect, Layer, Stream } from "effect"
+import * as fc from "fast-check"
+import { Backend } from "../../src/backend/Backend.ts"
+import * as Reference from "../../src/backend/Reference.ts"
+import type { Event } from "../../src/generate/Answer.ts"
+import * as Decoder from "../../src/generate/Decoder.ts"
+import type { Draft } from "../../src/generate/Drafting.ts"
+import { fill } from "../../src/generate/Filling.ts"
+import { greedy, sampling } from "../../src/generate/Sampling.ts"
+import * as Slots from "../../src/generate/Slots.ts"
+import * as Config from "../../src/llama/Config.ts"
+import { draws } from "../../src/llama/Initialization.ts"
+import * as Transformer from "../../src/llama/Transformer.ts"
+import * as Key from "../../src/random/Key.ts"
+import * as Tokenizer from "../../src/token/Tokenizer.ts"
+import { codec, contextLength, model, parameters } from "./models.ts"
+
+const services = Layer.mergeAll(Reference.layer, Transformer.layer, Layer.succeed(Tokenizer.Tokenizer, codec))
+
+const key = Key.make("drafting")
+
+/** What guesses: the model itself, a disturbed one, another, or one that computes nothing but NaN. */
+const kinds = ["itself", "disturbed", "another", "broken"] as const
+
+const draftOf = Effect.fnUntraced(function*(kind: typeof kinds[number], config = model.config) {
+  const guessing = yield* Transformer.make(config)
+  const draw = draws(Key.make(kind === "another" ? 2 : 1), guessing.specification)
+  const noise = draws(Key.make(3), guessing.specification)
+  const initial = (path: string) => draw(path)?.map((weight, i) =>
+    kind === "broken" ? NaN : 20 * (weight + (kind === "disturbed" ? 0.05 * (noise(path)?.[i] ?? 0) : 0)))
+  const cells = yield* (yield* Backend).allocate(guessing.specification, { initial })
+  return { model: guessing, parameters: cells } as unknown as Draft // whose trees are hidden
+})
+
+/** The same events; a block of positions may round another way than one. */
+const same = (some: ReadonlyArray<Event>, others: ReadonlyArray<Event>): void => {
+  const exact = (event: Event) => ({ ...event, logProb: 0 })
+  const logProbs = (events: ReadonlyArray<Event>) =>
+    events.map((event) => event._tag === "Token" ? event.logProb : 0)
+  assert.deepStrictEqual(some.map(exact), others.map(exact))
+  const expected = logProbs(others)
+  logProbs(some).forEach((logProb, i) => assert.closeTo(logProb, expected[i]!, 1e-9))
+}
+
+layer(services)("a draft", (it) => {
+  it.effect("changes no event of any answer", () =>
+    Effect.gen(function*() {
+      const cells = yield* parameters(1)
+      const drafts = yield* Effect.forEach(kinds, (kind) => draftOf(kind))
+      const alone = yield* Decoder.make({ model, parameters: cells })
+      const rules = [greedy, sampling({ temperature: 1 }), sampling({ temperature: 0.7, topP: 0.9 })]
+      const run = Effect.fnUntraced(function*(
+        prompts: ReadonlyArray<ReadonlyArray<number>>, kind: number, length: number, which: number,
+        maximumTokens: number, frozen: boolean
+      ) {
+        const [guessing, rule] = [drafts[kind]!, rules[which]!]
+        const decoder = yield* Decoder.make({ model, parameters: cells, frozen, draft: { ...guessing, length } })
+        const request = {
+          prompts, rule, key, maximumTokens, candidates: 2, atContextEnd: "end" as const, stopTexts: ["ba"],
+          stopIds: [60, 61, 62, 63, 64, 65, 66, 67]
+        }
+        same(yield* Stream.runCollect(decoder.generate(request)), yield* Stream.runCollect(alone.generate(request)))
+      })
+      const context = yield* Effect.context<Backend | Tokenizer.Tokenizer>()
+      const prompt = fc.array(fc.integer({ min: 0, max: codec.vocabSize - 1 }), {
+        minLength: 1, maxLength: contextLength - 1
+      })
+      yield* Effect.promise(() => fc.assert(fc.asyncProperty(
+        fc.array(prompt, { minLength: 1, maxLength: 2 }), fc.nat(kinds.length - 1),
+        fc.integer({ min: 1, max: contextLength + 1 }), fc.nat(rules.length - 1),
+        fc.integer({ min: 1, max: contextLength }), fc.boolean(),
+        (...parts) => Effect.runPromise(Effect.scoped(Effect.provide(run(...parts), context)))
+      ), { numRuns: 20 }))
+    }))
+
+  it.effect("that guesses right has one reading of the weights for all its tokens and one more", () =>
+    Effect.gen(function*() {
+      const cells = yield* parameters(1)
+      const counts = Effect.fnUntraced(function*(kind: typeof kinds[number], length: number) {
+        const machine = yield* Slots.make({ model, parameters: cells, draft: { ...yield* draftOf(kind), length } })
+        const own = yield* machine.allocate
+        const { ahead } = own
+        if (ahead === undefined) return assert.fail("the draft is left out")
+        let readings = 0
+        const slots: Slots.Slots = {
+          ...own,
+          step: (...step) => Effect.andThen(Effect.sync(() => { readings++ }), own.step(...step)),
+          ahead: {
+            ...ahead, verify: (...block) => Effect.andThen(Effect.sync(() => { readings++ }), ahead.verify(...block))
+          }
+        }
+        const settings = { rule: sampling({ temperature: 1 }), key, maximumTokens: 11, stopIds: [] }
+        const tokens = yield* Stream.runCount(
+          fill(Stream.make({ item: 0, ids: [1] }), slots, { codec, contextLength, settings }))
+        assert.strictEqual(tokens, 12) // with the end; the first is drawn after the prompt
+        return readings
+      })
+      assert.strictEqual(yield* counts("itself", 1), 5)
+      assert.strictEqual(yield* counts("itself", 4), 2)
+      assert.strictEqual(yield* counts("itself", 9), 1)
+      assert.strictEqual(yield* counts("itself", 100), 1) // as many as the context holds
+      assert.strictEqual(yield* counts("broken", 4), 10)
+    }))
+
+  it.effect("is made of the model's own weights where a width is asked for", () =>
+    Effect.gen(function*() {
+      const plain = Transformer.llama(Config.make({ ...model.config, embedSize: 32, headSize: 8, hiddenSize: 32 }))
+      const initial = draws(Key.make(3), plain.specification)
+      const cells = yield* (yield* Backend).allocate(plain.specification, {
+        initial: (path) => initial(path)?.map((weight) => weight * 10)
+      })
+      const rule = sampling({ temperature: 1 })
+      const answer = (options: Pick<Decoder.Options<never>, "draft" | "weights">) =>
+        Effect.flatMap(Decoder.make({ model: plain, parameters: cells, ...options }), (decoder) =>
+          Stream.runCollect(decoder.generate({ prompts: [[1, 70], [1]], maximumTokens: 8, rule, key, stopIds: [] })))
+      same(yield* answer({ draft: "8-bit" }), yield* answer({}))
+      same(yield* answer({ weights: "8-bit", draft: "4-bit" }), yield* answer({ weights: "8-bit" }))
+    }))
+
+  it.effect("is refused where it cannot guess, by name", () =>
+    Effect.gen(function*() {
+      const cells = yield* parameters(1)
+      const refused = (options: Pick<Decoder.Options<never>, "draft" | "slots">) =>
+        Effect.map(Effect.flip(Decoder.make({ model, parameters: cells, ...options })), ({ message }) => message)
+      const own = yield* draftOf("itself")
+      assert.strictEqual(yield* refused({ draft: own, slots: 2 }), [
+        "decoder, draft: it guesses for one slot", "  slots  2",
+        "  Several sequences share each reading of the weights as it is: leave the draft out, or take one slot."
+      ].join("\n"))
+      assert.strictEqual(yield* refused({ draft: { ...own, length: 1.5 } }), [
+        "decoder, draft: its length must be a whole number of at least 1", "  length  1.5", "  Leave it out for 5."
+      ].join("\n"))
+      const larger = yield* draftOf("itself", Config.make({ ...model.config, layerCount: 3 }))
+      assert.strictEqual(yield* refused({ draft: larger }), [
+        "decoder, draft: it must have the model's sizes, for both use one cache",
+        "  model  {\"layerCount\":2,\"kvHeadCount\":2,\"headSize\":8,\"vocabSize\":265}",
+        "  draft  {\"layerCount\":3,\"kvHeadCount\":2,\"headSize\":8,\"vocabSize\":265}",
+        "  Take the model's own weights in codes."
+      ].join("\n"))
+    }))
+})

@@ -23,27 +23,36 @@ import * as Weights from "./Weights.ts"
 export interface Loading {
   readonly weights: Weights.Width
   readonly slots: number
+  /** How wide the weights are that guess tokens ahead; none do where it is absent. */
+  readonly draft?: Weights.Coded
   /** The longest sequence; the model's own where it is absent. */
   readonly contextLength?: number
 }
 
-/** What a decoder holds beside the weights: a cache and the scores of a token for each slot. */
+/** What a decoder holds beside the weights: a cache and the scores of a token for each slot, and its draft. */
 export const cachesOf = (
-  config: Config, { contextLength = config.contextLength, slots }: Omit<Loading, "weights">
+  config: Config, { contextLength = config.contextLength, draft, slots }: Omit<Loading, "weights">
 ): Weights.Beside => {
   const cache = leaves(KeyValueCache.specification(config, { batch: 1, source: contextLength }))
     .reduce((sum, [, { sizes }]) => sum + countOf(sizes), 0)
   const [each, fewer] = slots === 1 ? ["a cache", ""] : [`${slots} caches (--slots)`, "fewer --slots, "]
+  const guessing = draft === undefined ? 0 : Weights.frozenBytes(config, draft) / 4
   return {
-    what: `${each} for ${contextLength} tokens`, count: slots * (cache + config.vocabSize),
-    remedy: `${fewer}a shorter --context-length`
+    what: `${each} for ${contextLength} tokens${draft === undefined ? "" : ` and a draft in ${draft} (--draft)`}`,
+    count: slots * (cache + config.vocabSize) + guessing,
+    remedy: `${fewer}${draft === undefined ? "" : "no --draft, "}a shorter --context-length`
   }
 }
 
 /** A decoder over the weights of a checkpoint. */
-export const decoderOf = (checkpoint: Weights.Source, { weights, ...options }: Loading) =>
-  Weights.load(checkpoint, weights, cachesOf(checkpoint.config, options), (loaded) =>
-    Decoder.make({ ...loaded, ...options }))
+export const decoderOf = (checkpoint: Weights.Source, loading: Loading) => {
+  const { draft, weights, ...options } = loading
+  return Weights.load(checkpoint, weights, cachesOf(checkpoint.config, loading), (loaded) =>
+    Effect.gen(function*() {
+      const guessing = draft === undefined ? undefined : yield* Weights.draftOf(checkpoint, loaded, draft)
+      return yield* Decoder.make({ ...loaded, ...options, ...guessing === undefined ? {} : { draft: guessing } })
+    }))
+}
 
 /** The ids of a prompt: the beginning of a document, and the prompt as its first text. */
 export const idsOf = ({ bosId, encode }: Tokenizer.Codec, prompt: string): Int32Array =>

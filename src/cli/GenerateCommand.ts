@@ -54,6 +54,7 @@ const flags = {
   snapshot: given(Flag.Int("snapshot"), "STEP", "The step of the run's snapshot; by default the newest"),
   best: switched("best", "The run's snapshot with the lowest validation loss"),
   weights: Weights.flag,
+  draft: Weights.draftFlag,
   temperature: given(Flag.Finite("temperature"), "NUMBER", "Below 1 safer, above 1 wilder; what the model's folder " +
     "says, or 0.8, by default"),
   topK: count("top-k", "Choose among so many likeliest tokens only; what the model's folder says, or all, by " +
@@ -223,7 +224,12 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   const decided = decidedBy(given)
   const generation = source.generation === undefined ? undefined : yield* source.generation(decided)
   const rule = yield* ruleOf(given, generation)
-  const slots = Option.getOrElse(given.slots, () => single !== undefined && given.candidates === 1 ? 1 : 8)
+  const isLone = Option.isSome(given.draft) || single !== undefined && given.candidates === 1
+  const slots = Option.getOrElse(given.slots, () => isLone ? 1 : 8)
+  if (Option.isSome(given.draft)) {
+    const others = [...slots > 1 ? [`--slots ${slots}`] : [], ...given.weights === "f32" ? [] : ["--weights"]]
+    if (others.length > 0) return yield* new FlagConflictError({ flags: ["--draft", ...others] })
+  }
   const contextLength = Option.getOrElse(given.contextLength, () => source.config.contextLength)
   const own = settingsOf(codec, { rule, maximumTokens: given.maxTokens, seed: given.seed })
   const settings = {
@@ -240,7 +246,8 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
     : [{ id: 1, prompt: single }]
   yield* check(first.map(({ prompt }) => ({ item: 0, ids: idsOf(codec, prompt) })), { codec, contextLength, settings })
   const name = yield* CheckpointSource.backendOf(source, given)
-  yield* Console.error([place, ...given.weights === "f32" ? [] : [given.weights], name].join(", "))
+  yield* Console.error([place, ...given.weights === "f32" ? [] : [given.weights],
+    ...Option.isSome(given.draft) ? [`draft in ${given.draft.value}`] : [], name].join(", "))
   for (const line of told(generation, codec.vocabSize, own.stopIds)) yield* Console.error(line)
   const isTold = source.format === "huggingface" || (yield* source.generationConfig ?? Effect.undefined) !== undefined
   if (isTold && generation?.isDrawn === false && decided.length === 0) {
@@ -269,7 +276,9 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
       : show(`--- ${id}${given.candidates > 1 ? `, candidate ${candidate}` : ""} (${reason})\n${prompt}${text}`)
   }
   const generate = Effect.gen(function*() {
-    const decoder = yield* decoderOf(source, { weights: given.weights, slots, contextLength })
+    const decoder = yield* decoderOf(source, {
+      weights: given.weights, slots, contextLength, ...Option.isSome(given.draft) ? { draft: given.draft.value } : {}
+    })
     if (isOne && !given.json) yield* terminal.display(show(single))
     const began = yield* Clock.currentTimeNanos
     const pace: Pace = { count: 0, first: 0n }

@@ -14,12 +14,15 @@ import * as Clock from "effect/Clock"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as Flag from "effect/cli/Flag"
-import { Backend, type Capabilities, type Cells } from "../backend/Backend.ts"
+import { Backend, type BackendError, type Capabilities, type Cells } from "../backend/Backend.ts"
+import type { Draft } from "../generate/Drafting.ts"
 import * as Checkpoint from "../llama/Checkpoint.ts"
 import { type Config, parameterCount } from "../llama/Config.ts"
 import * as Quantization from "../llama/Quantization.ts"
 import * as Transformer from "../llama/Transformer.ts"
+import type { WeightError } from "../tensor/BlockCodes.ts"
 import * as Specification from "../tensor/Specification.ts"
 import * as Host from "./Host.ts"
 import { bar, duration, quantity } from "./Screen.ts"
@@ -29,6 +32,13 @@ export const widths = ["f32", "8-bit", "4-bit"] as const
 
 /** How wide weights are kept. */
 export type Width = typeof widths[number]
+
+/** The flag that has tokens guessed ahead. */
+export const draftFlag = Flag.Literals("draft", ["8-bit", "4-bit"]).pipe(
+  Flag.withMetavar("WIDTH"), Flag.optional,
+  Flag.withDescription("Guess tokens ahead with the same weights in 8-bit or 4-bit: the same answers sooner, one at " +
+    "a time, for more memory")
+)
 
 /** The flag that says how wide. */
 export const flag = Flag.Literals("weights", widths).pipe(
@@ -40,13 +50,16 @@ export const flag = Flag.Literals("weights", widths).pipe(
 export class WidthUnfitError extends Schema.TaggedError<WidthUnfitError>()("WidthUnfitError", {
   path: Schema.String,
   width: Schema.String,
+  /** What asked for it. */
+  flag: Schema.Literals(["--weights", "--draft"]),
   /** The first parameter that does not fit, and its sizes. */
   parameter: Schema.String,
   sizes: Schema.String
 }) {
   override get message() {
     return `${this.path} cannot be kept in ${this.width}: 32 weights share a scale, and ` +
-      `${this.parameter} ${this.sizes} cannot be cut into so many\n  Leave --weights out: then they are kept in f32.`
+      `${this.parameter} ${this.sizes} cannot be cut into so many\n  Leave ${this.flag} out${
+        this.flag === "--draft" ? "." : ": then they are kept in f32."}`
   }
 }
 
@@ -56,6 +69,9 @@ export interface Beside {
   readonly count: number
   readonly remedy: string
 }
+
+/** Widths of codes. */
+export type Coded = Exclude<Width, "f32">
 
 /** Weights, and what is computed with them, that this machine's memory cannot hold together. */
 export class WeightsMemoryError extends Schema.TaggedError<WeightsMemoryError>()("WeightsMemoryError", {
@@ -112,6 +128,10 @@ const packedOf = (config: Config, width: Width): number => {
   const { bits, block } = Quantization.schemeOf(width, config)
   return count * (bits / 8 + 8 / block)
 }
+
+/** Bytes of weights that are constants of programs, and of what is packed of them. */
+export const frozenBytes = (config: Config, width: Width): number =>
+  bytesOf(config, width, 4) + packedOf(config, width)
 
 /** What a backend takes weights for. */
 export interface Plan {
@@ -176,6 +196,24 @@ export const telling = <S extends Pick<Source, "parameters" | "read">>(source: S
     return { ...source, read: (parameter: string) => Effect.tap(source.read(parameter), () => tell) }
   })
 
+/** What is asked of a checkpoint for its model in codes. */
+type Named = Pick<Source, "config" | "path">
+
+/** The model with weights of so many bits; fails by name where its sizes do not allow it. */
+const quantized = <P>(
+  { config, path }: Named, model: Transformer.Transformer<P>, width: Coded, flag: WidthUnfitError["flag"]
+) =>
+  Effect.mapError(Quantization.quantized(model, Quantization.schemeOf(width, config)), ({ place, values }) =>
+    new WidthUnfitError({ path, width, flag, parameter: place, sizes: values[0]?.[1] ?? "a size" }))
+
+/** The same weights in codes, to guess with. */
+export const draftOf = Effect.fnUntraced(function*<P>(
+  checkpoint: Named, { model, parameters }: Loaded<P>, width: Coded
+): Effect.fn.Return<Draft, BackendError | WeightError | WidthUnfitError, Backend | Scope.Scope> {
+  const coded = yield* quantized(checkpoint, model, width, "--draft")
+  return { model: coded, parameters: yield* Quantization.fromCells(coded, parameters) }
+})
+
 /**
  * Loads weights for whatever is done with them. Refused where memory would not hold them and what is beside them,
  * before any is read.
@@ -196,11 +234,6 @@ export const load = <A, E, R>(
       yield* backend.seal(parameters)
       return yield* use({ model, parameters, frozen })
     }
-    const coded = yield* Effect.mapError(
-      Quantization.quantized(model, Quantization.schemeOf(width, config)),
-      ({ place, values }) => new WidthUnfitError({
-        path: checkpoint.path, width, parameter: place, sizes: values[0]?.[1] ?? "a size"
-      })
-    )
+    const coded = yield* quantized(checkpoint, model, width, "--weights")
     return yield* use({ model: coded, parameters: yield* Quantization.load(coded, source.read), frozen })
   })

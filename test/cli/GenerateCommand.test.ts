@@ -270,6 +270,28 @@ describe("cria generate", () => {
         "block\\.0\\.attention\\.query \\[.*\\] cannot be cut into so many\n {2}Leave --weights out: ")
       assert.match(yield* fails(["A", "--weights", "4-bit"]), unfit)
     }))
+  it.live("gives the same text with a draft, one answer at a time", () =>
+    Effect.gen(function*() {
+      const disk = MemoryDisk.make()
+      yield* withFiles(disk, files)
+      const sizes = { "--embed-size": "32", "--hidden-size": "32" }
+      yield* cria(disk, ["pretrain", "--text", "/texts/a.jsonl", ...tiny(sizes)])
+      const write = (...args: ReadonlyArray<string>) =>
+        cria(disk, ["generate", "--prompt-file", "/prompts.txt", "--max-tokens", "9", "--json", ...args])
+      const alone = yield* write("--slots", "1")
+      for (const width of ["8-bit", "4-bit"]) {
+        const { errors, exit, output } = yield* write("--draft", width)
+        assert.isTrue(Exit.isSuccess(exit), errors)
+        assert.include(errors, `snapshot-00000004, draft in ${width}, reference\n`)
+        assert.strictEqual(output, alone.output)
+      }
+      assert.strictEqual((yield* write("--draft", "8-bit", "--slots", "2")).errors,
+        "error: --draft and --slots 2 ask for different things: give one of them\n")
+      assert.strictEqual((yield* write("--draft", "8-bit", "--weights", "4-bit")).errors,
+        "error: --draft and --weights ask for different things: give one of them\n")
+      assert.match(yield* fails(["A", "--draft", "4-bit"]), new RegExp("snapshot-00000004 cannot be kept in 4-bit: " +
+        "32 weights share a scale, and .* cannot be cut into so many\n {2}Leave --draft out\\.\n$"))
+    }))
   it.live("draws and ends as the folder of a model says, unless flags do, and says so", () =>
     Effect.gen(function*() {
       const disk = MemoryDisk.make()

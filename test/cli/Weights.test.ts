@@ -45,10 +45,12 @@ describe("weights", () => {
   })
   it.effect("are refused where memory does not hold them and what is beside them together", () =>
     Effect.gen(function*() {
-      const fitting = (width: Weights.Width, slots: number, contextLength: number, memory = 16e9) => Weights.fitting(
-        { config: large, path: "llama-2-7b" }, width, Continuation.cachesOf(large, { slots, contextLength }), onnx,
-        memory
-      )
+      const fitting = (
+        width: Weights.Width, slots: number, contextLength: number, memory = 16e9, draft?: Weights.Coded
+      ) => {
+        const beside = Continuation.cachesOf(large, { slots, contextLength, ...draft === undefined ? {} : { draft } })
+        return Weights.fitting({ config: large, path: "llama-2-7b" }, width, beside, onnx, memory)
+      }
       const refused = (...given: Parameters<typeof fitting>) =>
         Effect.map(Effect.flip(fitting(...given)), ({ message }) => message)
       assert.strictEqual((yield* fitting("8-bit", 1, 256)).frozen, true)
@@ -60,6 +62,10 @@ describe("weights", () => {
         " {2}Take fewer --slots, a shorter --context-length, or a machine with more memory\\.$"))
       assert.match(yield* refused("f32", 1, 256),
         / takes at least 27\.2 GB .*\n {2}f32 weights of 27\.0 GB, a cache .*\n {2}Take --weights 8-bit or 4-bit, a sm/)
+      assert.strictEqual(yield* refused("f32", 1, 256, 32e9, "4-bit"),
+        "llama-2-7b takes at least 36.8 GB of memory here, and there are 32.0 GB\n  f32 weights of 27.0 GB, a cache " +
+          "for 256 tokens and a draft in 4-bit (--draft) of 9.88 GB\n  Take --weights 8-bit or 4-bit, no --draft, a " +
+          "shorter --context-length, or a machine with more memory.")
       assert.match(yield* refused("4-bit", 1, 256, 8e9), /\n {2}Take a smaller model, or a machine with more memory\.$/)
     }))
   it.effect.each([[9, []], [25, [ // seconds for all five, each as long as the others

@@ -131,14 +131,25 @@ export const distribution = (rule: Rule, { logits, tops }: Scores): Distribution
   return made
 }
 
+/** The first place where an id stands again; −1 where none does. Ids that ascend need no memory of those before. */
+const repeated = (ids: Int32Array, count: number): number => {
+  let i = 1
+  while (i < ids.length && ids[i - 1]! < ids[i]!) i++
+  if (i >= ids.length) return -1
+  const seen = new Uint8Array(count)
+  return ids.findIndex((id) => id >= 0 && id < count && ++seen[id]! > 1)
+}
+
 const distributionFaults = ({ ids, total, weights }: Distribution, count: number): ReadonlyArray<string> => {
   const strangeId = ids.findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < count))
+  const again = repeated(ids, count)
   const strangeWeight = weights.findIndex((weight) => !(weight >= 0 && weight < Infinity))
   const sum = weights.reduce((before, weight) => before + weight, 0)
   return [
     ...ids.length > 0 ? [] : ["it has no ids"],
     ...ids.length === weights.length ? [] : [`it has ${ids.length} ids and ${weights.length} weights`],
     ...strangeId < 0 ? [] : [`ids[${strangeId}] is ${ids[strangeId]}; ids are 0 to ${count - 1}`],
+    ...again < 0 ? [] : [`ids[${again}] is ${ids[again]} again, as ids[${ids.indexOf(ids[again]!)}] is`],
     ...strangeWeight < 0 ? []
       : [`weights[${strangeWeight}] is ${weights[strangeWeight]}; weights are finite and not negative`],
     ...total > 0 && Math.abs(total - sum) <= 1e-6 * sum ? []

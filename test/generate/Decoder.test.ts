@@ -204,6 +204,16 @@ layer(services)("an answer", (it) => {
       assert.deepStrictEqual(yield* texts([260, 3 + 0xc3]), ["a", "", "\ufffd"])
     }))
 
+  it.effect("is drawn from ids in any order", () =>
+    Effect.gen(function*() {
+      const [found] = yield* answer({ rule: () => ({
+        ids: Int32Array.of(262, 260, 261), weights: Float64Array.of(1, 2, 1), total: 4
+      }) })
+      found?.ids.forEach((id, i) =>
+        assert.strictEqual(found.logProbs[i], id === 260 ? Math.log(2) - Math.log(4) : -Math.log(4)))
+      assert.strictEqual(found?.reason, "maximum")
+    }))
+
   it.effect("is drawn only as far as it is wanted", () =>
     Effect.gen(function*() {
       let count = 0
@@ -271,6 +281,13 @@ layer(services)("messages", (it) => {
   weights[1] is -1; weights are finite and not negative
   total is 0.5, the sum of the weights NaN; they must be equal and positive
   ids[i] is drawn with the probability weights[i] / total: one weight for each id, and total their sum.`)
+      assert.strictEqual(yield* failure({ rule: made([9, 4, 3, 4, 9], [1, 1, 1, 1, 1], 5) }),
+        `generate: item 0, candidate 0, token 1 of its sequence
+  sampling: the rule made no distribution
+  ids[3] is 4 again, as ids[1] is
+  ids[i] is drawn with the probability weights[i] / total: one weight for each id, and total their sum.`)
+      assert.include(yield* failure({ rule: made([3, 3], [1, 1], 2) }), "ids[1] is 3 again, as ids[0] is\n")
+      assert.include(yield* failure({ rule: made([300, 300, -1, -1], [1, 1, 1, 1], 4) }), "ids[0] is 300; ")
       assert.include(yield* failure({ rule: made([3, 4], [1, 1], 0.5) }), "total is 0.5, the sum of the weights 2; ")
       assert.include(yield* failure({ rule: made([3, 4], [0, 0], 0) }), "total is 0, the sum of the weights 0; ")
       assert.include(yield* failure({ rule: made([3], [NaN], 1) }), "weights[0] is NaN; ")

@@ -1,8 +1,8 @@
 // @ts-check
 /**
  * Decoding with a 15 M-parameter Llama (embeddings tied, random weights): tokens a second of one sequence and of
- * sixteen, with weights in float32, 8 and 4 bits, greedy; the rate at which a prompt is computed; the time to the first
- * token, and the longest pause of the event loop.
+ * sixteen, with weights in float32, 8 and 4 bits, and of one in float32 with a draft in 8, greedy; the rate at which a
+ * prompt is computed; the time to the first token, and the longest pause of the event loop.
  *
  * A rate is that of a whole context, from its second token to its last, as the peer's is; of all rounds the median and
  * the best are told.
@@ -12,7 +12,7 @@
  * ours; the ratios are to its float32 run of one sequence. ROUNDS sets how often all take their turn.
  */
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { Backend, Checkpoint, MatmulRate, Quantization, Sampling, Slots, Transformer } from "cria"
+import { Backend, Checkpoint, Drafting, MatmulRate, Quantization, Sampling, Slots, Transformer } from "cria"
 import * as OnnxRuntime from "cria/backend/onnx"
 import { Effect, Layer } from "effect"
 import { spawnSync } from "node:child_process"
@@ -45,6 +45,8 @@ const writeCheckpoint = (/** @type {string} */ path) => {
   writeFileSync(path, new Uint8Array(bytes))
 }
 
+const likeliest = (/** @type {Sampling.Scores} */ { logits, tops }) => Sampling.greedy(logits, tops).ids[0] ?? 0
+
 /** Tokens a second of the peer over a whole context, as it reports them. */
 const peerRate = (/** @type {string} */ path) => {
   const [binary, tokenizer] = [process.env.CRIA_PEER_LLAMA2C, process.env.CRIA_PEER_LLAMA2C_TOKENIZER]
@@ -68,10 +70,16 @@ const main = Effect.fn(function*(/** @type {string} */ path) {
   yield* backend.seal(floats)
   /** @type {Array<{ name: string, count: number, times: Array<number>, run: Effect.Effect<void, any> }>} */
   const variants = []
-  const add = (/** @type {string} */ weights, /** @type {any} */ model, /** @type {any} */ parameters) =>
+  const add = (
+    /** @type {string} */ weights, /** @type {any} */ model, /** @type {any} */ parameters,
+    /** @type {any} */ draft = undefined
+  ) =>
     Effect.gen(function*() {
       for (const slots of [1, slotCount]) {
-        const machine = yield* Slots.make({ model, parameters, slots, frozen: true, blockLengths: [128] })
+        if (draft !== undefined && slots > 1) continue
+        const machine = yield* Slots.make({
+          model, parameters, slots, frozen: true, blockLengths: [128], ...draft === undefined ? {} : { draft }
+        })
         const own = yield* machine.allocate
         yield* own.prefill([1])
         for (let slot = 0; slot < slots; slot++) yield* own.seat(slot)
@@ -79,18 +87,22 @@ const main = Effect.fn(function*(/** @type {string} */ path) {
         const run = Effect.gen(function*() {
           const began = performance.now()
           let ids = Int32Array.from({ length: slots }, (_, slot) => slot + 1)
-          for (let place = 1; place < length; place++) {
+          let place = 1
+          while (own.ahead !== undefined && place + own.ahead.count < length) {
+            yield* Drafting.leap(own.ahead, ids[0] ?? 0, place, likeliest, (scores) => Effect.sync(() => {
+              place++
+              return ids[0] = likeliest(scores)
+            }))
+          }
+          for (; place < length; place++) {
             ids = yield* own.step(ids, new Int32Array(slots).fill(place), (scores) => Effect.sync(() =>
-              ids.map((_, slot) => {
-                const { logits, tops } = Sampling.rowOf(scores, slot, slots)
-                return Sampling.greedy(logits, tops).ids[0] ?? 0
-              })))
+              ids.map((_, slot) => likeliest(Sampling.rowOf(scores, slot, slots)))))
           }
           times.push((performance.now() - began) / (length - 1))
         })
         variants.push({ name: `${weights}, ${slots === 1 ? "one sequence" : `${slots} sequences`}`, count: slots, times,
           run })
-        if (slots > 1) continue
+        if (slots > 1 || draft !== undefined) continue
         const prompt = Int32Array.from({ length: 128 }, (_, i) => 1 + 7 * i)
         const prefills = /** @type {Array<number>} */ ([])
         variants.push({ name: `${weights}, prompt of 128`, count: 128, times: prefills, run: Effect.gen(function*() {
@@ -105,7 +117,9 @@ const main = Effect.fn(function*(/** @type {string} */ path) {
   yield* add("float32", model, floats)
   for (const width of /** @type {const} */ (["8-bit", "4-bit"])) {
     const quantized = yield* Quantization.quantized(model, Quantization.schemes[width])
-    yield* add(width, quantized, yield* Quantization.load(quantized, checkpoint.read))
+    const parameters = yield* Quantization.load(quantized, checkpoint.read)
+    yield* add(width, quantized, parameters)
+    if (width === "8-bit") yield* add("float32, 8-bit draft", model, floats, { model: quantized, parameters })
   }
   for (const [slots, length] of /** @type {const} */ ([[1, 1], [1, 128], [1, 256], [slotCount, 1], [slotCount, 128]])) {
     const longer = Transformer.llama({ ...checkpoint.config, contextLength: 512 }) // for a prompt of 256 and its answer
@@ -128,7 +142,7 @@ const main = Effect.fn(function*(/** @type {string} */ path) {
     const [usual, best] = [count * 1e3 / median(times), count * 1e3 / Math.min(...times)]
     const ratio = base === undefined ? ""
       : `  ${(usual / base.median).toFixed(2)} x (best ${(best / base.best).toFixed(2)} x)`
-    console.log(`${name.padEnd(24)} ${usual.toFixed(0).padStart(6)} tokens/s (best ${best.toFixed(0)})${ratio}`)
+    console.log(`${name.padEnd(36)} ${usual.toFixed(0).padStart(6)} tokens/s (best ${best.toFixed(0)})${ratio}`)
   }
   const flops = 2 * layers * (4 * dim * dim + 3 * dim * hidden) + 4 * layers * length * dim
   const prefill = variants.find(({ name }) => name === "float32, prompt of 128")

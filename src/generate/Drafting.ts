@@ -28,7 +28,7 @@ import type { Hidden } from "../tensor/Hidden.ts"
 import { ShapeError } from "../tensor/ShapeError.ts"
 import type { Specifications } from "../tensor/Specification.ts"
 import { frozenParameters, program, scoresOf } from "./CachedProgram.ts"
-import type { Scores } from "./Sampling.ts"
+import { rowOf, type Scores } from "./Sampling.ts"
 
 /**
  * What guesses: a model with the sizes of the other, as a rule its own weights in codes (see `llama/Quantization`). Its
@@ -54,6 +54,25 @@ export interface Ahead {
     ids: Int32Array, place: number, use: (scores: Scores) => Effect.Effect<A, E, R>
   ) => Effect.Effect<A, E | BackendError, R>
 }
+
+/**
+ * Guesses tokens behind `last`, which stands at `place`, and draws as many as were guessed right and one more.
+ * `foresee` gives the guess from the draft's scores, `draw` the token from the model's; `undefined` ends it.
+ */
+export const leap = Effect.fnUntraced(function*<E, R>(
+  { count, guess, verify }: Ahead, last: number, place: number, foresee: (scores: Scores, index: number) => number,
+  draw: (scores: Scores) => Effect.Effect<number | undefined, E, R>
+) {
+  const ids = new Int32Array(count + 1)
+  ids[0] = last
+  for (let i = 0; i < count; i++) {
+    ids[i + 1] = yield* guess(ids[i]!, place + i, (scores) => Effect.sync(() => foresee(scores, i)))
+  }
+  yield* verify(ids, place, Effect.fnUntraced(function*(scores) {
+    let drawn: number | undefined = last
+    for (let i = 0; i <= count && drawn === ids[i]; i++) drawn = yield* draw(rowOf(scores, i, count + 1))
+  }))
+})
 
 /** What the model is compiled with. */
 interface Surroundings<P> {

@@ -20,7 +20,7 @@ import * as Stream from "effect/Stream"
 import type { BackendError } from "../backend/Backend.ts"
 import type { Event } from "./Answer.ts"
 import { type Bounds, check, type ContextFullError, type Prompt, RequestError } from "./Request.ts"
-import type { Ahead } from "./Drafting.ts"
+import { type Ahead, leap } from "./Drafting.ts"
 import { rowOf, type Scores } from "./Sampling.ts"
 import { advance, begin, DrawError, foresee, type Sequence } from "./Sequence.ts"
 import type { Slots } from "./Slots.ts"
@@ -123,32 +123,25 @@ const turns = <E, R>(
   })
 
   /** Draws as many tokens of the one sequence as its draft guesses right, and one more. */
-  const leap = Effect.fnUntraced(function*(sequence: Sequence, { count, guess, verify }: Ahead) {
-    const place = sequence.length - 1
-    const guessed = new Int32Array(count + 1)
-    guessed[0] = sequence.lastId
-    for (let i = 0; i < count; i++) {
-      guessed[i + 1] = yield* guess(guessed[i]!, place + i, (scores) =>
-        Effect.sync(() => foresee(sequence, i, scores, bounds)))
-    }
-    return yield* verify(guessed, place, Effect.fnUntraced(function*(scores) {
-      const events: Array<Event> = []
-      for (let i = 0; i <= count && !sequence.isOver && sequence.lastId === guessed[i]; i++) {
-        const own = advance(sequence, rowOf(scores, i, count + 1), bounds)
-        if (own instanceof DrawError) return yield* own
-        events.push(...own)
-      }
-      if (sequence.isOver) seats.fill(undefined)
-      return events
+  const ahead = Effect.fnUntraced(function*(sequence: Sequence, drafting: Ahead) {
+    const events: Array<Event> = []
+    const guess = (scores: Scores, index: number) => foresee(sequence, index, scores, bounds)
+    yield* leap(drafting, sequence.lastId, sequence.length - 1, guess, Effect.fnUntraced(function*(scores) {
+      const own = advance(sequence, scores, bounds)
+      if (own instanceof DrawError) return yield* own
+      events.push(...own)
+      return sequence.isOver ? undefined : sequence.lastId
     }))
+    if (sequence.isOver) seats.fill(undefined)
+    return events
   })
 
   const step = Effect.suspend((): Effect.Effect<ReadonlyArray<Event> | undefined, FillingError> => {
     if (seats.every((sequence) => sequence === undefined)) return Effect.undefined
     const [only] = seats
-    const { ahead } = slots
-    if (only !== undefined && ahead !== undefined && only.length + ahead.count <= bounds.contextLength) {
-      return leap(only, ahead)
+    const { ahead: drafting } = slots
+    if (only !== undefined && drafting !== undefined && only.length + drafting.count <= bounds.contextLength) {
+      return ahead(only, drafting)
     }
     seats.forEach((sequence, slot) => {
       ids[slot] = sequence?.lastId ?? 0

@@ -212,27 +212,35 @@ const joinedLast = (shape: ReadonlyArray<number>): ReadonlyArray<number> =>
 const keptShape = (isKept: (index: number) => boolean) => (shape: ReadonlyArray<number>, index: number) =>
   isKept(index) ? joinedLast(shape) : shape
 
+/** The longest cache in whose operator heads are turned: it takes a table with as many rows, written by every run. */
+const longestTable = 512
+
 /**
- * One position of each sequence. The operator writes its key and value behind the `starts` tokens of the cache and
- * attends to no more places than are filled. Where the old cache is a cell that nothing else reads, and the new one
- * what it is replaced by, both are one buffer; else what lies behind is taken from the old one.
+ * One position of each sequence, or a block of one sequence: the operator takes no blocks of several. It writes keys
+ * and values behind the `starts` tokens of the cache, those of padding too, and no row attends to what lies behind it.
+ * A block as long as the cache is left to the decomposition, for the operator takes it for a first prompt, wherever it
+ * starts. Where the old cache is a cell that nothing else reads, and the new one what it is replaced by, both are one
+ * buffer; else what lies behind the block is taken from the old one.
+ *
+ * Only for one position, and a cache that is not long, are heads turned in the operator: else it is no quicker.
  */
 const attendKept: Kernel = {
   applies: ([query, , , kept]) => {
     const sizes: Sizes = query?.sizes ?? {}
-    const { part = 0, plane = 0, position = 0 } = sizes
-    return position === 1 && part * plane % 8 === 0 && count(sizes) > 0 && (kept?.sizes["source"] ?? 0) > 1
+    const { batch = 0, part = 0, plane = 0, position = 0 } = sizes
+    return (batch === 1 || position === 1) && position < (kept?.sizes["source"] ?? 0) && part * plane % 8 === 0 &&
+      count(sizes) > 0
   },
   reads: keptShape((operand) => operand === 3 || operand === 4),
   writes: keptShape((output) => output > 0),
   write: (writer, { inputs, outputs }) => {
-    const { fresh, give, literal, longs, lying, name, node, one, reshape, target, uses, value, wholeOf } = writer
+    const { fresh, give, literal, longs, lying, name, node, once, one, reshape, target, uses, value, wholeOf } = writer
     const [query = -1, key = -1, valueAtHand = -1, keptKey = -1, keptValue = -1, starts = -1] = inputs
     const [mixed = -1, newKey = -1, newValue = -1] = outputs
-    const [batch = 1, , kvHead = 1, group = 1] = value(query).shape
+    const [batch = 1, position = 1, kvHead = 1, group = 1] = value(query).shape
     const cache = joinedLast(value(keptKey).shape)
     const [, , source = 1, headSize = 1] = cache
-    const flat = (id: number, heads: number): string => reshape(lying(id), [batch, 1, heads * headSize])
+    const flat = (id: number, heads: number): string => reshape(lying(id), [batch, position, heads * headSize])
     const ids = (name: string, shape: ReadonlyArray<number>, elements: ReadonlyArray<number>): string =>
       literal(`ids ${name}`, "i32", shape, () => bytesOf(elements, "id", "f32"))
     const caches = ([[keptKey, newKey], [keptValue, newValue]] as const).map(([kept, renewed]) => {
@@ -242,7 +250,8 @@ const attendKept: Kernel = {
       const inPlace = isReplaced && uses(kept) === 1
       return { old, place, inPlace, written: inPlace ? place.name : fresh() }
     })
-    const turned = headSize % 16 === 0 ? turnedAlike(writer, query, key) : undefined // as the operator wants it
+    const mayTurn = position === 1 && source <= longestTable && headSize % 16 === 0 // as the operator wants it
+    const turned = mayTurn ? turnedAlike(writer, query, key) : undefined
     const heads = { num_heads: { int: kvHead * group }, kv_num_heads: { int: kvHead } }
     const whole = turned === undefined ? undefined : wholeOf([turned.query, turned.key, valueAtHand])
     const together = kvHead * (group + 2) * headSize
@@ -253,16 +262,18 @@ const attendKept: Kernel = {
       tableOf(writer, turned.cos, source), tableOf(writer, turned.sin, source),
       longs([...Array(batch).keys()], [batch, 1])
     ]
+    const last = position === 1 ? name(starts) : once(`${name(starts)} and ${position}`, () =>
+      one("Add", [name(starts), ids(`${position - 1}`, [1], [position - 1])]))
     const result = fresh()
     node("GroupQueryAttention", [
-      ...operands, ...caches.map(({ old }) => old), name(starts), ids(`${source}`, [1], [source]), ...tables
+      ...operands, ...caches.map(({ old }) => old), last, ids(`${source}`, [1], [source]), ...tables
     ], [result, ...caches.map(({ written }) => written)],
     turned === undefined ? heads : { ...heads, do_rotary: { int: 1 }, rotary_interleaved: { int: 0 } }, microsoft)
-    give(mixed, { name: result, shape: [batch, 1, kvHead * group * headSize] })
+    give(mixed, { name: result, shape: [batch, position, kvHead * group * headSize] })
     for (const { inPlace, old, place, written } of caches) {
       if (inPlace) continue
       const places = ids(`below ${source}`, [1, 1, source, 1], Array.from({ length: source }, (_, i) => i))
-      const isFilled = one("LessOrEqual", [places, reshape(lying(starts), [batch, 1, 1, 1])])
+      const isFilled = one("LessOrEqual", [places, reshape({ name: last, shape: [batch] }, [batch, 1, 1, 1])])
       node("Reshape", [one("Where", [isFilled, written, old]), longs(place.shape)], [place.name])
     }
   }

@@ -23,14 +23,16 @@ import { codec, contextLength, model, parameters, whole } from "../../generate/m
 import { composed } from "../../law/Tolerance.ts"
 
 layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)))("decoding", (it) => {
-  it.effect.each([1, 3])("replaces the cache where it lies, with blocks of %d", (position) =>
+  it.effect.each([[2, 1], [2, 3], [1, 3]] as const)("replaces the cache where it lies: %d blocks of %d", (
+    [batch, position]
+  ) =>
     Effect.gen(function*() {
       const backend = yield* Backend
       const program = yield* Program.make("block", {
-        inputs: { ids: Specification.ids({ batch: 2, position }), starts: Specification.ids({ batch: 2 }) },
+        inputs: { ids: Specification.ids({ batch, position }), starts: Specification.ids({ batch }) },
         state: {
           parameters: model.specification,
-          cache: KeyValueCache.specification(model.config, { batch: 2, source: contextLength })
+          cache: KeyValueCache.specification(model.config, { batch, source: contextLength })
         }
       }, (inputs, state) => {
         const { cache, hidden } = KeyValueCache.extend(model, state.parameters, state.cache, inputs)
@@ -41,12 +43,14 @@ layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)
       assert.strictEqual(placement.inPlace.length, 2 * model.config.layerCount)
     }))
 
-  it.effect("refuses a place behind the cache, and leaves the cache as it is", () =>
+  it.effect.each([[2, 1], [1, 3]] as const)("refuses places outside the cache, which stays as it is: %d blocks of %d", (
+    [batch, position]
+  ) =>
     Effect.gen(function*() {
       const backend = yield* Backend
-      const cache = KeyValueCache.specification(model.config, { batch: 2, source: contextLength })
+      const cache = KeyValueCache.specification(model.config, { batch, source: contextLength })
       const program = yield* Program.make("step", {
-        inputs: { ids: Specification.ids({ batch: 2, position: 1 }), starts: Specification.ids({ batch: 2 }) },
+        inputs: { ids: Specification.ids({ batch, position }), starts: Specification.ids({ batch }) },
         state: { parameters: model.specification, cache }
       }, (inputs, state) => {
         const { cache, hidden } = KeyValueCache.extend(model, state.parameters, state.cache, inputs)
@@ -54,11 +58,12 @@ layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)
       })
       const cells = yield* backend.allocate(cache)
       const { run } = yield* (yield* backend.compile(program)).bind({ parameters: yield* parameters(3), cache: cells })
-      const ids = Int32Array.of(1, 2)
-      yield* run({ ids, starts: Int32Array.of(0, contextLength - 1) })
+      const ids = Int32Array.from({ length: batch * position }, (_, i) => i + 1)
+      const starts = (first: number) => Int32Array.of(first, 0).subarray(0, batch)
+      yield* run({ ids, starts: starts(contextLength - position) })
       const before = yield* backend.read(cells)
-      for (const start of [contextLength, contextLength + 1, 2 ** 31 - 1]) {
-        const { detail } = yield* Effect.flip(run({ ids, starts: Int32Array.of(start, 0) }))
+      for (const start of [contextLength - position + 1, contextLength, contextLength + 1, 2 ** 31 - 1]) {
+        const { detail } = yield* Effect.flip(run({ ids, starts: starts(start) }))
         assert.include(detail, "attendKept")
       }
       assert.deepStrictEqual(yield* backend.read(cells), before)

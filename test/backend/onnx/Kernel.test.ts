@@ -8,18 +8,21 @@ import * as fc from "fast-check"
 import { Backend } from "../../../src/backend/Backend.ts"
 import { emit } from "../../../src/backend/onnx/Emit.ts"
 import { hasKernel, kernels } from "../../../src/backend/onnx/Kernel.ts"
+import * as Reference from "../../../src/backend/Reference.ts"
 import * as KeyValueCache from "../../../src/llama/KeyValueCache.ts"
 import { rmsNorm } from "../../../src/llama/RmsNorm.ts"
 import { rotate } from "../../../src/llama/Rope.ts"
 import { tokenCrossEntropy } from "../../../src/loss/CrossEntropy.ts"
 import { lower } from "../../../src/tensor/Lower.ts"
 import { type Any, count, type Sizes, type Untyped } from "../../../src/tensor/Node.ts"
+import * as Program from "../../../src/tensor/Program.ts"
 import { rewrite } from "../../../src/tensor/Rewrite.ts"
+import * as Specification from "../../../src/tensor/Specification.ts"
 import * as T from "../../../src/tensor/Tensor.ts"
 import * as Arbitrary from "../../../src/testing/Arbitrary.ts"
 import { agreesWithReference, forAll } from "../../../src/testing/BackendLaw.ts"
 import { type Computation, type Given, leavesOf } from "../../../src/testing/Computation.ts"
-import { gradients } from "../../../src/testing/TensorLaw.ts"
+import { gradients, requireEqual } from "../../../src/testing/TensorLaw.ts"
 import * as Tolerance from "../../law/Tolerance.ts"
 import { backends } from "./layers.ts"
 
@@ -44,6 +47,44 @@ const without = (sizes: Sizes, ...axes: ReadonlyArray<string>): Sizes =>
   Object.fromEntries(Object.entries(sizes).filter(([axis]) => !axes.includes(axis)))
 
 const turn = (...[heads, cos, sin]: ReadonlyArray<Untyped>): Untyped => rotate(heads!, { cos: cos!, sin: sin! })
+
+/** Tokens that attend over a cache: one of each of some sequences, or a block of one; a place of the cache is over. */
+const attending = fc.oneof(
+  fc.record({ batch: fc.integer({ min: 1, max: 6 }), position: fc.constant(1) }),
+  fc.record({ batch: fc.constant(1), position: fc.integer({ min: 2, max: 4 }) })
+).chain(({ batch, position }) => fc.record({
+  batch: fc.constant(batch), position: fc.constant(position), kvHead: fc.integer({ min: 1, max: 2 }),
+  group: fc.integer({ min: 1, max: 3 }), source: fc.integer({ min: position + 1, max: position + 4 })
+}))
+
+type Of<A> = A extends fc.Arbitrary<infer Drawn> ? Drawn : never
+
+type Attending = Of<typeof attending>
+
+/** A computation, its operands as they are drawn by name and sizes. */
+type Drawn = (draw: (name: string, sizes: Sizes) => fc.Arbitrary<Given>) => fc.Arbitrary<Computation>
+
+/** Attention over a cache, to heads that are turned or not. */
+const attention = (
+  { batch, group, kvHead, position, source }: Attending, plane: number, isTurned: boolean
+): Drawn => (draw) => {
+  const [heads, block] = [{ kvHead, part: 2, plane }, { batch, position }]
+  const angles = isTurned ? ["cos", "sin"].map((name) => draw(name, { ...block, plane })) : []
+  return fc.tuple(
+    draw("query", { ...block, kvHead, group, part: 2, plane }), draw("key", { ...block, ...heads }),
+    draw("value", { ...block, ...heads }), ...["keptKey", "keptValue"].map((name) =>
+      draw(name, { batch, kvHead, source, part: 2, plane })),
+    Arbitrary.ids("starts", { batch }, source - position + 1), ...angles
+  ).map((given) => ({
+    given,
+    build: ({ cos, keptKey, keptValue, key, query, sin, starts, value }) => {
+      const heads = (x: Untyped): Untyped => isTurned ? turn(x, cos!, sin!) : x
+      const { kept, mixed } = KeyValueCache.attendKept(heads(query!) as never,
+        { key: heads(key!) as never, value: value! }, { key: keptKey!, value: keptValue! }, starts! as never)
+      return [mixed, kept.key, kept.value]
+    }
+  }))
+}
 
 /** What each kernel is tried on: its operands in any order of axes. */
 const drawn: Readonly<Record<string, fc.Arbitrary<Computation>>> = {
@@ -78,25 +119,7 @@ const drawn: Readonly<Record<string, fc.Arbitrary<Computation>>> = {
     })
     return fc.tuple(Arbitrary.real("heads", sizes), table).map(([heads, tables]) => [heads, ...tables])
   }).map((given) => computation(given, turn)),
-  attendKept: fc.tuple(
-    fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 2 }), fc.integer({ min: 1, max: 3 }),
-    fc.integer({ min: 2, max: 5 })
-  ).chain(([batch, kvHead, group, source]) => {
-    const heads = { kvHead, part: 2, plane: all.plane }
-    const fresh = { batch, position: 1, ...heads }
-    const kept = { ...heads, batch, source }
-    return fc.tuple(
-      Arbitrary.real("query", { ...fresh, group }), Arbitrary.real("key", fresh), Arbitrary.real("value", fresh),
-      Arbitrary.real("keptKey", kept), Arbitrary.real("keptValue", kept), Arbitrary.ids("starts", { batch }, source)
-    )
-  }).map((given) => ({
-    given,
-    build: ({ keptKey, keptValue, key, query, starts, value }) => {
-      const { kept, mixed } = KeyValueCache.attendKept(query!, { key: key!, value: value! },
-        { key: keptKey!, value: keptValue! }, starts! as never)
-      return [mixed, kept.key, kept.value]
-    }
-  }))
+  attendKept: attending.chain((sizes) => attention(sizes, all.plane, false)(Arbitrary.real))
 }
 
 /** All kernels but the product with codes, which rounds: test/backend/onnx/CodedProduct.test.ts. */
@@ -123,14 +146,22 @@ describe("kernels", () => {
     fc.assert(fc.property(drawn[name]!, (computation) => {
       assert.deepStrictEqual(compiled(computation).composites, [name])
     }), { numRuns: 20 }))
+  const inOrder = (name: string, sizes: Sizes): fc.Arbitrary<Given> =>
+    fc.integer().map((seed) => given(name, sizes, Arbitrary.reals(seed, count(sizes))))
   it.each(Object.keys(met))("take %s as one operator, where the operands lie in order", (name) => {
     const { drawn, replaced } = met[name]!
-    const inOrder = (name: string, sizes: Sizes): fc.Arbitrary<Given> =>
-      fc.integer().map((seed) => given(name, sizes, Arbitrary.reals(seed, count(sizes))))
     fc.assert(fc.property(drawn(inOrder), (computation) => {
       const { operators } = compiled(computation)
       for (const operator of replaced) assert.notInclude(operators, operator)
     }), { numRuns: 20 })
+  })
+  it("attend to heads that were turned before, if the cache is long", () => {
+    const turns = (source: number) => {
+      const sizes = { batch: 1, position: 1, kvHead: 1, group: 1, source }
+      return fc.sample(attention(sizes, 8, true)(inOrder), 1)
+        .map((drawn) => compiled(drawn).operators.filter((name) => name === "RotaryEmbedding").length)
+    }
+    assert.deepStrictEqual([turns(512), turns(513)], [[0], [2]])
   })
   it("leave to the decomposition what their operators refuse", () => {
     const norm = computation(
@@ -144,6 +175,14 @@ describe("kernels", () => {
     assert.deepStrictEqual(compiled(turned({ position: 2, plane: 2 }, heads)).composites, ["rotate"])
     assert.deepStrictEqual(compiled(turned({ position: 2, plane: 2 }, without(heads, "batch"))).composites, [])
     assert.deepStrictEqual(compiled(turned({ position: 2, kvHead: 2, plane: 2 }, heads)).composites, [])
+    const attends = (sizes: Partial<Attending>, plane = 4) => {
+      const all = { batch: 1, position: 2, kvHead: 1, group: 1, source: 3, ...sizes }
+      return fc.sample(attention(all, plane, false)(Arbitrary.real), 1).map((drawn) => compiled(drawn).composites)[0]
+    }
+    assert.deepStrictEqual(attends({}), ["attendKept"])
+    for (const [sizes, plane] of [[{ batch: 2 }], [{ source: 2 }], [{}, 2]] as const) {
+      assert.deepStrictEqual(attends(sizes, plane), ["softmaxWhere"])
+    }
   })
 })
 
@@ -153,34 +192,17 @@ const normalOfSum = (x: Untyped, y: Untyped, gain: Untyped) => {
   return { sum, normal }
 }
 
-/** A computation, its operands as they are drawn by name and sizes. */
-type Drawn = (draw: (name: string, sizes: Sizes) => fc.Arbitrary<Given>) => fc.Arbitrary<Computation>
-
 /** What one operator computes where composites meet, and the operators that it replaces. */
 const met: Readonly<Record<string, { readonly drawn: Drawn; readonly replaced: ReadonlyArray<string> }>> = {
   "attention over a cache to heads that were turned": {
-    drawn: (draw) => fc.record({
-      batch: fc.integer({ min: 1, max: 6 }), kvHead: fc.integer({ min: 1, max: 2 }),
-      group: fc.integer({ min: 1, max: 3 }), source: fc.integer({ min: 2, max: 5 })
-    }).chain(({ batch, group, kvHead, source }) => {
-      const heads = { kvHead, part: 2, plane: 8 }
-      const [fresh, kept] = [{ batch, position: 1, ...heads }, { batch, kvHead, source, part: 2, plane: 8 }]
-      const angles = { batch, position: 1, plane: 8 }
-      return fc.tuple(
-        draw("query", { batch, position: 1, kvHead, group, part: 2, plane: 8 }), draw("key", fresh),
-        draw("value", fresh), draw("keptKey", kept), draw("keptValue", kept), draw("cos", angles), draw("sin", angles),
-        Arbitrary.ids("starts", { batch }, source)
-      )
-    }).map((given) => ({
-      given,
-      build: ({ cos, keptKey, keptValue, key, query, sin, starts, value }) => {
-        const { kept, mixed } = KeyValueCache.attendKept(turn(query!, cos!, sin!) as never,
-          { key: turn(key!, cos!, sin!) as never, value: value! }, { key: keptKey!, value: keptValue! },
-          starts! as never)
-        return [mixed, kept.key, kept.value]
-      }
-    })),
+    drawn: (draw) => attending.filter(({ position }) => position === 1)
+      .chain((sizes) => attention(sizes, 8, true)(draw)),
     replaced: ["RotaryEmbedding"]
+  },
+  "attention of a block over a cache to heads that were turned": {
+    drawn: (draw) => fc.tuple(attending.filter(({ position }) => position > 1), fc.constantFrom(4, 8, 12))
+      .chain(([sizes, plane]) => attention(sizes, plane, true)(draw)),
+    replaced: ["MatMul", "FusedMatMul", "Softmax"]
   },
   "the norm of a sum": {
     drawn: (draw) => fc.tuple(fc.integer({ min: 1, max: 3 }), fc.boolean()).chain(([batch, isUsed]) =>
@@ -197,6 +219,50 @@ const met: Readonly<Record<string, { readonly drawn: Drawn; readonly replaced: R
     replaced: ["Add", "SimplifiedLayerNormalization"]
   }
 }
+
+/** The operator goes through rows of queries and places of the cache in tiles, and takes no table of many rows. */
+const long: Readonly<Record<string, readonly [Partial<Attending> & Pick<Attending, "position" | "source">, number]>> = {
+  "of many tiles of rows": [{ position: 40, source: 60, group: 2 }, 4],
+  "over many tiles of a cache": [{ position: 5, source: 700 }, 64],
+  "over a cache too long for a table": [{ batch: 2, position: 1, source: 600 }, 8]
+}
+
+/** Blocks of one sequence, each from a start of its own, over a cache whose old keys are a result too or not. */
+const blocks = attending.filter(({ position }) => position > 1).chain((sizes) => fc.record({
+  sizes: fc.constant(sizes), seed: fc.nat(), isWatched: fc.boolean(),
+  starts: fc.array(fc.integer({ min: 0, max: sizes.source - sizes.position }), { minLength: 1, maxLength: 4 })
+}))
+
+/** What each block mixes, and the cache behind it. */
+const attended = Effect.fnUntraced(function*({ isWatched, seed, sizes, starts }: Of<typeof blocks>) {
+  const backend = yield* Backend
+  const { group, kvHead, position, source } = sizes
+  const heads = { kvHead, part: 2, plane: 4 }
+  const fresh = Specification.real({ batch: 1, position, ...heads })
+  const kept = Specification.real({ batch: 1, kvHead, source, part: 2, plane: 4 })
+  const program = yield* Effect.orDie(Program.make("blocks", {
+    inputs: {
+      query: Specification.real({ batch: 1, position, group, ...heads }), key: fresh, value: fresh,
+      starts: Specification.ids({ batch: 1 })
+    },
+    state: { key: kept, value: kept }
+  }, ({ key, query, starts, value }, state) => {
+    const after = KeyValueCache.attendKept(query, { key, value }, state, starts)
+    return { outputs: { mixed: after.mixed, ...isWatched ? { old: state.key } : {} }, state: after.kept }
+  }))
+  const reals = (name: string, sizes: Sizes) => Arbitrary.reals(`${seed} ${name}`, count(sizes))
+  const cells = yield* backend.allocate(program.state, { initial: reals })
+  const { run } = yield* (yield* backend.compile(program)).bind(cells)
+  const { key, query, value } = program.inputs
+  return yield* Effect.forEach(starts, (start, i) => Effect.gen(function*() {
+    const { mixed } = yield* run({
+      query: reals(`query ${i}`, query.sizes), key: reals(`key ${i}`, key.sizes), starts: start,
+      value: reals(`value ${i}`, value.sizes)
+    })
+    const after = yield* backend.read(cells)
+    return [mixed, after.key, after.value].map(({ elements }) => Float64Array.from(elements))
+  }))
+}, Effect.scoped, Effect.map((each) => each.flat()))
 
 const targets: Given = { name: "targets", kind: "id", sizes: { batch: 2 }, elements: Int32Array.of(0, 2) }
 
@@ -228,6 +294,17 @@ for (const [engine, backend] of backends) {
         forAll(met[name]!.drawn(Arbitrary.real), (computation) => agrees(computation, Tolerance.single), {
           numRuns: 25
         }))
+      it.effect.each(Object.keys(long))("attention %s is what its decomposition is", (name) => {
+        const [sizes, plane] = long[name]!
+        return forAll(attention({ batch: 1, kvHead: 1, group: 1, ...sizes }, plane, true)(Arbitrary.real),
+          (computation) => agrees(computation, Tolerance.composed), { numRuns: 2 })
+      })
+      it.effect("blocks that begin anywhere leave in a cache what they leave there on the reference", () =>
+        forAll(blocks, (drawn) => Effect.gen(function*() {
+          const found = yield* attended(drawn)
+          const wanted = yield* attended(drawn).pipe(Effect.provide(Reference.layer))
+          requireEqual("what blocks mix, and the cache", wanted, found, Tolerance.single)
+        }), { numRuns: 20 }))
       it.effect("the norm of a sum that is a result too is what both are apart", () =>
         forAll(fc.tuple(...["x", "y"].map((name) => Arbitrary.real(name, { batch: 2, embed: all.embed })),
           Arbitrary.real("gain", { embed: all.embed })), (given) => agrees({

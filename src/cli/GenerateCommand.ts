@@ -42,11 +42,12 @@ import * as Weights from "./Weights.ts"
 
 const flags = {
   prompt: Argument.String("prompt").pipe(
-    Argument.withDescription("What to continue; without it, the file or standard input, whose " +
-      "last line break is no part of it"), Argument.optional
+    Argument.withDescription("What to continue; without it, the file, or all of standard input as " +
+      "one prompt, whose last line break is no part of it"), Argument.optional
   ),
   promptFile: given(Flag.String("prompt-file"), "PATH", "Many prompts: one on each line, without its break, or in a " +
-    ".jsonl file rows of {\"prompt\": …, \"id\": …}"),
+    ".jsonl file rows of {\"prompt\": …, \"id\": …}; - is standard input with lines, " +
+    "--prompt-file=-.jsonl with rows"),
   model: given(Flag.String("model"), "PATH", "The model: the folder of a run, a snapshot, a folder of Hugging Face " +
     "or Meta, a .gguf, a .bin of llama2.c; by default the run that trained last"),
   tokenizer: given(Flag.String("tokenizer"), "PATH", "Another tokenizer (.model, .json, .bin, or a folder with one); " +
@@ -79,9 +80,11 @@ const flags = {
     Flag.withMetavar("NUMBER"), Flag.withDefault(0),
     Flag.withDescription("Another seed, another continuation; 0 by default")
   ),
-  json: switched("json", "Print a line of JSON for each answer: id of the prompt, candidate, text, tokens, and the " +
+  json: switched("json", "Print a line of JSON for each answer: id of the prompt, candidate, text (without the " +
+    "prompt and --stop), tokens (ids of all that were drawn, with the one that ended it or those of --stop), and the " +
     "reason for its end (id: end of document, text: --stop, maximum: --max-tokens, context)"),
-  logProbs: switched("log-probs", "With --json: also the log-probability of each token as it was drawn"),
+  logProbs: switched("log-probs", "With --json: also logProbs, of each token the natural logarithm of the " +
+    "probability that it was drawn with"),
   threads: count("threads", "Threads that compute; the cores of this machine by default"),
   backend: backend("by default the one that trained, of a run; the fastest of them for other models")
 }

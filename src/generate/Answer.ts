@@ -36,8 +36,15 @@ export type Event = Token | End
 
 /** A whole answer. */
 export interface Answer extends Place {
+  /**
+   * All tokens that were drawn: the id that ended it too, and those of the stop text. Of an answer that ended with
+   * `maximum` or `context` they are those of its text, of `id` all but the last are. A stop text may begin within a
+   * token, so that no number of them is exactly the text: whoever needs ids of that encodes it with its prompt.
+   */
   readonly ids: ReadonlyArray<number>
+  /** The log-probability of each token in exactly the distribution that it was drawn from. */
   readonly logProbs: ReadonlyArray<number>
+  /** What was written, without the stop text: the texts of its events joined. */
   readonly text: string
   readonly reason: Reason
 }

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit } from "effect"
+import { gzipSync } from "node:zlib"
 import * as MemoryDisk from "../store/MemoryDisk.ts"
 import { filledUp, told, withModel } from "./checkpoints.ts"
 import { cria, rows, tiny, withFiles } from "./Cria.ts"
@@ -8,6 +9,7 @@ const files = {
   "/texts/a.jsonl": rows, "/runs/none.txt": "", "/one.txt": "One day\n", "/one-crlf.txt": "One day\r\n",
   "/prompts.txt": "One day\nIt was\nA", "/gap.txt": "One day\n\nIt was",
   "/prompts.jsonl": `{"prompt": "One day", "id": "first"}\n{"prompt": ""}\n`,
+  "/prompts.jsonl.gz": gzipSync(`{"prompt": "One day", "id": "first"}\n{"prompt": ""}\n`),
   "/wrong.jsonl": `{"prompt": "One day"}\n{"text": "It was"}\n`,
   "/latin.txt": Uint8Array.of(0x63, 0x61, 0x66, 0xe9, 0x0a) // "café" in Latin-1
 }
@@ -138,6 +140,26 @@ describe("cria generate", () => {
       const { output } = yield* generate(["--prompt-file", "/prompts.jsonl", "--slots", "1", "--stop", "\n"])
       assert.match(output, /^--- first \((maximum|text)\)\nOne day.*\n--- 2 \((maximum|text|id)\)\n.*\n$/s)
     }))
+  it.live("reads many prompts from standard input, as lines or rows, and says its name", () =>
+    Effect.gen(function*() {
+      for (const [file, name] of [["/prompts.txt", "-"], ["/prompts.jsonl", "-.jsonl"]] as const) {
+        const named = (yield* generate(["--prompt-file", file, "--json"])).output
+        const { errors, output } = yield* generate([`--prompt-file=${name}`, "--json"], files[file])
+        assert.strictEqual(output, named, errors)
+      }
+      const told = (name: string, input: string) =>
+        Effect.map(generate([`--prompt-file=${name}`], input), ({ errors }) => errors.match(/error: (.*)\n/)?.[1])
+      assert.include((yield* generate(["--prompt-file", "-"], "One day")).output, "--- 1 (")
+      assert.strictEqual(yield* told("-", ""), "standard input, line 1: it is empty")
+      assert.strictEqual(yield* told("-", "a\n\nb"), "standard input, line 2: the line is empty: remove it, or give " +
+        "rows, --prompt-file=-.jsonl, where a prompt may be empty")
+      assert.strictEqual(yield* told("-.jsonl", "a"), "standard input, line 1: expected a valid JSON string")
+    }))
+  it.live("reads rows that are packed", () =>
+    Effect.gen(function*() {
+      const { output } = yield* generate(["--prompt-file", "/prompts.jsonl.gz", "--json"])
+      assert.strictEqual(output, (yield* generate(["--prompt-file", "/prompts.jsonl", "--json"])).output)
+    }))
   it.live("ends before a text that it is told to stop at", () =>
     Effect.gen(function*() {
       const [line] = lines((yield* generate(["One day", "--json", "--greedy"])).output)
@@ -145,6 +167,8 @@ describe("cria generate", () => {
       const [stopped] = lines((yield* generate(["One day", "--json", "--greedy", "--stop", text.slice(2, 4)])).output)
       assert.strictEqual(stopped!["reason"], "text")
       assert.strictEqual(stopped!["text"], text.slice(0, text.indexOf(text.slice(2, 4))))
+      const [tokens, drawn] = [stopped, line].map((said) => [said!["tokens"]].flat())
+      assert.deepStrictEqual(tokens, drawn!.slice(0, tokens!.length)) // those of --stop are told
     }))
   it.live("reads the snapshot that is asked for, and a snapshot by its own path", () =>
     Effect.gen(function*() {
@@ -199,7 +223,7 @@ describe("cria generate", () => {
         "or give a .jsonl file, where a prompt may be empty\n  A .jsonl")
       const { errors } = yield* generate(["--prompt-file", "/wrong.jsonl"])
       assert.include(errors, "/wrong.jsonl, line 2: \"text\" is no key of a row; \"prompt\" is missing\n")
-      assert.include(yield* fails(["--prompt-file", "/runs/none.txt"]), "/runs/none.txt, line 1: the file is empty\n")
+      assert.include(yield* fails(["--prompt-file", "/runs/none.txt"]), "/runs/none.txt, line 1: it is empty\n")
       const issueOf = (rows: string) => Effect.gen(function*() {
         const disk = MemoryDisk.make()
         yield* withFiles(disk, { ...Object.fromEntries((yield* trained).files()), "/p.jsonl": rows })
@@ -227,7 +251,7 @@ describe("cria generate", () => {
     Effect.gen(function*() {
       const absent = ["--backend", "tensorflow-node-gpu"] // an engine that does not start here
       assert.match(yield* fails(["--prompt-file", "/none.txt", ...absent]), /^error: cannot read \/none\.txt: /)
-      assert.match(yield* fails(["--prompt-file", "/runs/none.txt", ...absent]), /^error: .*, line 1: the file is em/)
+      assert.match(yield* fails(["--prompt-file", "/runs/none.txt", ...absent]), /^error: .*, line 1: it is em/)
       assert.match(yield* fails(["--prompt-file", "/prompts.txt", "--context-length", "2", ...absent]),
         /^error: .* must fit into a context of 2 tokens/)
       const disk = MemoryDisk.make()

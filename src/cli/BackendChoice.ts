@@ -41,7 +41,7 @@ export interface Choice {
   readonly start: Start
   /** What it is, in a line. */
   readonly what: string
-  /** Where it was seen running, and where it never was. */
+  /** Where it was tested, and where it never was. */
   readonly ran: string
 }
 

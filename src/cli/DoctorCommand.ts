@@ -22,11 +22,11 @@ const indented = (text: string): string => text.split("\n").map((line) => `  ${l
 /** What is said of a backend. */
 export const told = (name: BackendChoice.Name, report: BackendProbe.Report): string => {
   const { ran, what } = BackendChoice.choices[name]
-  const title = `${name}: ${what}\n  seen running ${ran}`
+  const title = `${name}: ${what}\n  tested ${ran}`
   if (report._tag === "Absent") return `${title}\n${indented(`not here: ${report.message}`)}`
   const { bytesPerSecond, device, flopsPerSecond, size, threads, version } = report
   const place = device === undefined ? `${threads} thread${threads === 1 ? "" : "s"}` : `device ${device}`
-  const rates = `matmul ${quantity(flopsPerSecond, "FLOP/s")} (${size} × ${size}), memory ` +
+  const rates = `multiplies matrices at ${quantity(flopsPerSecond, "FLOP/s")} (${size} × ${size}), moves memory at ` +
     quantity(bytesPerSecond, "B/s")
   return `${title}\n  here: ${/^\d/.test(version) ? "version " : ""}${version}, ${place}\n  ${rates}`
 }
@@ -48,6 +48,7 @@ export const command = Command.make("doctor", flags, Effect.fnUntraced(function*
   yield* Console.log(`packages      ${Host.packages.map((name) => `${name} ${Host.versionOf(name)}`).join(", ")}`)
   yield* Console.log(`processor     ${model}, ${cores} cores${features.length === 0 ? "" : `, ${features.join(" ")}`}`)
   yield* Console.log(`memory        ${quantity(Host.memory(), "B")}\n`)
+  yield* Console.log("Backends, tried one after the other:\n")
   const ask = yield* BackendProbe.Prober
   const started = new Map<BackendChoice.Name, number>()
   const absent: Array<string> = []
@@ -60,8 +61,9 @@ export const command = Command.make("doctor", flags, Effect.fnUntraced(function*
   const chosen = BackendChoice.order.find((name) => started.has(name))
   if (chosen === undefined) return yield* new BackendChoice.NoEngineError({ reasons: absent })
   const [[fastest] = [chosen]] = [...started].toSorted(([, a], [, b]) => b - a)
-  yield* Console.log(`--backend chooses one; unasked, ${chosen} is taken`)
-  if (fastest !== chosen) yield* Console.log(`in matrix products ${fastest} was faster just now`)
+  yield* Console.log(`Commands compute with ${chosen}, and with the model of a run on what trained it; --backend ` +
+    "NAME chooses another.")
+  if (fastest !== chosen) yield* Console.log(`${fastest} multiplied matrices faster just now.`)
 })).pipe(
   Command.withShortDescription("See what this machine can do"),
   Command.withDescription(

@@ -30,12 +30,14 @@ describe("cria doctor", () => {
       ]) assert.match(output, pattern)
       for (const name of BackendChoice.names) {
         const { ran, what } = BackendChoice.choices[name]
-        assert.include(output, `\n${name}: ${what}\n  seen running ${ran}\n`)
+        assert.include(output, `\n${name}: ${what}\n  tested ${ran}\n`)
       }
-      assert.include(output, "  here: engine 1, 2 threads\n  matmul 200 GFLOP/s (1024 × 1024), memory 10.0 GB/s\n")
+      assert.include(output, "  here: engine 1, 2 threads\n  multiplies matrices at 200 GFLOP/s " +
+        "(1024 × 1024), moves memory at 10.0 GB/s\n")
       assert.include(output, "  here: engine 1, device webgpu\n")
-      assert.include(output, "  seen running nowhere yet\n  not here: its library must load\n  install it\n")
-      assert.include(output, "unasked, onnx is taken\nin matrix products onnx-webgpu was faster just now\n")
+      assert.include(output, "  tested nowhere yet\n  not here: its library must load\n  install it\n")
+      assert.include(output, "\nCommands compute with onnx, and with the model of a run on what trained it; " +
+        "--backend NAME chooses another.\nonnx-webgpu multiplied matrices faster just now.\n")
     }))
   it.live("fails where no engine starts, with every reason", () =>
     Effect.gen(function*() {

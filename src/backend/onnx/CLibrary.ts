@@ -256,7 +256,7 @@ const openOnce = (options: Options): Effect.Effect<Library, EngineError> =>
     const { library, spin = opened?.spin ?? true, threads = opened?.threads ?? Math.min(availableParallelism(), 16) } =
       options
     if (!Number.isSafeInteger(threads) || threads < 1) {
-      return Effect.fail(failure("BadOption", "layerKoffi", `threads: ${threads}`))
+      return Effect.fail(failure("BadOption", "its C library", `threads: ${threads}`))
     }
     if (opened !== undefined) {
       const differences = [
@@ -266,12 +266,12 @@ const openOnce = (options: Options): Effect.Effect<Library, EngineError> =>
       ]
       return differences.length === 0
         ? Effect.succeed(opened)
-        : Effect.fail(failure("ThreadsPinned", "layerKoffi", ...differences))
+        : Effect.fail(failure("ThreadsPinned", "its C library", ...differences))
     }
     // Set here and not by users: the library reads it when it loads, and would otherwise send usage data.
     process.env["ORT_DISABLE_TELEMETRY"] = "1"
     const require = createRequire(import.meta.url)
-    const missing = (place: string) => (cause: unknown) => failure("MissingLibrary", "layerKoffi", place, cause)
+    const missing = (place: string) => (cause: unknown) => failure("MissingLibrary", "its C library", place, cause)
     return Effect.gen(function*() {
       const koffi = yield* Effect.try({ try: (): Koffi => require("koffi"), catch: missing("koffi") })
       const path = library ?? (yield* Effect.try({
@@ -297,7 +297,7 @@ const growStacks = (koffi: Koffi): Effect.Effect<void, EngineError> => {
   return async_stack_size >= enough && sync_stack_size >= enough ? Effect.void : Effect.try({
     try: () => koffi.config({ async_stack_size: enough, sync_stack_size: enough }),
     catch: (cause) =>
-      failure("StackTooSmall", "layerKoffi", `sync ${sync_stack_size} bytes, async ${async_stack_size} bytes`, cause)
+      failure("StackTooSmall", "its C library", `sync ${sync_stack_size} bytes, async ${async_stack_size} bytes`, cause)
   })
 }
 
@@ -452,8 +452,8 @@ const table = (addresses: ReadonlyArray<number>): BigUint64Array => {
 export const make = (options: Options = {}): Effect.Effect<Interface, EngineError> =>
   Effect.flatMap(openOnce(options), (library) => Effect.try({
     try: (): Interface => over(library, options.provider),
-    catch: (cause) => failure("MissingProvider", "layerKoffi", `provider: ${options.provider?.name}`,
-      `this library has ${library.providers.join(", ")}`, cause)
+    catch: (cause) => failure("MissingProvider", "its C library", `provider: ${options.provider?.name}`,
+      `built into this library: ${library.providers.join(", ")}`, cause)
   }))
 
 /** Models with so many bytes hold weights that are worth large pages. */

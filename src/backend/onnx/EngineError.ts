@@ -63,8 +63,8 @@ const needs: Readonly<Record<string, string>> = {
   "provider: WebGPU": "WebGPU needs a driver: Vulkan on Linux (on a machine without a card SwiftShader will do, whose"
     + " .json the variable VK_DRIVER_FILES names), Metal on macOS, Direct3D 12 on Windows.",
   "provider: CUDA": "CUDA needs Linux x64, a card, CUDA 12, cuDNN 9, and the provider's libraries: fetch them with"
-    + " `npm rebuild onnxruntime-node --ignore-scripts=false`, or name a library that has them beside it in"
-    + " `layerCuda({ library })`."
+    + " `npm rebuild onnxruntime-node --ignore-scripts=false`, or in a script name a library that has them"
+    + " beside it, `layerCuda({ library })`."
 }
 
 /** Why the engine refused; each reason has its rule and its remedy in the message. */

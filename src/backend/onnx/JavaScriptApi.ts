@@ -76,7 +76,7 @@ export const make = (options: Options = {}): Effect.Effect<Interface, EngineErro
   Effect.suspend(() => {
     const { threads = Math.min(availableParallelism(), 16) } = options
     if (!Number.isSafeInteger(threads) || threads < 1) {
-      return Effect.fail(failure("BadOption", "layerNode", `threads: ${threads}`))
+      return Effect.fail(failure("BadOption", "its JavaScript API", `threads: ${threads}`))
     }
     process.env["ORT_DISABLE_TELEMETRY"] = "1" // read when the library loads, which would otherwise send usage data
     return Effect.try({
@@ -142,6 +142,6 @@ export const make = (options: Options = {}): Effect.Effect<Interface, EngineErro
             }))
         }
       },
-      catch: (cause) => failure("MissingLibrary", "layerNode", "onnxruntime-node", cause)
+      catch: (cause) => failure("MissingLibrary", "its JavaScript API", "onnxruntime-node", cause)
     })
   })

@@ -239,7 +239,10 @@ export const start = (name: Name, { load = importPackage }: Options = {}): Effec
   const attempt = <A>(body: () => Promise<A>) =>
     Effect.tryPromise({
       try: body,
-      catch: (thrown) => error(reasonOf(messageOf(thrown)), ...messageOf(thrown).split("\n").slice(0, 4))
+      catch: (thrown) => {
+        const said = messageOf(thrown).replace(/(Cannot find \w+ '[^']+') imported from .*/, "$1") // which is Cria
+        return error(reasonOf(said), ...said.split("\n").slice(0, 4))
+      }
     })
   return Effect.gen(function*() {
     if (prepare !== undefined) yield* attempt(() => prepare(load))

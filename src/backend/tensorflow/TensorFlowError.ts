@@ -17,13 +17,13 @@ const lessons = {
     remedy: (engine: string) => "The install script of the package downloads libtensorflow and its addon, and does not"
       + " run where npm has `ignore-scripts=true`: run `npm rebuild @tensorflow/tfjs-" + engine
       + " --ignore-scripts=false`, or build the addon against a library that is there (docs/guide/backends.md says how)"
-      + " and lies in the package's deps/lib. `layerWasm` needs no native library."
+      + " and lies in the package's deps/lib. The engine wasm needs no native library."
   },
   NoDevice: {
     rule: "there must be a device that it can use",
     remedy: (engine: string) => engine === "node-gpu"
       ? "It needs an NVIDIA card with its driver, CUDA 11.2 and cuDNN 8.1, of which TensorFlow tells on stderr what it"
-        + " did not find. `layerNode` is the same library on the processor."
+        + " did not find. The engine node is the same library on the processor."
       : "WebGPU needs a Vulkan driver, Metal or Direct3D 12. On a machine without a GPU, SwiftShader will do: install"
         + " it and name its ICD file in the variable VK_DRIVER_FILES."
   },

@@ -44,7 +44,7 @@ describe("layerKoffi", () => {
     Effect.gen(function*() {
       const error = yield* Effect.flip(build({ library: "/nowhere/libonnxruntime.so.1" }))
       assert.strictEqual(error.message.split("\n").filter((_, line) => line !== 2).join("\n"), // the system's own words
-        `ONNX Runtime, in layerKoffi: its native library must load
+        `ONNX Runtime, in its C library: its native library must load
   /nowhere/libonnxruntime.so.1
   Install it with \`npm install onnxruntime-node@1.30.0 koffi\` (ignore-scripts=true in .npmrc skips a CUDA download `
           + "that is not needed), or name a libonnxruntime of version 1.23 or later in the option `library`.")
@@ -77,7 +77,7 @@ describe("layerKoffi", () => {
           const error = yield* Effect.flip(Effect.scoped(Layer.build(layer)))
           assert.match(
             error.message,
-            /^ONNX Runtime, in layer(Koffi|Node): `threads` must be a whole number of at least 1\n {2}threads: .*\n/
+            /^ONNX Runtime, in its (C library|JavaScript API): `threads` must be a whole number of at least 1\n {2}threads: .*\n/
           )
         }
       }
@@ -92,7 +92,7 @@ describe("layerKoffi", () => {
       const error = yield* Effect.flip(build({ threads: 3, spin: false, library: "/elsewhere.so" }))
       assert.strictEqual(
         error.message.replace(/library: .* is/, "library: … is"),
-        "ONNX Runtime, in layerKoffi: a process has one thread pool, made by the first layer and kept until the "
+        "ONNX Runtime, in its C library: a process has one thread pool, made by the first layer and kept until the "
           + `process ends
   threads: 2 are running, 3 were asked for
   spin: it is true, false was asked for

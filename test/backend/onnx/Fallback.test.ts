@@ -14,7 +14,7 @@ describe("layer", () => {
       const error = yield* Effect.flip(Effect.scoped(Layer.build(Engine.layerKoffi())))
       assert.strictEqual(
         error.message,
-        `ONNX Runtime, in layerKoffi: native code needs stacks of 8 MiB, set before koffi loads its first library
+        `ONNX Runtime, in its C library: native code needs stacks of 8 MiB, set before koffi loads its first library
   sync 1048576 bytes, async 131072 bytes
   Cannot change Koffi configuration once a library has been loaded
   Something else in this process used koffi first: provide this layer before it, or have it call `

@@ -37,26 +37,27 @@ const layers = { layerWebGpu, layerCuda }
 describe("a provider that does not start", () => {
   it("lacks a module, and need not say who asked for it", () => {
     const cause = new Error("Cannot find 'koffi'\nRequire stack:\n- /a.js")
-    const { values } = failure("MissingLibrary", "layerKoffi", cause)
+    const { values } = failure("MissingLibrary", "its C library", cause)
     assert.deepStrictEqual(values, ["Cannot find 'koffi'"])
   })
   const said = (name: string, cause: string) =>
-    failure("MissingProvider", "layerKoffi", `provider: ${name}`, "this library has cpu", new Error(cause)).message
+    failure("MissingProvider", "its C library", `provider: ${name}`, "built into this library: cpu", new Error(cause))
+      .message
   it("says what it found, in its own words, and what it needs", () => {
     const source = "/src/webgpu_context.cc:136 Initialize(const Config&)::<lambda()> status == Success was false. "
     assert.strictEqual(said("WebGPU", `${source}Failed to get an adapter: none\n`), [
-      "ONNX Runtime, in layerKoffi: a provider must be built into the library, and find a device with its driver",
-      "provider: WebGPU", "this library has cpu", "Failed to get an adapter: none",
+      "ONNX Runtime, in its C library: a provider must be built into the library, and find a device with its driver",
+      "provider: WebGPU", "built into this library: cpu", "Failed to get an adapter: none",
       "WebGPU needs a driver: Vulkan on Linux (on a machine without a card SwiftShader will do, whose .json the"
         + " variable VK_DRIVER_FILES names), Metal on macOS, Direct3D 12 on Windows.",
       "docs/guide/backends.md says what each needs."
     ].join("\n  "))
     assert.strictEqual(said("CUDA", "Failed to load shared library"), [
-      "ONNX Runtime, in layerKoffi: a provider must be built into the library, and find a device with its driver",
-      "provider: CUDA", "this library has cpu", "Failed to load shared library",
+      "ONNX Runtime, in its C library: a provider must be built into the library, and find a device with its driver",
+      "provider: CUDA", "built into this library: cpu", "Failed to load shared library",
       "CUDA needs Linux x64, a card, CUDA 12, cuDNN 9, and the provider's libraries: fetch them with"
-        + " `npm rebuild onnxruntime-node --ignore-scripts=false`, or name a library that has them beside it in"
-        + " `layerCuda({ library })`.",
+        + " `npm rebuild onnxruntime-node --ignore-scripts=false`, or in a script name a library that has them"
+        + " beside it, `layerCuda({ library })`.",
       "docs/guide/backends.md says what each needs."
     ].join("\n  "))
   })
@@ -69,7 +70,7 @@ for (const [name, make] of Object.entries(layers)) {
       it.skip(`the laws were not tried, for it does not start: ${absent.message.split("\n").slice(1, -1).join(";")}`)
       it("says what is missing, and what to do", () => {
         assert.strictEqual(absent.reason, "MissingProvider")
-        const rule = "ONNX Runtime, in layerKoffi: a provider must be built into the library, and find a device"
+        const rule = "ONNX Runtime, in its C library: a provider must be built into the library, and find a device"
         assert.include(absent.message, rule)
         assert.include(absent.message, `\n  provider: ${providers[name]}\n`)
         assert.include(absent.message, "docs/guide/backends.md")

@@ -32,7 +32,7 @@ describe("an engine that does not start", () => {
     assert.strictEqual(error.reason, "MissingPackage")
     assert.strictEqual(error.message, [
       "TensorFlow.js, engine wasm: its packages must be installed",
-      "Cannot find package '@tensorflow/tfjs-core' imported from here",
+      "Cannot find package '@tensorflow/tfjs-core'",
       "They are optional peers of Cria: install them beside it, all of one version.",
       "npm install @tensorflow/tfjs-core@4.22.0 @tensorflow/tfjs-backend-wasm@4.22.0"
     ].join("\n  "))
@@ -110,7 +110,7 @@ describe("an engine that does not start", () => {
       "TensorFlow.js, engine node-gpu: there must be a device that it can use",
       "TensorFlow's library found none, and would compute on the processor",
       "It needs an NVIDIA card with its driver, CUDA 11.2 and cuDNN 8.1, of which TensorFlow tells on stderr what it"
-        + " did not find. `layerNode` is the same library on the processor."
+        + " did not find. The engine node is the same library on the processor."
     ].join("\n  "))
     assert.strictEqual((yield* Engine.start("node-gpu", { load: load(true) })).name, "node-gpu")
     assert.strictEqual((yield* Engine.start("node", { load: load(false) })).name, "node")

@@ -180,8 +180,14 @@ export const fitting = (
     : Effect.fail(new WeightsMemoryError({ path, width, bytes, packedBytes, what, besideBytes, remedy, memoryBytes }))
 }
 
+const toldOf = (pieces: Source["pieces"], tell: Effect.Effect<void>): Source["pieces"] => (parameter) =>
+  Effect.map(pieces(parameter), (found) =>
+    found && { ...found, each: (use) => Effect.tap(found.each(use), () => tell) })
+
 /** The same source, which tells on stderr every ten seconds how much has been read; nothing where it is read sooner. */
-export const telling = <S extends Pick<Source, "parameters" | "read">>(source: S): Effect.Effect<S> =>
+export const telling = <S extends Pick<Source, "parameters" | "read"> & Partial<Pick<Source, "pieces">>>(
+  source: S
+): Effect.Effect<S> =>
   Effect.map(Clock.currentTimeMillis, (began) => {
     const { size } = source.parameters
     let [count, told] = [0, began]
@@ -193,7 +199,11 @@ export const telling = <S extends Pick<Source, "parameters" | "read">>(source: S
       return Console.error(`weights     ${bar(count / size, 20)} ${count} of ${size} tensors, ` +
         `${duration((now - began) / 1000)}${isDone ? "; building the programs" : ""}`)
     })
-    return { ...source, read: (parameter: string) => Effect.tap(source.read(parameter), () => tell) }
+    return {
+      ...source,
+      read: (parameter: string) => Effect.tap(source.read(parameter), () => tell),
+      ...source.pieces === undefined ? {} : { pieces: toldOf(source.pieces, tell) }
+    }
   })
 
 /** What is asked of a checkpoint for its model in codes. */
@@ -235,5 +245,5 @@ export const load = <A, E, R>(
       return yield* use({ model, parameters, frozen })
     }
     const coded = yield* quantized(checkpoint, model, width, "--weights")
-    return yield* use({ model: coded, parameters: yield* Quantization.load(coded, source.read), frozen })
+    return yield* use({ model: coded, parameters: yield* Quantization.load(coded, source.read, source.pieces), frozen })
   })

@@ -55,10 +55,22 @@ const length = (from: ArrayLike<number>, into: ArrayLike<number>): number => {
   return from.length
 }
 
-/** Widens f16 (as bits) into `into`, exactly. Throws `RangeError` unless both have one length. */
+/** The f32 bits of every f16, from the first time on that many are widened. */
+let wide: Uint32Array | undefined
+
+/**
+ * Widens f16 (as bits) into `into`, exactly. Throws `RangeError` unless both have one length. The halves may be the
+ * second half of `into`'s own bytes.
+ */
 export const widenF16 = (halves: Uint16Array, into: Float32Array = new Float32Array(halves.length)): Float32Array => {
   const out = bitsOf(into)
-  for (let i = 0, end = length(halves, into); i < end; i++) out[i] = widened(halves[i]!)
+  const end = length(halves, into)
+  if (end < 4096 && wide === undefined) {
+    for (let i = 0; i < end; i++) out[i] = widened(halves[i]!)
+    return into
+  }
+  const table = wide ??= Uint32Array.from({ length: 65536 }, (_, half) => widened(half))
+  for (let i = 0; i < end; i++) out[i] = table[halves[i]!]!
   return into
 }
 
@@ -69,7 +81,10 @@ export const narrowF16 = (singles: Float32Array, into: Uint16Array = new Uint16A
   return into
 }
 
-/** Widens bf16 (as bits) into `into`, exactly. Throws `RangeError` unless both have one length. */
+/**
+ * Widens bf16 (as bits) into `into`, exactly. Throws `RangeError` unless both have one length. The halves may be the
+ * second half of `into`'s own bytes.
+ */
 export const widenBF16 = (brains: Uint16Array, into: Float32Array = new Float32Array(brains.length)): Float32Array => {
   const out = bitsOf(into)
   for (let i = 0, end = length(brains, into); i < end; i++) out[i] = brains[i]! << 16

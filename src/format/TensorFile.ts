@@ -121,9 +121,12 @@ export interface TensorFile {
   readonly entries: ReadonlyMap<string, Entry>
   /**
    * The elements, or those of some rows, as f32: exactly where the type is F32, F16 or BF16; dequantized in f32 where
-   * it is `codes`. Fails for types that are only `bytes`, unknown names, rows that are not there.
+   * it is `codes`. Fails for types that are only `bytes`, unknown names, rows that are not there. They are put at the
+   * beginning of `into`, if it is given, which has room for them.
    */
-  readonly read: (name: string, rows?: Rows) => Effect.Effect<Float32Array<ArrayBuffer>, Failure>
+  readonly read: (
+    name: string, rows?: Rows, into?: Float32Array<ArrayBuffer>
+  ) => Effect.Effect<Float32Array<ArrayBuffer>, Failure>
   /** Codes and scales as they stand; fails for types other than `codes`, and for rows that cut a group. */
   readonly readQuantized: (name: string, rows?: Rows) => Effect.Effect<Quantized, Failure>
   /**
@@ -303,22 +306,24 @@ export const make = (
     return { codes: new Int8Array(codes.buffer), scales: new Float32Array(scales.buffer), group }
   })
 
-  const read = Effect.fnUntraced(function*(name: string, rows?: Rows) {
+  const read: TensorFile["read"] = Effect.fnUntraced(function*(name, rows, into) {
     const { elements, entry, from, to } = yield* range(name, rows)
     const { group, offset, type } = entry
     if (types[type].read === "bytes") {
       return yield* problem(place, "not reals", name, offset, "F32, F16, BF16, Q8_0, Q4_0 or I8_GROUPS", sized(entry))
     }
-    const reals = yield* allocate(() => new Float32Array(to - from), entry, (to - from) * 4)
+    const length = to - from
+    const reals = into?.subarray(0, length) ?? (yield* allocate(() => new Float32Array(length), entry, length * 4))
     if (type === "F32") {
-      yield* file.fill(new Uint8Array(reals.buffer), offset + from * 4, name)
+      yield* file.fill(new Uint8Array(reals.buffer, reals.byteOffset, length * 4), offset + from * 4, name)
     } else if (type === "F16" || type === "BF16") {
       const widen = type === "F16" ? Float16.widenF16 : Float16.widenBF16
+      const halves = new Uint16Array(reals.buffer, reals.byteOffset + length * 2, length) // widened where they lie
       const most = ByteFile.chunkBytes / 2
-      for (let at = from; at < to; at += most) {
-        const end = Math.min(to, at + most)
-        const bytes = yield* file.bytesAt(offset + at * 2, (end - at) * 2, name)
-        widen(new Uint16Array(bytes.buffer), reals.subarray(at - from, end - from))
+      for (let at = 0; at < length; at += most) {
+        const part = halves.subarray(at, at + most)
+        yield* file.fill(new Uint8Array(part.buffer, part.byteOffset, part.byteLength), offset + (from + at) * 2, name)
+        widen(part, reals.subarray(at, at + most))
       }
     } else {
       const most = Math.ceil(ByteFile.chunkBytes / group) * group
@@ -382,7 +387,7 @@ export const join = (
     path,
     metadata,
     entries,
-    read: (name, rows) => Effect.flatMap(of(name), (file) => file.read(name, rows)),
+    read: (name, rows, into) => Effect.flatMap(of(name), (file) => file.read(name, rows, into)),
     readQuantized: (name, rows) => Effect.flatMap(of(name), (file) => file.readQuantized(name, rows)),
     readBytes: (name, rows) => Effect.flatMap(of(name), (file) => file.readBytes(name, rows))
   }

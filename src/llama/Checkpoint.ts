@@ -23,7 +23,7 @@ import { Backend, type BackendError } from "../backend/Backend.ts"
 import { isCell } from "../backend/HostState.ts"
 import * as TensorFile from "../format/TensorFile.ts"
 import type * as Snapshot from "../store/Snapshot.ts"
-import { describe } from "../tensor/Node.ts"
+import { describe, type Sizes } from "../tensor/Node.ts"
 import { entries } from "../tensor/Tree.ts"
 import {
   type CheckpointConfigError, type CheckpointFormatError, CheckpointMemoryError, CheckpointTensorError,
@@ -45,6 +45,17 @@ export interface Stored {
   readonly bytes: number
 }
 
+/** A parameter as it lies in a file, to be gone through piece by piece. */
+export interface Pieces<E = TensorFile.Failure> {
+  /** Our axes with their sizes, in the order of the file. */
+  readonly lying: Sizes
+  /**
+   * Gives `use` the elements, some whole rows of the outermost axis at a time, and the place of the first of them. They
+   * are there for that call alone: the next piece is being read meanwhile, and then takes their memory.
+   */
+  readonly each: <F>(use: (elements: Reals, start: number) => Result.Result<void, F>) => Effect.Effect<void, E | F>
+}
+
 /** An open checkpoint; it closes with the Scope in which it was opened. */
 export interface Checkpoint {
   readonly format: Format
@@ -56,6 +67,8 @@ export interface Checkpoint {
   readonly parameters: ReadonlyMap<string, Stored>
   /** A parameter by our path, in the order of our axes. Fails for unknown paths. */
   readonly read: (path: string) => Effect.Effect<Reals, TensorFile.Failure | CheckpointTensorError>
+  /** The same in pieces, where the file has the parameter whole and in an order of its own. Fails for unknown paths. */
+  readonly pieces: (path: string) => Effect.Effect<Pieces | undefined, CheckpointTensorError>
   /** The tokenizer, where the checkpoint has one, and which function of it is meant. */
   readonly tokenizer: Folder.Opened["tokenizer"]
   /**
@@ -110,6 +123,29 @@ const readReals = (file: TensorFile.TensorFile, name: string): Effect.Effect<Rea
     ? Effect.map(file.readBytes(name), ({ buffer }) => new Float64Array(buffer))
     : file.read(name)
 
+const pieceElements = 2 ** 20 // two of which stay in the caches
+
+const piecesOf = (file: TensorFile.TensorFile, { name, sizes, theirs }: Place): Pieces => {
+  const [size = 1, ...rest] = sizes
+  const width = TensorFile.elementCount(rest)
+  const rows = Math.min(size, Math.max(1, Math.floor(pieceElements / width)))
+  return {
+    lying: theirs,
+    each: Effect.fnUntraced(function*(use) {
+      let [free, taken] = [new Float32Array(rows * width), new Float32Array(rows * width)]
+      const read = (from: number, into: Float32Array<ArrayBuffer>) =>
+        file.read(name, { from, to: Math.min(size, from + rows) }, into)
+      let piece = yield* read(0, taken)
+      for (let from = 0; from < size; from += rows) {
+        const used = Effect.suspend(() => Effect.fromResult(use(piece, from * width)))
+        const next = from + rows < size ? read(from + rows, free) : Effect.succeed(piece)
+        ;[piece] = yield* Effect.all([next, used], { concurrency: 2 })
+        ;[free, taken] = [taken, free]
+      }
+    })
+  }
+}
+
 /**
  * Opens what stands at a path: the folder of a run of Cria (its newest snapshot), a snapshot, a Hugging Face folder, a
  * Meta folder, a `.gguf` or a `.bin` of llama2.c. A snapshot's checksums are verified; of others, headers are read.
@@ -134,19 +170,31 @@ export const open = Effect.fnUntraced(function*(
     const bytes = parts.reduce((sum, { bytes }) => sum + bytes, 0)
     return [path, { name, sizes, type: parts[0]?.type ?? "F32", bytes }]
   }))
+  const unknown = (parameter: string): CheckpointTensorError =>
+    new CheckpointTensorError({ path: opened.path, missing: [parameter], unknown: [], misfits: [] })
   const read: Checkpoint["read"] = Effect.fnUntraced(function*(parameter) {
     const place = byPath.get(parameter)
     const [first, ...others] = place?.cut === undefined ? shards.slice(0, 1) : shards
-    if (place === undefined || first === undefined) return yield* new CheckpointTensorError({
-      path: opened.path, missing: [parameter], unknown: [], misfits: []
-    })
+    if (place === undefined || first === undefined) return yield* unknown(parameter)
     const whole = joined([
       yield* readReals(first, place.name), ...yield* Effect.forEach(others, (file) => readReals(file, place.name))
     ], place.sizes, place.cut ?? 0)
     return reordered(whole, place.theirs, place.ours)
   })
-  return { format, path: opened.path, config, isTied, parameters, read, tokenizer, generation, generationConfig }
+  const pieces: Checkpoint["pieces"] = (parameter) => {
+    const place = byPath.get(parameter)
+    const [file] = shards
+    if (place === undefined || file === undefined) return Effect.fail(unknown(parameter))
+    const isWhole = shards.length === 1 && file.entries.get(place.name)?.type !== "F64" && naming !== undefined
+    return Effect.succeed(isWhole ? piecesOf(file, place) : undefined)
+  }
+  return {
+    format, path: opened.path, config, isTied, parameters, read, pieces, tokenizer, generation, generationConfig
+  }
 })
+
+/** Something with the parameters of a model, as checkpoints have them. */
+export type Readable = Pick<Checkpoint, "config" | "path" | "read"> & Partial<Pick<Checkpoint, "pieces">>
 
 /**
  * The model of a checkpoint over the first `pieces` of its tokens alone, as its tokenizer has them: where its
@@ -155,10 +203,10 @@ export const open = Effect.fnUntraced(function*(
  * with more pieces than tokens, or with fewer than three for four of them; the error names the file of the tokenizer,
  * if it is given. `config` and `read` are of the smaller model; `parameters` still tells what the files hold.
  */
-export const withVocabulary = <C extends Pick<Checkpoint, "config" | "path" | "read">>(
+export const withVocabulary = <C extends Readable>(
   checkpoint: C, pieces: number, tokenizer?: string
 ): Result.Result<C, PieceCountError> => {
-  const { config, path, read } = checkpoint
+  const { config, path, pieces: whole, read } = checkpoint
   const { embedSize, vocabSize } = config
   if (pieces === vocabSize) return Result.succeed(checkpoint)
   if (pieces > vocabSize || 4 * pieces < 3 * vocabSize) {
@@ -177,7 +225,11 @@ export const withVocabulary = <C extends Pick<Checkpoint, "config" | "path" | "r
   }
   return Result.succeed({
     ...checkpoint, config: { ...config, vocabSize: pieces },
-    read: (parameter: string) => Effect.map(read(parameter), (elements) => first(parameter, elements))
+    read: (parameter: string) => Effect.map(read(parameter), (elements) => first(parameter, elements)),
+    ...whole === undefined ? {} : {
+      pieces: (parameter: string) =>
+        parameter === "embedding" || parameter === "head" ? Effect.succeed(undefined) : whole(parameter)
+    }
   })
 }
 

@@ -27,6 +27,7 @@ import type { AnySpecification, Specifications } from "../tensor/Specification.t
 import { isSpecification, leaves, zeros } from "../tensor/Specification.ts"
 import * as T from "../tensor/Tensor.ts"
 import { entries, mapAs, tensors } from "../tensor/Tree.ts"
+import type { Pieces } from "./Checkpoint.ts"
 import type { Config } from "./Config.ts"
 import type { Transformer } from "./Transformer.ts"
 import { causal } from "./Visibility.ts"
@@ -132,10 +133,12 @@ export type Coded = Cells<Specifications<Hidden>>
 
 /**
  * Fills the cells of a coded model tensor by tensor, and seals them: no more than one tensor is held uncoded, and each
- * cell has memory of its own, so that none grows beyond what one array can hold.
+ * cell has memory of its own, so that none grows beyond what one array can hold. What `pieces` has is coded as it is
+ * read, and never held whole.
  */
 export const load = <E, R>(
-  { coded, leaves: whole, scheme, specification }: Quantized, source: Source<E, R>
+  { coded, leaves: whole, scheme, specification }: Quantized, source: Source<E, R>,
+  pieces: (path: string) => Effect.Effect<Pieces<E> | undefined, E, R> = () => Effect.succeed(undefined)
 ): Effect.Effect<Coded, BackendError | BlockCodes.WeightError | E, Backend | Scope.Scope | R> =>
   Effect.gen(function*() {
     const backend = yield* Backend
@@ -147,15 +150,25 @@ export const load = <E, R>(
         cells.set(path, cell)
       }
     })
+    const putCodes = Effect.fnUntraced(function*(path: string, { codes, scales }: BlockCodes.Encoded) {
+      yield* put(`${path}.codes`, codes)
+      yield* put(`${path}.scales`, scales)
+    })
+    const { bits, block } = scheme
     for (const [path, { sizes }] of whole) {
-      const elements = yield* source(path, sizes)
       const over = coded.get(path)
-      if (over === undefined || !isReal(elements)) yield* put(path, elements)
-      else {
-        const { codes, scales } = yield* Effect.fromResult(BlockCodes.encode(elements, sizes, over, scheme))
-        yield* put(`${path}.codes`, codes)
-        yield* put(`${path}.scales`, scales)
+      if (over !== undefined && typeof block === "number") {
+        const parts = yield* pieces(path)
+        const encoder = parts && BlockCodes.encoder(sizes, over, { bits, block }, parts.lying)
+        if (parts !== undefined && encoder?.isByRows === true) {
+          yield* parts.each(encoder.add)
+          yield* putCodes(path, encoder.encoded)
+          continue
+        }
       }
+      const elements = yield* source(path, sizes)
+      if (over === undefined || !isReal(elements)) yield* put(path, elements)
+      else yield* putCodes(path, yield* Effect.fromResult(BlockCodes.encode(elements, sizes, over, scheme)))
     }
     const all = mapAs<Coded>()(specification, isSpecification, (_, path) => cells.get(path))
     yield* backend.seal(all)

@@ -19,6 +19,7 @@
  */
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
+import * as BlockEncoder from "./BlockEncoder.ts"
 import { type Composite, composite, withLast } from "./Composite.ts"
 import { divide, floor, multiply, real, subtract } from "./Elementwise.ts"
 import type { Any, Sizes, Tensor, Untyped } from "./Node.ts"
@@ -92,68 +93,51 @@ export interface Encoded {
 export const encode = (
   elements: Float32Array | Float64Array, sizes: Sizes, over: ReadonlyArray<string>, scheme: Scheme
 ): Result.Result<Encoded, WeightError> => {
-  const coded = sizesOf(sizes, over, scheme)
   const { bits, block } = scheme
-  const zero = 2 ** (bits - 1)
-  const [codes, scales] = [new Uint8Array(count(coded.codes)), new Float32Array(count(coded.scales))]
-  const axes = Object.keys(sizes)
-  const rows = places(sizes, axes.filter((axis) => !over.includes(axis)))
-  const columns = places(sizes, over)
-  const blocks = columns.length / block // of a row
-  const gathered = new Float64Array(block)
-  for (let tile = 0; tile < rows.length; tile += tileRows) {
-    const end = Math.min(rows.length, tile + tileRows)
-    for (let start = 0; start < columns.length; start += block) {
-      for (let row = tile; row < end; row++) {
-        const [place, next] = [rows[row]!, row * blocks + start / block]
-        let largest = 0
-        let areFinite = true
-        for (let i = 0; i < block; i++) {
-          const element = gathered[i] = elements[place + columns[start + i]!]!
-          const size = element < 0 ? -element : element
-          if (size > largest) largest = size
-          if (!(size <= greatest)) areFinite = false
-        }
-        if (!areFinite) return Result.fail(notFinite(elements))
-        const scale = scales[next] = largest / (zero - 1)
-        const inverse = scales[next] === 0 ? 0 : 1 / scales[next]!
-        for (let i = 0; i < block; i++) {
-          const steps = scale === 0 ? 0 : Math.round(gathered[i]! * inverse)
-          const code = zero + (steps >= zero ? zero - 1 : steps <= -zero ? 1 - zero : steps) // a tiny scale is inexact
-          const at = next * block + i
-          if (bits === 8) codes[at] = code
-          else codes[at >> 1]! |= code << (at & 1) * 4
-        }
-      }
-    }
-  }
-  return Result.succeed({ codes, scales })
+  const coder = encoder(sizes, over, { bits, block })
+  return Result.map(coder.add(elements, 0), () => coder.encoded)
 }
 
-const tileRows = 64 // whose blocks of a row lie apart in memory, and share cache lines with those of the next rows
+/** Codes weights as they are read. */
+export interface Encoder {
+  /** Whether elements can be added row by row, in any order; otherwise all at once. */
+  readonly isByRows: boolean
+  /** Codes the elements from place `start` on: whole rows of them, or all. Fails where one is not finite. */
+  readonly add: (elements: BlockEncoder.Weights, start: number) => Result.Result<void, WeightError>
+  /** Their codes, once all have been added. */
+  readonly encoded: Encoded
+}
 
-const greatest = (2 - 2 ** -23 + 2 ** -24) * 2 ** 127 * (1 - 2 ** -53) // what float32 rounds to a finite number
+/**
+ * Codes weights whose elements lie with the same axes in another order, `lying`: as `encode` does those in the order of
+ * `sizes`. Where the axes `over` are the last ones there, elements may be added row by row.
+ */
+export const encoder = (
+  sizes: Sizes, over: ReadonlyArray<string>, scheme: { readonly bits: 4 | 8; readonly block: number },
+  lying: Sizes = sizes
+): Encoder => {
+  sizesOf(sizes, over, scheme)
+  const rest = Object.keys(sizes).filter((axis) => !over.includes(axis))
+  const { add, codes, isByRows, scales } = BlockEncoder.make(lying, rest, over, scheme.bits, scheme.block)
+  return {
+    isByRows,
+    encoded: { codes, scales },
+    add: (elements, start) => add(elements, start) ? Result.void : Result.fail(notFinite(elements, start, lying, sizes))
+  }
+}
 
-const notFinite = (elements: Float32Array | Float64Array): WeightError => {
+/** The first of some elements that is not finite, counted in the order of `sizes`; they begin at `start` of `lying`. */
+const notFinite = (elements: BlockEncoder.Weights, start = 0, lying: Sizes = {}, sizes = lying): WeightError => {
   const odd = elements.findIndex((element) => !Number.isFinite(Math.fround(element)))
-  return new WeightError({ element: odd, value: String(elements[odd]) })
-}
-
-/** Where every index of some axes lies, the last of them changing fastest. */
-const places = (sizes: Sizes, axes: ReadonlyArray<string>): Int32Array => {
-  const order = Object.keys(sizes)
-  const step = (axis: string): number =>
-    order.slice(order.indexOf(axis) + 1).reduce((product, name) => product * (sizes[name] ?? 1), 1)
-  let found = new Int32Array(1)
-  for (const axis of axes) {
-    const [size, stride] = [sizes[axis] ?? 1, step(axis)]
-    const next = new Int32Array(found.length * size)
-    for (let i = 0; i < found.length; i++) {
-      for (let k = 0; k < size; k++) next[i * size + k] = found[i]! + k * stride
-    }
-    found = next
-  }
-  return found
+  const axes = Object.entries(lying).toReversed()
+  let rest = start + odd
+  const index = Object.fromEntries(axes.map(([axis, size]) => {
+    const at = rest % size
+    rest = (rest - at) / size
+    return [axis, at]
+  }))
+  const element = Object.entries(sizes).reduce((place, [axis, size]) => place * size + (index[axis] ?? 0), rest)
+  return new WeightError({ element, value: String(elements[odd]) })
 }
 
 const name = "dequantize"

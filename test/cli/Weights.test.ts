@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Console, Effect } from "effect"
+import { Console, Effect, Result } from "effect"
 import * as TestClock from "effect/testing/TestClock"
 import type { Capabilities } from "../../src/backend/Backend.ts"
 import * as Continuation from "../../src/cli/Continuation.ts"
@@ -77,11 +77,14 @@ describe("weights", () => {
       const console = Object.assign(Object.create(globalThis.console), { error: (line: string) => told.push(line) })
       const names = ["a", "b", "c", "d", "e"]
       yield* Effect.gen(function*() {
-        const { read } = yield* Weights.telling({
+        const adjusted = TestClock.adjust(seconds * 200)
+        const { pieces, read } = yield* Weights.telling({
           parameters: new Map(names.map((name) => [name, { name, type: "F32", sizes: [], bytes: 0 }])),
-          read: (_: string) => Effect.as(TestClock.adjust(seconds * 200), new Float32Array(1))
+          read: (_: string) => Effect.as(adjusted, new Float32Array(1)),
+          pieces: (_: string) => Effect.succeed({ lying: {}, each: (_: unknown) => adjusted })
         })
-        for (const name of names) assert.lengthOf(yield* read(name), 1)
+        for (const name of names.slice(0, 3)) assert.lengthOf(yield* read(name), 1)
+        for (const name of names.slice(3)) yield* (yield* pieces(name))!.each(() => Result.void)
       }).pipe(Effect.provideService(Console.Console, console))
       assert.deepStrictEqual(told, [...lines])
     }))

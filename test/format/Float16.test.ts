@@ -31,6 +31,16 @@ for (const format of formats) {
       assert.deepStrictEqual(wide.slice(0x8000), positive.map((x) => -x))
     })
 
+    it("as many as there are, and few, widen to the same where they lie: in the second half of their own bytes", () => {
+      for (const patterns of [every, every.slice(0, 9)]) {
+        const into = new Float32Array(patterns.length)
+        const halves = new Uint16Array(into.buffer, patterns.length * 2)
+        halves.set(patterns)
+        widen(halves, into)
+        assert.deepStrictEqual(narrow(into), patterns)
+      }
+    })
+
     it("between neighbours the nearest is taken, and the even one from the middle", () => {
       // the infinity stands where the next number would: it is the neighbour of the largest
       const value = (pattern: number) => meaning(pattern, format)

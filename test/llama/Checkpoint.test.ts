@@ -1,21 +1,24 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, FileSystem, type Path, Result, type Scope } from "effect"
+import { Effect, Exit, Fiber, FileSystem, type Path, Result, type Scope } from "effect"
 import * as fc from "fast-check"
 import { Backend } from "../../src/backend/Backend.ts"
+import { isCell } from "../../src/backend/HostState.ts"
 import * as Reference from "../../src/backend/Reference.ts"
 import * as Safetensors from "../../src/format/Safetensors.ts"
 import * as TorchFile from "../../src/format/TorchFile.ts"
 import * as Checkpoint from "../../src/llama/Checkpoint.ts"
 import * as HuggingFaceModel from "../../src/llama/checkpoint/HuggingFaceModel.ts"
-import { places } from "../../src/llama/checkpoint/Layout.ts"
+import { places, reordered } from "../../src/llama/checkpoint/Layout.ts"
 import * as MetaModel from "../../src/llama/checkpoint/MetaModel.ts"
 import * as CheckpointWriter from "../../src/llama/CheckpointWriter.ts"
 import * as Config from "../../src/llama/Config.ts"
+import * as Quantization from "../../src/llama/Quantization.ts"
 import * as Transformer from "../../src/llama/Transformer.ts"
 import { count } from "../../src/tensor/Node.ts"
 import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
 import * as Specification from "../../src/tensor/Specification.ts"
+import { entries } from "../../src/tensor/Tree.ts"
 import { scoresOf } from "./checkpoints.ts"
 
 const config = Config.make({
@@ -182,6 +185,71 @@ describe("load", () => {
       assert.include((yield* Effect.flip(Checkpoint.requireMemory(checkpoint, 4, 16e9))).message, "take 27.0 GB")
       const packed = yield* Effect.flip(Checkpoint.requireMemory(checkpoint, 1, 8e9, 2e9))
       assert.include(packed.message, "take 6.74 GB, packed for products 2.00 GB more, and there are 8.00 GB of memory")
+    }))
+})
+
+describe("pieces", () => {
+  const large = Config.make({ ...config, vocabSize: 33_000, embedSize: 32, headSize: 8, hiddenSize: 64 })
+  const { specification } = Transformer.llama(large)
+  const weights = new Map(Specification.leaves(specification).map(([path, { sizes }]) =>
+    [path, Float32Array.from({ length: count(sizes) }, (_, i) => (i * 7919 % 2039 - 1019) / 4096)]))
+  const source: CheckpointWriter.Source = {
+    config: large, tokenizer: undefined, read: (path) => Effect.succeed(weights.get(path)!.slice())
+  }
+
+  const loaded = (checkpoint: Checkpoint.Checkpoint, width: Quantization.Width, isByPieces: boolean) =>
+    Effect.gen(function*() {
+      const model = yield* Quantization.quantized(Transformer.llama(large), Quantization.schemeOf(width, large))
+      const cells = yield* Quantization.load(model, checkpoint.read, isByPieces ? checkpoint.pieces : undefined)
+      const backend = yield* Backend
+      return yield* Effect.forEach(entries(cells, isCell), ([path, cell]) =>
+        Effect.map(backend.read({ cell }), ({ cell }) => [path, cell?.elements] as const))
+    }).pipe(Effect.scoped, Effect.provide(Reference.layer))
+
+  const { gguf, huggingFace, meta } = CheckpointWriter
+  for (const [format, write] of [["Hugging Face", huggingFace], ["Meta", meta], ["GGUF", gguf]] as const) {
+    live(`of ${format} are all of a parameter, in the order of the file, and give the codes of the whole`, (folder) =>
+      Effect.gen(function*() {
+        const path = write === gguf ? `${folder}/a.gguf` : `${folder}/a`
+        yield* write(path, source)
+        const checkpoint = yield* Checkpoint.open(path)
+        let several = 0
+        for (const [parameter, { sizes }] of Specification.leaves(specification)) {
+          const { each, lying } = (yield* checkpoint.pieces(parameter))!
+          const [found, starts] = [new Float32Array(count(sizes)), new Array<number>()]
+          yield* each((elements, start) => {
+            found.set(elements, start)
+            starts.push(start)
+            return Result.void
+          })
+          several += starts.length > 1 ? 1 : 0
+          assert.deepStrictEqual(reordered(found, lying, sizes), yield* checkpoint.read(parameter), parameter)
+        }
+        assert.strictEqual(several, 2) // embedding and head
+        for (const width of ["4-bit", "8-bit"] as const) {
+          assert.deepStrictEqual(yield* loaded(checkpoint, width, true), yield* loaded(checkpoint, width, false))
+        }
+      }))
+  }
+
+  live("end where one of them is refused or the reading is interrupted; unknown ones are told", (folder) =>
+    Effect.gen(function*() {
+      yield* CheckpointWriter.huggingFace(`${folder}/a`, source)
+      const checkpoint = yield* Checkpoint.open(`${folder}/a`)
+      const { each } = (yield* checkpoint.pieces("head"))!
+      let calls = 0
+      assert.strictEqual(yield* Effect.flip(each(() => Result.fail(++calls))), 1)
+      const fiber = yield* Effect.forkChild(each(() => {
+        calls++
+        fiber.interruptUnsafe()
+        return Result.void
+      }))
+      yield* Fiber.await(fiber)
+      assert.strictEqual(calls, 2)
+      assert.include((yield* Effect.flip(checkpoint.pieces("block.9.x"))).message, "block.9.x")
+      const fewer = Result.getOrThrow(Checkpoint.withVocabulary(checkpoint, 32_500))
+      assert.isUndefined(yield* fewer.pieces("head")) // for the rows that are left out lie between others in it
+      assert.isDefined(yield* fewer.pieces("block.0.attention.query"))
     }))
 })
 

@@ -77,12 +77,16 @@ const sentences = (cause: Cause.Cause<unknown>, args: ReadonlyArray<string>): Re
       : []
   })
 
+/** A whole number that no number in JavaScript is, which the parser calls none. */
+const withBounds = (message: string): string =>
+  message.replace(/("-?\d{16,}"\. Expected an integer)$/, `$1 of at most ${Number.MAX_SAFE_INTEGER}`)
+
 /** Tells what cannot be read of a line, and where its help is. */
 const presenter: CliOutput.Presenter = {
   present: (event) => event._tag !== "InvalidInvocation" ? CliOutput.defaultPresenter.present(event)
     : Console.error([
-      ...event.errors.map(({ message }) => `error: ${visible(message)}`), `  ${event.commandPath.join(" ")} --help ` +
-        "explains what it takes."
+      ...event.errors.map(({ message }) => `error: ${visible(withBounds(message))}`),
+      `  ${event.commandPath.join(" ")} --help explains what it takes.`
     ].join("\n"))
 }
 

@@ -29,17 +29,18 @@ const flags = {
   text: Flag.String("text").pipe(
     Flag.withMetavar("PATH"),
     Flag.withDescription(
-      "What to foretell: a text file, a .jsonl file, a folder of them, or a pattern; may be given more than once"
+      "What to foretell: a text file, a .jsonl file of rows {\"text\": …}, a folder of them, or a pattern; may be " +
+        "given more than once"
     ),
     Flag.atLeast(1)
   ),
   tokenizer: given(Flag.String("tokenizer"), "PATH", "Another tokenizer file (.model, .json, .bin); by default the " +
     "one beside the model"),
-  window: count("window", "Tokens that the model sees together; its context by default"),
-  stride: count("stride", "How far windows are apart: a token sees at least window − stride tokens before it, so the " +
-    "shorter, the more exact and the slower; half a window by default"),
-  batchSize: count("batch-size", "Windows that run together; no choice changes the result beyond rounding; as many " +
-    "as make 1024 tokens, or as the text has, by default"),
+  window: count("window", "Tokens that the model sees at once; its context by default"),
+  stride: count("stride", "How far each window begins behind the last: a token sees at least window − stride tokens " +
+    "before it, or all that there are, so a shorter stride is more exact and slower; half a window by default"),
+  batchSize: count("batch-size", "Windows that are computed together, for speed, which changes the result by " +
+    "rounding alone; by default so many as have 1024 tokens, and no more than there are"),
   weights: Weights.flag,
   json: switched("json", "Print the result as a line of JSON, and nothing else"),
   threads: count("threads", "Threads that compute; the cores of this machine by default"),
@@ -74,7 +75,9 @@ const perplexity = Command.make("perplexity", flags, Effect.fnUntraced(function*
   yield* print(`model       ${path}, ${Screen.quantity(parameterCount(config))} parameters, ${width}on ${name}`)
   yield* print(`text        ${corpus.name}: ${texts.length === 1 ? "1 document" : `${texts.length} documents`}, ` +
     `${Screen.quantity(store.bytes, "B")}, ${Screen.quantity(store.tokens.length)} tokens`)
-  yield* print(`windows     ${window} tokens, ${stride} apart: a token sees at least ${window - stride} before it`)
+  yield* print(windowCount < 2 ? `windows     one of ${window} tokens holds the whole text`
+    : `windows     ${windowCount} of ${window} tokens, ${stride} apart: a token sees at least ${window - stride} ` +
+      "before it, or all that there are")
   const beside = {
     what: `scores of ${batchSize} windows (--batch-size), each ${window} tokens`,
     count: batchSize * window * config.vocabSize,
@@ -92,15 +95,18 @@ const perplexity = Command.make("perplexity", flags, Effect.fnUntraced(function*
       ...score }
     return yield* Console.log(JSON.stringify(said))
   }
-  yield* print(`loss        ${score.loss.toFixed(4)} nats a token, over ${score.tokenCount} tokens`)
+  const counted = score.tokenCount === 1 ? "1 token" : `${score.tokenCount} tokens`
+  yield* print(`loss        ${score.loss.toFixed(4)} nats a token, over ${counted}`)
   yield* print(`perplexity  ${score.perplexity.toFixed(3)}`)
   yield* print(`bits/byte   ${score.bitsPerByte.toFixed(4)}, which does not depend on the tokenizer`)
 }, Effect.scoped)).pipe(
   Command.withShortDescription("How well a model foretells a text"),
   Command.withDescription(
     "Perplexity is the number of tokens a model hesitates between, on average, when it names the next one: e to the " +
-      "mean of −log p. It compares models that share a tokenizer; bits per byte compare any. A window moves over " +
-      "the text; every token is scored once. Each file is one document, each row of a .jsonl file another."
+      "mean of −log p. It compares models that share a tokenizer; bits per byte compare any. Each file is a " +
+      "document, and each row of a .jsonl file; they follow one another, each behind the token that begins one. A " +
+      "window moves over them, and every token but the first is scored once, by those before it in its window, also " +
+      "those of the document before."
   ),
   Command.withExamples([
     { command: "cria evaluate perplexity --text novel.txt", description: "The run that trained last, on a text" },

@@ -33,11 +33,16 @@ const inFlags = (text: string): string => text.replace(word, (name) => flags.get
 const translations: Readonly<Record<string, (message: string, command: string | undefined) => string>> = {
   RequestError: (message) => inFlags(message).replace(/^( {2})candidates must/m, "$1--candidates must")
     .replace(/^( {2})an empty stop text/m, "$1an empty --stop"),
-  ContextFullError: (message) => inFlags(message).replace(/, or let answers end with the context \(.*\)/, ""),
+  // prompts are told by their lines
+  ContextFullError: (message) => inFlags(message)
+    .replace(/^( {2}prompt )(\d+)(?= has )/gm, (_, said: string, item) => `${said}${Number(item) + 1}`)
+    .replace(/, or let answers end with the context \(.*\)/, ""),
   ResumeError: (message) => message.replace(/^( {2})((?:model\.)?)(\w+)(?=: saved )/gm, (field, indent, _, name) =>
     flagOfKey(name) === name ? field : `${indent}${flagOfKey(name)}`),
   TrainerOptionsError: (message) => inFlags(message).replace(/\n {2}begin with .*$/,
     "\n  cria tokenizer train --help says what each flag takes"),
+  RowError: (message) => message.replace(/if the text stands in another field, name that field$/,
+    "rename the field that holds the text"),
   // pretrain covers characters as it does
   VocabSizeError: (message, command) => inFlags(command !== "pretrain" ? message
     : message.replace(/lower characterCoverage .*$/, "learn from text with fewer kinds of characters")),

@@ -38,6 +38,13 @@ describe("cria", () => {
       assert.strictEqual((yield* run("export")).errors,
         "error: Missing required argument: checkpoint\n  cria export --help explains what it takes.\n")
     }))
+  it.live("says of a number that is too great to be told from others how great it may be", () =>
+    Effect.gen(function*() {
+      const said = (number: string) => Effect.map(run("generate", "a", "--seed", number), ({ errors }) => errors)
+      assert.match(yield* said("9007199254740992"), /an integer of at most 9007199254740991\n/)
+      assert.match(yield* said("-9007199254740993"), /an integer of at most 9007199254740991\n/)
+      assert.match(yield* said("1.5"), /an integer\n/)
+    }))
   it.live("shows what there is when nothing is asked", () =>
     Effect.gen(function*() {
       assert.include((yield* run()).output, "SUBCOMMANDS")

@@ -19,7 +19,7 @@ const trained = Effect.runSync(Effect.cached(Effect.gen(function*() {
   const disk = MemoryDisk.make()
   yield* withFiles(disk, {
     "/texts/a.jsonl": rows, "/texts/held-out.jsonl": heldOut, "/texts/novel.txt": "It was\n\na day. It was — a day.\n",
-    "/texts/empty.txt": ""
+    "/texts/empty.txt": "", "/texts/one.txt": "a", "/texts/other.jsonl": `{"story": "A day."}`
   })
   yield* cria(disk, ["pretrain", "--text", "/texts/a.jsonl", "--out", "/runs/a", ...tiny()])
   return disk
@@ -64,11 +64,17 @@ describe("cria evaluate perplexity", () => {
       assert.strictEqual(output, [
         "model       /runs/a/snapshot-00000004, 5.59 k parameters, on reference",
         `text        /texts/novel.txt: 1 document, 33 B, ${Number(tokenCount) + 1} tokens`,
-        "windows     32 tokens, 16 apart: a token sees at least 16 before it",
+        "windows     one of 32 tokens holds the whole text",
         `loss        ${Number(loss).toFixed(4)} nats a token, over ${tokenCount} tokens`,
         `perplexity  ${Number(perplexity).toFixed(3)}`,
         `bits/byte   ${Number(found["bitsPerByte"]).toFixed(4)}, which does not depend on the tokenizer`, ""
       ].join("\n"))
+      const cut = (yield* evaluate("--text", "/texts/novel.txt", "--window", "8", "--stride", "3")).output
+      assert.include(cut, `\nwindows     ${1 + Math.ceil((Number(tokenCount) - 8) / 3)} of 8 tokens, 3 apart: a ` +
+        "token sees at least 5 before it, or all that there are\n")
+      assert.include((yield* evaluate("--text", "/texts/one.txt")).output, " nats a token, over 1 token\n")
+      const { errors } = yield* evaluate("--text", "/texts/other.jsonl")
+      assert.match(errors, /\n {2}repair or remove the row; rename the field that holds the text\n$/)
       assert.deepStrictEqual(Object.keys(found), ["model", "format", "weights", "text", "window", "stride",
         "batchSize", "tokenCount", "byteCount", "loss", "perplexity", "bitsPerByte"])
       assert.strictEqual(found["byteCount"], Buffer.byteLength("It was\n\na day. It was — a day.\n"))
@@ -116,7 +122,7 @@ describe("cria evaluate perplexity", () => {
       const args = ["evaluate", "perplexity", "--model", "/runs/a", "--text", "/texts/novel.txt"]
       const { output } = yield* cria(yield* trained, args, { isTerminal: true })
       const visible = output.replaceAll("\r\u001B[2K", "<clear>")
-      assert.match(visible, /before it\n<clear>█{20} \d+ tokens, perplexity \d+\.\d\d<clear>loss {8}/)
+      assert.match(visible, /whole text\n<clear>█{20} \d+ tokens, perplexity \d+\.\d\d<clear>loss {8}/)
     }))
 
   it.live("says what is wrong", () =>
@@ -157,6 +163,7 @@ describe("cria evaluate perplexity", () => {
           })
       const [whole, eight, four] = [yield* lossOf(), yield* lossOf("--weights", "8-bit"),
         yield* lossOf("--weights", "4-bit")]
+      assert.isBelow(Math.abs(yield* lossOf("--weights", "8-bit-rows") - whole), 1e-2 * whole)
       assert.notStrictEqual(eight, whole)
       assert.notStrictEqual(four, eight)
       assert.closeTo(eight, whole, 0.01)

@@ -66,7 +66,7 @@ describe("the message of a failure", () => {
           "it began")
       const room = { codec, contextLength: 9, settings: { rule: greedy, key: Key.make(1), maximumTokens: 8 } }
       assert.strictEqual(yield* told(check([{ item: 0, ids: [1, 2, 3] }], room)),
-        "generate: prompt and answer must fit into a context of 9 tokens\n  prompt 0 has 3 tokens, and its answer " +
+        "generate: prompt and answer must fit into a context of 9 tokens\n  prompt 1 has 3 tokens, and its answer " +
           "may have 8\n  Ask for at most 6 tokens.")
       assert.strictEqual(yield* told(requireWindows({ window: 9, stride: 0, batchSize: 0 }, 8)),
         "perplexity: a text cannot be cut like this\n  --window must be a whole number between 1 and the model's " +

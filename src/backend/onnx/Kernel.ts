@@ -213,7 +213,7 @@ const keptShape = (isKept: (index: number) => boolean) => (shape: ReadonlyArray<
   isKept(index) ? joinedLast(shape) : shape
 
 /** The longest cache in whose operator heads are turned: it takes a table with as many rows, written by every run. */
-const longestTable = 512
+const longestTable = 1024
 
 /**
  * One position of each sequence, or a block of one sequence: the operator takes no blocks of several. It writes keys

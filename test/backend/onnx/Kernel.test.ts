@@ -161,7 +161,7 @@ describe("kernels", () => {
       return fc.sample(attention(sizes, 8, true)(inOrder), 1)
         .map((drawn) => compiled(drawn).operators.filter((name) => name === "RotaryEmbedding").length)
     }
-    assert.deepStrictEqual([turns(512), turns(513)], [[0], [2]])
+    assert.deepStrictEqual([turns(1024), turns(1025)], [[0], [2]])
   })
   it("leave to the decomposition what their operators refuse", () => {
     const norm = computation(
@@ -224,7 +224,7 @@ const met: Readonly<Record<string, { readonly drawn: Drawn; readonly replaced: R
 const long: Readonly<Record<string, readonly [Partial<Attending> & Pick<Attending, "position" | "source">, number]>> = {
   "of many tiles of rows": [{ position: 40, source: 60, group: 2 }, 4],
   "over many tiles of a cache": [{ position: 5, source: 700 }, 64],
-  "over a cache too long for a table": [{ batch: 2, position: 1, source: 600 }, 8]
+  "over a cache too long for a table": [{ batch: 2, position: 1, source: 1025 }, 8]
 }
 
 /** Blocks of one sequence, each from a start of its own, over a cache whose old keys are a result too or not. */

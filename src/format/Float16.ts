@@ -55,22 +55,13 @@ const length = (from: ArrayLike<number>, into: ArrayLike<number>): number => {
   return from.length
 }
 
-/** The f32 bits of every f16, from the first time on that many are widened. */
-let wide: Uint32Array | undefined
-
 /**
  * Widens f16 (as bits) into `into`, exactly. Throws `RangeError` unless both have one length. The halves may be the
  * second half of `into`'s own bytes.
  */
 export const widenF16 = (halves: Uint16Array, into: Float32Array = new Float32Array(halves.length)): Float32Array => {
   const out = bitsOf(into)
-  const end = length(halves, into)
-  if (end < 4096 && wide === undefined) {
-    for (let i = 0; i < end; i++) out[i] = widened(halves[i]!)
-    return into
-  }
-  const table = wide ??= Uint32Array.from({ length: 65536 }, (_, half) => widened(half))
-  for (let i = 0; i < end; i++) out[i] = table[halves[i]!]!
+  for (let i = 0, end = length(halves, into); i < end; i++) out[i] = widened(halves[i]!)
   return into
 }
 

@@ -31,7 +31,7 @@ for (const format of formats) {
       assert.deepStrictEqual(wide.slice(0x8000), positive.map((x) => -x))
     })
 
-    it("as many as there are, and few, widen to the same where they lie: in the second half of their own bytes", () => {
+    it("every pattern, and few, widen where they lie: in the second half of their own bytes", () => {
       for (const patterns of [every, every.slice(0, 9)]) {
         const into = new Float32Array(patterns.length)
         const halves = new Uint16Array(into.buffer, patterns.length * 2)

@@ -117,6 +117,7 @@ const linesOf = ({ bytes, format, metadata, numbers, path, tensors }: Report): R
 const isOtherKind = (error: Error): boolean => {
   const reason = error instanceof TokenizerFileError ? error.reason : error
   return reason instanceof UnsupportedModelError ||
+    error instanceof CheckpointConfigError && error.faults.every(({ key }) => key === "tokenizer.ggml.model") ||
     reason instanceof TokenizerJsonError && /^\$\.(normalizer|pre_tokenizer|decoder|model\.type)$/.test(reason.path)
 }
 

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit } from "effect"
+import { readFileSync } from "node:fs"
 import { modelOf } from "../token/vocabularies.ts"
 import { printed, told, withModel } from "./checkpoints.ts"
 import { cria, withFiles } from "./Cria.ts"
@@ -65,6 +66,10 @@ describe("cria inspect", () => {
       const model = { type: "Unigram", unk_id: 0, vocab: [["u", 0]] }
       yield* withFiles(disk, { "/hf/tokenizer.json": JSON.stringify({ added_tokens: [], normalizer: null, model }) })
       assert.include(yield* printed(disk, "inspect", "/hf"), "of a kind that Cria does not compute: /hf/tokenizer.json")
+      const merges = readFileSync(new URL("../parity/gguf/merges.gguf", import.meta.url))
+      yield* withFiles(disk, { "/merges.gguf": new Uint8Array(merges) })
+      assert.include(yield* printed(disk, "inspect", "/merges.gguf"), "\n  tokenizer of a kind that Cria does not " +
+        "compute: /merges.gguf: its tokenizer is none that Cria reads\n  tokenizer.ggml.model = \"gpt2\": ")
     }))
   it.live("tells damage alike in text and in JSON", () =>
     Effect.gen(function*() {

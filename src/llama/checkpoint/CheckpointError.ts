@@ -20,6 +20,13 @@ export class CheckpointConfigError extends Schema.TaggedError<CheckpointConfigEr
 }) {
   override get message() {
     const lines = this.faults.map(({ expected, key, value }) => `  ${key} = ${value}: expected ${expected}`)
+    if (this.faults.every(({ key }) => key.startsWith("tokenizer."))) {
+      return [
+        `${this.path}: its tokenizer is none that Cria reads`, ...lines,
+        "The model itself can be read. Name its tokenizer in another form, if there is one: a .model, tokenizer.json " +
+          "or tokenizer.bin (of commands the flag --tokenizer)."
+      ].join("\n")
+    }
     return [
       `${this.path}: this model is none that Cria computes`, ...lines,
       "A key that is read past would change what the model says without a word. Take another model, or, where the " +

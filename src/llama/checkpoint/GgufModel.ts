@@ -3,7 +3,8 @@
  *
  * From     ggml-org/llama.cpp, `gguf-py/gguf/constants.py`, `convert_hf_to_gguf.py` (queries and keys are permuted to
  *          Meta's order) and `src/llama-vocab.cpp`; keys and defaults of the architecture "llama".
- * Checked  test/llama/CheckpointConfig.test.ts (there and back, every refusal); test/parity/Checkpoint.test.ts.
+ * Checked  test/llama/CheckpointConfig.test.ts (there and back, every refusal); test/parity/Gguf.test.ts (files of the
+ *          gguf package).
  * Departs  of vocabularies, SentencePiece's alone ("llama"); how it was trained is not in the file.
  *
  * @module

@@ -1,5 +1,6 @@
 /**
- * Weights in 8 or 4 bits: codes with one scale for each block of elements that are summed together.
+ * Weights in 8 or 4 bits: codes with one scale for each block of elements that are summed together, or for the whole
+ * row of them.
  *
  *     ŵ = s (c − z),   s = max |w| / (z − 1) over the block,   c = z + round(w / s),   z = 2^(bits − 1)
  *     |w − ŵ| ≤ s / 2
@@ -9,10 +10,14 @@
  * A block runs along the axes over which the weights are contracted, so that a kernel can sum codes and scale a sum.
  * The codes lie as bytes, two of 4 bits in one, the first in its low half.
  *
- * From     the common symmetric scheme (Dettmers et al. 2022, §2.1, "absmax"; Q8_0 of llama.cpp), block by block;
- *          bytes and zero as MatMulNBits of ONNX Runtime wants them.
+ * Codes of rows are signed bytes c − z, and lie with the axes that are contracted first: a kernel can then sum a whole
+ * row in whole numbers, and multiply matrices of them as they lie. One scale for so many weights is coarser: the
+ * largest of a row rounds all of it.
+ *
+ * From     the common symmetric scheme (Dettmers et al. 2022, §2.1, "absmax"; Q8_0 of llama.cpp), block by block, and
+ *          "vector-wise" (§3.1); bytes and zero as MatMulNBits and MatMulIntegerToFloat of ONNX Runtime want them.
  * Checked  test/tensor/BlockCodes.test.ts (the bound, products equal those of the decoded weights, gradients);
- *          test/backend/onnx/CodedProduct.test.ts (the fused product).
+ *          test/backend/onnx/CodedProduct.test.ts, test/backend/onnx/RowProduct.test.ts (the fused products).
  * Departs  4 bits use 15 of their 16 codes, for one bound that holds on both sides of zero.
  *
  * @module
@@ -20,6 +25,7 @@
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as BlockEncoder from "./BlockEncoder.ts"
+import { greatest, places } from "./BlockEncoder.ts"
 import { type Composite, composite, withLast } from "./Composite.ts"
 import { divide, floor, multiply, real, subtract } from "./Elementwise.ts"
 import type { Any, Sizes, Tensor, Untyped } from "./Node.ts"
@@ -29,11 +35,17 @@ import type { Specification } from "./Specification.ts"
 import * as Specifications from "./Specification.ts"
 import { merge, split, stack } from "./Structure.ts"
 
-/** How weights are coded: the bits of a code, and how many weights share a scale (a power of two, at least 16). */
-export interface Scheme {
-  readonly bits: 4 | 8
-  readonly block: number
-}
+/**
+ * How weights are coded: the bits of a code, and how many weights share a scale (a power of two, at least 16); or 8
+ * bits and all of a row, which are all weights that are summed together.
+ */
+export type Scheme = { readonly bits: 4 | 8; readonly block: number } | { readonly bits: 8; readonly block: "row" }
+
+/** How a code lies: in so many bits, or as a signed byte of a row. */
+export type Coding = 4 | 8 | "row"
+
+/** How the codes of a scheme lie. */
+export const codingOf = ({ bits, block }: Scheme): Coding => block === "row" ? "row" : bits
 
 /**
  * Coded weights: for each block of weights its codes, as bytes, and its scale. `R` are the axes over which the weights
@@ -57,6 +69,10 @@ export class WeightError extends Schema.TaggedError<WeightError>()("WeightError"
 
 const sizesOf = (sizes: Sizes, over: ReadonlyArray<string>, { bits, block }: Scheme) => {
   const summed = over.reduce((product, axis) => product * (sizes[axis] ?? 0), 1)
+  if (block === "row") {
+    const rest = omit(sizes, over)
+    return { codes: { block: 1, byte: summed, ...rest }, scales: { block: 1, ...rest } }
+  }
   if (!(block >= 16 && Number.isInteger(Math.log2(block)) && summed > 0 && summed % block === 0)) {
     fail("block codes", `the block must be a power of two from 16 on that divides ${summed}, the size of ${
       over.map((axis) => `"${axis}"`).join(" · ")}`, [["weights", describe(sizes)], ["block", String(block)]],
@@ -94,6 +110,7 @@ export const encode = (
   elements: Float32Array | Float64Array, sizes: Sizes, over: ReadonlyArray<string>, scheme: Scheme
 ): Result.Result<Encoded, WeightError> => {
   const { bits, block } = scheme
+  if (block === "row") return encodeRows(elements, sizes, over)
   const coder = encoder(sizes, over, { bits, block })
   return Result.map(coder.add(elements, 0), () => coder.encoded)
 }
@@ -126,6 +143,33 @@ export const encoder = (
   }
 }
 
+/** One scale for each row, codes as signed bytes, row next to row. */
+const encodeRows = (
+  elements: Float32Array | Float64Array, sizes: Sizes, over: ReadonlyArray<string>
+): Result.Result<Encoded, WeightError> => {
+  const columns = places(sizes, over)
+  const rows = places(sizes, Object.keys(sizes).filter((axis) => !over.includes(axis)))
+  const [codes, scales] = [new Uint8Array(columns.length * rows.length), new Float32Array(rows.length)]
+  const largest = new Float64Array(rows.length)
+  for (const column of columns) {
+    for (let row = 0; row < rows.length; row++) {
+      const size = Math.abs(elements[column + rows[row]!]!)
+      if (!(size <= greatest)) return Result.fail(notFinite(elements))
+      if (size > largest[row]!) largest[row] = size
+    }
+  }
+  largest.forEach((size, row) => scales[row] = size / 127)
+  let at = 0
+  for (const column of columns) {
+    for (let row = 0; row < rows.length; row++) {
+      const scale = scales[row]!
+      const steps = scale === 0 ? 0 : Math.round(elements[column + rows[row]!]! / scale)
+      codes[at++] = steps > 127 ? 127 : steps < -127 ? -127 : steps // a tiny scale is inexact
+    }
+  }
+  return Result.succeed({ codes, scales })
+}
+
 /** The first of some elements that is not finite, counted in the order of `sizes`; they begin at `start` of `lying`. */
 const notFinite = (elements: BlockEncoder.Weights, start = 0, lying: Sizes = {}, sizes = lying): WeightError => {
   const odd = elements.findIndex((element) => !Number.isFinite(Math.fround(element)))
@@ -150,11 +194,12 @@ const name = "dequantize"
  * the weights out. A gradient flows to the scales; codes are whole numbers and have none.
  */
 export const dequantize = <R extends string, const K extends string>(
-  { codes, scales }: BlockCodes<R>, over: Readonly<Record<K, number>>, bits: Scheme["bits"]
+  { codes, scales }: BlockCodes<R>, over: Readonly<Record<K, number>>, coding: Coding
 ): Tensor<NoInfer<R> | NoInfer<K>> => {
   requireKind(name, [codes], ["code"])
   requireKind(name, [scales], ["real"])
   const { block = 0, byte = 0 } = codes.sizes as Sizes
+  const bits = coding === "row" ? 8 : coding
   const coded = block * byte * 8 / bits
   const isFree = Object.keys(over).every((axis) => !(axis in codes.sizes))
   const areScaled = sorted(omit(codes.sizes, ["byte"])) === sorted(scales.sizes)
@@ -163,21 +208,22 @@ export const dequantize = <R extends string, const K extends string>(
       [["codes", show(codes)], ["scales", show(scales)], ["into", describe(over)]],
       "The scales have the axes of the codes without \"byte\". Were they coded with another number of bits?")
   }
-  return composite(decoding(over, bits), [codes, scales])[0]!
+  return composite(decoding(over, coding), [codes, scales])[0]!
 }
 
 const sorted = (sizes: Sizes): string =>
   describe(Object.fromEntries(Object.entries(sizes).toSorted(([left], [right]) => left < right ? -1 : 1)))
 
-const decoding = (over: Sizes, bits: Scheme["bits"]): Composite => ({
+const decoding = (over: Sizes, coding: Coding): Composite => ({
   name,
-  attributes: { bits, over: Object.keys(over).join() },
+  attributes: { bits: coding, over: Object.keys(over).join() },
   residuals: 0,
   decompose: (inputs) => {
     const [codes, scales] = inputs as readonly [Tensor<"block" | "byte", "code">, Tensor<"block">]
-    const halves = real(codes)
-    const whole: Tensor<"block" | "byte"> = bits === 8 ? halves : nibbles(halves)
-    const weights = multiply(subtract(whole, 2 ** (bits - 1)), scales)
+    const bytes = real(codes)
+    const steps: Tensor<"block" | "byte"> = coding === "row" ? subtract(bytes, multiply(floor(divide(bytes, 128)), 256))
+      : subtract(coding === 8 ? bytes : nibbles(bytes), 2 ** (coding - 1))
+    const weights = multiply(steps, scales)
     const axes = Object.keys(over)
     const flat: Untyped = merge(weights, ["block", "byte"], "byte")
     return [axes.length === 0 ? flat : split(flat, "byte", over)]
@@ -208,24 +254,26 @@ export const fuseContraction = (node: Any): Any => {
     if (codes === undefined || scales === undefined || !isApart) continue
     if (axes.length !== over.length || !axes.every((axis) => over.includes(axis))) continue
     const into = Object.fromEntries(axes.map((axis) => [axis, x.sizes[axis] ?? 0]))
-    return composite(product(into, attributes["bits"] === 4 ? 4 : 8), [x, codes, scales])[0]!
+    const { bits } = attributes
+    return composite(product(into, bits === "row" || bits === 4 ? bits : 8), [x, codes, scales])[0]!
   }
   return node
 }
 
-const product = (over: Sizes, bits: Scheme["bits"]): Composite => ({
-  name: "contractCodes",
-  attributes: { bits, over: Object.keys(over).join() },
+const product = (over: Sizes, coding: Coding): Composite => ({
+  name: coding === "row" ? "contractRows" : "contractCodes",
+  attributes: { bits: coding, over: Object.keys(over).join() },
   residuals: 0,
   decompose: (inputs) => {
     const [x, codes, scales] = inputs as readonly [Untyped, Untyped, Untyped]
-    return [contract(x, dequantize({ codes, scales }, over, bits), Object.keys(over))]
+    return [contract(x, dequantize({ codes, scales }, over, coding), Object.keys(over))]
   },
   layout: ([order = [], codes = []]) => {
     const rest = codes.filter((axis) => axis !== "block" && axis !== "byte")
     const x = withLast(order, Object.keys(over))
     return {
-      inputs: [x, [...rest, "block", "byte"], [...rest, "block"]],
+      inputs: coding === "row" ? [x, ["block", "byte", ...rest], ["block", ...rest]]
+        : [x, [...rest, "block", "byte"], [...rest, "block"]],
       outputs: [[...x.slice(0, x.length - Object.keys(over).length), ...rest]]
     }
   }

@@ -47,19 +47,22 @@ const kept = { ...keys, source: 7 }
 const starts: Given = { name: "starts", kind: "id", sizes: sizesOf("batch"), elements: Int32Array.of(0, 2) }
 
 /** A product with weights in codes: two blocks of each row. Engines with a kernel for it have it for some lengths. */
-const coded = (bits: 4 | 8, block: number): Computation => {
-  const codes = { hidden: size.hidden, block: 2, byte: block * bits / 8 }
-  const embed = 2 * block
+const coded = (bits: 4 | 8, block: number): Computation =>
+  product({ hidden: size.hidden, block: 2, byte: block * bits / 8 }, 2 * block, bits)
+
+/** A product with weights in codes that lie in some order. */
+const product = (codes: Sizes, embed: number, coding: 4 | 8 | "row"): Computation => {
+  const { byte: _, ...scales } = codes
   return of([
     real("x", { ...sizesOf("batch"), embed }),
     {
       name: "codes", kind: "code", sizes: codes,
       elements: Uint8Array.from(Arbitrary.idsBelow("codes", count(codes), 256))
     },
-    real("scales", { hidden: size.hidden, block: 2 })
+    real("scales", scales)
   ], (...all) => {
     const at = operands(all)
-    const weights: Untyped = dequantize({ codes: at(1), scales: at(2) }, { embed }, bits)
+    const weights: Untyped = dequantize({ codes: at(1), scales: at(2) }, { embed }, coding)
     return T.contract(at(0), weights, "embed")
   })
 }
@@ -94,6 +97,7 @@ export const composites: Readonly<Record<string, Computation>> = {
   "contractCodes, 8 bits, blocks of 32": coded(8, 32),
   "contractCodes, 4 bits, blocks of 4": coded(4, 4),
   "contractCodes, 4 bits, blocks of 32": coded(4, 32),
+  contractRows: product({ block: 1, byte: 24, hidden: size.hidden }, 24, "row"),
   tokenCrossEntropy: of([real("logits", sizesOf("batch", "position", "vocab")), targets], (...all) =>
     tokenCrossEntropy(operands(all)(0), operands(all)(1))),
   block: of([

@@ -163,7 +163,7 @@ describe("cria evaluate perplexity", () => {
           })
       const [whole, eight, four] = [yield* lossOf(), yield* lossOf("--weights", "8-bit"),
         yield* lossOf("--weights", "4-bit")]
-      assert.isBelow(Math.abs(yield* lossOf("--weights", "8-bit-rows") - whole), 1e-2 * whole)
+      assert.closeTo(yield* lossOf("--weights", "8-bit-rows"), whole, 0.03)
       assert.notStrictEqual(eight, whole)
       assert.notStrictEqual(four, eight)
       assert.closeTo(eight, whole, 0.01)

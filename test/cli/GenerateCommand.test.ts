@@ -284,7 +284,7 @@ describe("cria generate", () => {
       yield* withFiles(disk, files)
       const sizes = { "--embed-size": "32", "--hidden-size": "32" }
       yield* cria(disk, ["pretrain", "--text", "/texts/a.jsonl", ...tiny(sizes)])
-      for (const weights of ["8-bit", "4-bit"]) {
+      for (const weights of ["8-bit", "8-bit-rows", "4-bit"]) {
         const { errors, exit, output } = yield* cria(disk, ["generate", "A", "--max-tokens", "3", "--weights", weights])
         assert.isTrue(Exit.isSuccess(exit), errors)
         assert.include(errors, `snapshot-00000004, ${weights}, reference\n3 tokens`)

@@ -20,6 +20,7 @@ describe("weights", () => {
   it("take memory for themselves and for what is packed of them", () => {
     assert.deepStrictEqual(plan("4-bit", 16e9), { gigabytes: [4.65, 4.96], frozen: true })
     assert.deepStrictEqual(plan("8-bit", 16e9), { gigabytes: [7.54, 7.43], frozen: true })
+    assert.deepStrictEqual(plan("8-bit-rows", 16e9), { gigabytes: [7.14, 6.61], frozen: true })
     assert.deepStrictEqual(plan("8-bit", 16e9, reference), { gigabytes: [8.48, 0], frozen: true })
   })
   it("of float32 are frozen where three quarters of memory hold all of it, or copies are small", () => {

@@ -13,17 +13,21 @@ const schemes = fc.record({
   bits: fc.constantFrom<4 | 8>(4, 8), block: fc.constantFrom(16, 32)
 })
 
+const rows: BlockCodes.Scheme = { bits: 8, block: "row" }
+
 /** Weights [out, in, width], contracted over two of the axes, of magnitudes that differ from block to block. */
 const cases = fc.record({
-  scheme: schemes, out: fc.integer({ min: 1, max: 3 }), blocks: fc.integer({ min: 1, max: 2 }),
+  scheme: fc.oneof(schemes, fc.constant(rows)), out: fc.integer({ min: 1, max: 3 }),
+  blocks: fc.integer({ min: 1, max: 2 }),
   over: fc.constantFrom<ReadonlyArray<"in" | "width">>(["in"], ["in", "width"], ["width", "in"]),
   seed: fc.integer({ min: 1, max: 1e6 })
 }).map(({ blocks, out, over, scheme, seed }) => {
-  const sizes = { out, in: scheme.block * blocks, width: 2 }
+  const length = (scheme.block === "row" ? 7 : scheme.block) * blocks
+  const sizes = { out, in: length, width: 2 }
   let state = seed
   const next = () => (state = state * 16807 % 2147483647) / 2147483647 - 0.5
   const draw = (length: number) => Float32Array.from({ length }, (_, i) => next() * 10 ** (i % 5 - 2))
-  return { sizes, over, scheme, weights: draw(count(sizes)), x: draw(scheme.block * blocks * 2) }
+  return { sizes, over, scheme, weights: draw(count(sizes)), x: draw(length * 2) }
 })
 
 const run = <I, O>(program: Effect.Effect<Program.Program<I, {}, O>, unknown>, inputs: unknown) =>
@@ -51,14 +55,15 @@ describe("block codes", () => {
       const coded = encoded(weights, sizes, over, scheme)
       const { decoded, scales } = await run(Program.make("decode", { inputs: specification, state: {} }, (codes) => {
         const into = overSizes(sizes, over) as { in: number }
-        const whole = BlockCodes.dequantize<"out", string>(codes as never, into, scheme.bits) as T.Untyped
+        const coding = BlockCodes.codingOf(scheme)
+        const whole = BlockCodes.dequantize<"out", string>(codes as never, into, coding) as T.Untyped
         return { outputs: { decoded: T.merge(T.rename(whole, "out", "first"), ["first", "in", "width"], "all"),
           scales: codes.scales } }
       }), coded)
       const strides = { out: sizes.in * sizes.width, in: sizes.width, width: 1 }
       const rest = (["out", "in", "width"] as const).filter((axis) => !over.some((name) => name === axis))
       const order = [...rest, ...over]
-      const perBlock = scheme.block
+      const perBlock = scheme.block === "row" ? over.reduce((all, axis) => all * sizes[axis], 1) : scheme.block
       weights.forEach((_, flat) => { // flat counts the weights in the order in which they are coded
         let place = 0
         let left = flat
@@ -82,7 +87,8 @@ describe("block codes", () => {
         Program.make("product", {
           inputs: { x: Specification.real<string>(xSizes), coded: specification }, state: {}
         }, ({ coded, x }) => {
-          const whole = BlockCodes.dequantize<"out", string>(coded as never, into, scheme.bits) as T.Untyped
+          const coding = BlockCodes.codingOf(scheme)
+          const whole = BlockCodes.dequantize<"out", string>(coded as never, into, coding) as T.Untyped
           const y: T.Untyped = isFused ? T.contract(x, whole, over) : T.sum(T.multiply(x, whole), over)
           const loss = T.sum(T.square(y as T.Tensor<"row" | "out">), Object.keys(y.sizes) as Array<"row" | "out">)
           const slopes = T.gradient(loss, { x, scales: coded.scales })
@@ -90,7 +96,7 @@ describe("block codes", () => {
         })
       const inputs = { x: x.slice(0, count(xSizes)), coded: encoded(weights, sizes, over, scheme) }
       const lowered = (isFused: boolean) => Effect.map(program(isFused), (closed) =>
-        Program.lower(closed, { hasKernel: ({ name }) => name === "contractCodes", watch: [] }).instructions
+        Program.lower(closed, { hasKernel: ({ name }) => name.startsWith("contract"), watch: [] }).instructions
           .filter(({ primitive }) => primitive._tag === "composite").length)
       assert.deepStrictEqual(await Effect.runPromise(Effect.all([lowered(true), lowered(false)])), [1, 0])
       const [fused, plain] = [await run(program(true), inputs), await run(program(false), inputs)]
@@ -108,6 +114,20 @@ describe("block codes", () => {
       { codes: new Uint8Array(8).fill(0x88), scales: new Float32Array(1) })
     const tiny = encoded(new Float32Array(16).fill(1e-45), sizes, ["in"], { bits: 8, block: 16 })
     assert.deepStrictEqual(tiny, { codes: new Uint8Array(16).fill(128), scales: new Float32Array(1) })
+  })
+
+  it("of rows are signed bytes, with what is summed first", () => {
+    const sizes = { out: 2, in: 3 }
+    const { codes, scales } = encoded(Float32Array.of(1, -127, 3, 0.5, 0.25, 0), sizes, ["in"], rows)
+    assert.deepStrictEqual([...new Int8Array(codes.buffer)], [1, 127, -127, 64, 3, 0])
+    assert.deepStrictEqual([...scales], [1, Math.fround(0.5 / 127)])
+    assert.deepStrictEqual(BlockCodes.specification(sizes, ["in"], rows).codes.sizes, { block: 1, byte: 3, out: 2 })
+    assert.deepStrictEqual(encoded(new Float32Array(6), sizes, ["in"], rows),
+      { codes: new Uint8Array(6), scales: new Float32Array(2) })
+    const tiny = encoded(Float32Array.of(1e-45, 0, 0, 180 * 2 ** -149, -180 * 2 ** -149, 0), sizes, ["in"], rows)
+    assert.deepStrictEqual([...new Int8Array(tiny.codes.buffer)], [0, 127, 0, -127, 0, 0])
+    const odd = BlockCodes.encode(Float32Array.of(1, 2, 3, 4, Infinity, 6), sizes, ["in"], rows)
+    assert.include(Result.isFailure(odd) ? odd.failure.message : "", "element 4 of the weights is Infinity")
   })
 
   it("are refused for weights that are no numbers", () => {

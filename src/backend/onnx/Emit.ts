@@ -13,7 +13,7 @@
 import type { Instruction, Lowered, Port } from "../../tensor/Instruction.ts"
 import type { Precision } from "../Backend.ts"
 import { kernels } from "./Kernel.ts"
-import type { Graph, Node, Value } from "./ModelProto.ts"
+import type { ElementType, Graph, Node, Value } from "./ModelProto.ts"
 import { productSum, writeInstruction } from "./Operator.ts"
 import { elementType, makeWriter, type Writer } from "./Writer.ts"
 
@@ -51,7 +51,8 @@ export const emit = (
     ...lowered.outputs.map((port) => [port, outputName(port)] as const),
     ...lowered.watched.map((port) => [port, watchName(port)] as const)
   ]
-  const leaves = declareLeaves(lowered, writer, new Set(ends.map(([{ value }]) => value)))
+  const isConstant = ({ name }: Port): boolean => constants.has(name)
+  const leaves = declareLeaves(lowered, writer, new Set(ends.map(([{ value }]) => value)), isConstant)
   const cleared = provider === "cpu" ? declareCleared(lowered, writer) : []
   const given = new Set([...leaves.reshaped, ...cleared.map(({ zeros }) => zeros)])
   const results = ends.map(([port, name]) => nameResult(writer, port, name))
@@ -99,7 +100,10 @@ interface Leaves {
 }
 
 /** Declares the leaves that are used: in the one shape in which they are read, where nothing sees another. */
-const declareLeaves = ({ cells, inputs, instructions }: Lowered, writer: Writer, ends: ReadonlySet<number>): Leaves => {
+const declareLeaves = (
+  { cells, inputs, instructions }: Lowered, writer: Writer, ends: ReadonlySet<number>,
+  isConstant: (port: Port) => boolean
+): Leaves => {
   const readers = new Map<number, Set<number>>()
   instructions.forEach(({ inputs }, index) => {
     for (const id of inputs) readers.set(id, (readers.get(id) ?? new Set()).add(index))
@@ -115,8 +119,9 @@ const declareLeaves = ({ cells, inputs, instructions }: Lowered, writer: Writer,
     const { kind, shape: own } = writer.value(target)
     const isReadOnce = others.length === 0 && !ends.has(port.value)
     const shape = isReadOnce ? shapeRead(reader, port.value, own) : own
-    writer.give(target, { name, shape })
-    return { port, value: { name, type: elementType(kind, writer.precision), sizes: shape } }
+    const type = isReadOnce && isConstant(port) ? typeRead(reader, port.value) : undefined
+    writer.give(target, { name, shape, ...type === undefined ? {} : { type } })
+    return { port, value: { name, type: type ?? elementType(kind, writer.precision), sizes: shape } }
   }
   const isUsed = ({ value }: Port): boolean => readers.has(value) || ends.has(value)
   return {
@@ -133,6 +138,11 @@ const shapeRead = (
   reader?.primitive._tag === "composite"
     ? kernels[reader.primitive.composite.name]?.reads?.(shape, reader.inputs.indexOf(operand)) ?? shape
     : shape
+
+/** The type in which a fused operator reads a constant, where it is another than that of its kind. */
+const typeRead = (reader: Instruction | undefined, operand: number): ElementType | undefined =>
+  reader?.primitive._tag === "composite"
+    ? kernels[reader.primitive.composite.name]?.readsAs?.(reader.inputs.indexOf(operand)) : undefined
 
 /** The shape in which a fused operator writes its result. */
 const shapeWritten = (

@@ -16,7 +16,8 @@ import type { Graph, Initializer, Node } from "./ModelProto.ts"
 
 /** Operators that take weights as they are, and the operand that a weight may be. */
 const readers: Readonly<Record<string, ReadonlyArray<number>>> = {
-  MatMul: [1], FusedMatMul: [1], Gemm: [1], MatMulNBits: [1, 2], Gather: [0]
+  MatMul: [1], FusedMatMul: [1], Gemm: [1], MatMulNBits: [1, 2], MatMulIntegerToFloat: [1, 3],
+  Gather: [0]
 }
 
 /** The fewest bytes of a weight that is handed over; the file that it is said to stand in has fewer. */

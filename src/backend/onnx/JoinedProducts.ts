@@ -53,6 +53,9 @@ export const joinOnce = (): (sealed: (path: string) => object | undefined) => Jo
  */
 export const largest = 2 ** 22
 
+/** Products with codes: those of blocks lie row behind row, those of rows next to each other. */
+const names: ReadonlySet<string> = new Set(["contractCodes", "contractRows"])
+
 /** The program over joined constants, and those constants in place of their parts. */
 export const joinProducts = (
   lowered: Lowered, constants: Constants, joined: Join = concatenated
@@ -63,9 +66,11 @@ export const joinProducts = (
   for (const instruction of lowered.instructions) {
     const { inputs: [x = -1, codesId = -1, scalesId = -1], primitive } = instruction
     const [codes, scales] = [frozen.get(codesId), frozen.get(scalesId)]
-    if (primitive._tag !== "composite" || primitive.composite.name !== "contractCodes") continue
+    if (primitive._tag !== "composite" || !names.has(primitive.composite.name)) continue
     if (codes === undefined || scales === undefined) continue
-    const key = JSON.stringify([x, primitive.composite.attributes, shapeOf(codesId).slice(-2)])
+    const { attributes, name } = primitive.composite
+    const summed = name === "contractRows" ? shapeOf(codesId).slice(0, 2) : shapeOf(codesId).slice(-2)
+    const key = JSON.stringify([x, attributes, summed])
     groups.set(key, [...groups.get(key) ?? [], { instruction, codes, scales }])
   }
   const values: Array<Value> = [...lowered.values]
@@ -76,16 +81,20 @@ export const joinProducts = (
     const [first, ...others] = group
     const size = group.reduce((total, { codes }) => total + elementCount(shapeOf(codes.value)), 0)
     if (first === undefined || others.length === 0 || size > largest) continue
+    const { primitive } = first.instruction
+    const isRows = primitive._tag === "composite" && primitive.composite.name === "contractRows"
     const join = (ports: ReadonlyArray<Port>, kind: "code" | "real"): number => {
-      const behind = kind === "code" ? ["block", "byte"] : ["block"]
-      const shapes = ports.map(({ value }) => shapeOf(value))
-      const rows = shapes.reduce((total, shape) => total + elementCount(shape.slice(0, -behind.length)), 0)
-      const shape = [rows, ...(shapes[0] ?? []).slice(-behind.length)]
-      const axes = ["row", ...behind]
+      const blocks = kind === "code" ? ["block", "byte"] : ["block"]
+      const counts = ports.map(({ value }) => elementCount(shapeOf(value)))
+      const [own = []] = ports.map(({ value }) => shapeOf(value))
+      const sizes = isRows ? own.slice(0, blocks.length) : own.slice(-blocks.length)
+      const row = counts.reduce((total, each) => total + each, 0) / elementCount(sizes)
+      const [axes, shape] = isRows ? [[...blocks, "row"], [...sizes, row]] : [["row", ...blocks], [row, ...sizes]]
       const value = values.push({ shape, axes, kind }) - 1
       const name = ports.map(({ name }) => name).join("\n+ ") // no path of a cell has a line break
       cells.push({ name, value, sizes: Object.fromEntries(axes.map((axis, i) => [axis, shape[i] ?? 1])) })
-      bytes.set(name, joined(ports.map(({ name }) => [name, constants.get(name) ?? new Uint8Array()])))
+      bytes.set(name, joined(
+        ports.map(({ name }) => [name, constants.get(name) ?? new Uint8Array()]), isRows ? elementCount(sizes) : 1))
       return value
     }
     const [x = -1] = first.instruction.inputs

@@ -6,17 +6,16 @@
  * From     ONNX opset 23, com.microsoft 1, and an operator that ONNX Runtime keeps for itself
  *          (SimplifiedLayerNormalization).
  * Checked  test/backend/onnx/Kernel.test.ts (each against the float64 reference, the rare branch of the cross-entropy
- *          too); test/backend/onnx/CodedProduct.test.ts.
+ *          too); products with coded weights are in `CodedProduct`.
  * Departs  a score that is hidden by causality and is not a number makes its row so too; a decomposition overlooks it.
- *          A product with coded weights codes the other operand too, in 8 bits: each element is off by at most 1/254 of
- *          the largest of its block.
  *
  * @module
  */
 import type { Composite } from "../../tensor/Composite.ts"
 import type { Instruction } from "../../tensor/Instruction.ts"
 import { type Any, count, type Sizes } from "../../tensor/Node.ts"
-import { type Attribute, elementCount, type Node } from "./ModelProto.ts"
+import { contractCodes, contractRows } from "./CodedProduct.ts"
+import { type Attribute, elementCount, type ElementType, type Node } from "./ModelProto.ts"
 import { bytesOf, type Lying, microsoft, productNode, writeElementwise, type Writer } from "./Writer.ts"
 
 type Orders = ReadonlyArray<ReadonlyArray<string>>
@@ -27,6 +26,8 @@ export interface Kernel {
   readonly applies?: (inputs: ReadonlyArray<Any>, composite: Composite) => boolean
   /** The shape in which the fused operator reads an operand, where it is another than the operand's own. */
   readonly reads?: (shape: ReadonlyArray<number>, operand: number) => ReadonlyArray<number>
+  /** The type in which the fused operator reads a constant, where it is another, as wide, than that of its kind. */
+  readonly readsAs?: (operand: number) => ElementType | undefined
   /** The shape in which the fused operator writes a result of the graph. */
   readonly writes?: (shape: ReadonlyArray<number>, output: number) => ReadonlyArray<number>
   readonly write: (writer: Writer, instruction: Instruction, composite: Composite, orders: Orders) => void
@@ -299,55 +300,9 @@ const tableOf = ({ filled, lying, once, one, reshape, value }: Writer, id: numbe
     one("Concat", [rows, filled(0, "real", [source - batch, plane])], { axis: { int: 0 } }))
 }
 
-/** Codes as [rows, blocks, bytes], and their scales in one row. */
-const asRows = (shape: ReadonlyArray<number>, operand: number): ReadonlyArray<number> =>
-  operand === 1 ? [elementCount(shape.slice(0, -2)), ...shape.slice(-2)]
-    : operand === 2 ? [elementCount(shape)] : shape
-
-/** How many weights of a row may share a scale. */
-const blockSizes: ReadonlySet<number> = new Set([16, 32, 64, 128, 256])
-
-/**
- * Products of 8-bit integers: each block of x is coded in 8 bits too, and sums are exact until they are scaled. Where
- * weights were joined (see `JoinedProducts`), each output is the part of the product that its rows make.
- */
-const contractCodes: Kernel = {
-  applies: ([, codes], { attributes }) => blockSizes.has((codes?.sizes["byte"] ?? 0) * 8 / Number(attributes["bits"])),
-  reads: asRows,
-  write: (writer, { inputs, outputs }, { attributes }) => {
-    const { fresh, give, giveParts, isDeclared, longs, lying, node, reshape, target, value } = writer
-    const [x = -1, codes = -1, scales = -1] = inputs
-    const [out = -1] = outputs
-    const bits = Number(attributes["bits"])
-    const [rows = 1, blocks = 1, bytes = 1] = asRows(value(codes).shape, 1)
-    const summed = blocks * bytes * 8 / bits
-    const count = elementCount(value(x).shape) / summed
-    const isResult = outputs.length === 1 && isDeclared(out) && lying(out).shape.at(-1) === rows
-    const outer = isResult ? lying(out).shape.slice(0, -1)
-      : lying(x).shape.at(-1) === summed ? lying(x).shape.slice(0, -1) : [count]
-    const operands = [
-      reshape(lying(x), [...outer, summed]), reshape(lying(codes), [rows, blocks, bytes]),
-      reshape(lying(scales), asRows(value(scales).shape, 2))
-    ]
-    const product = isResult ? target(out).name : fresh()
-    node("MatMulNBits", operands, [product], {
-      K: { int: summed }, N: { int: rows }, bits: { int: bits }, block_size: { int: bytes * 8 / bits },
-      accuracy_level: { int: 4 }
-    }, microsoft)
-    if (isResult) return
-    const parts = outputs.map((id) => elementCount(value(id).shape) / count)
-    const names = parts.length === 1 ? [product] : parts.map(fresh)
-    if (parts.length > 1) {
-      node("Split", [product, longs(parts)], names, lastAxis)
-      giveParts(outputs, { name: product, shape: [...outer, rows] })
-    }
-    outputs.forEach((id, i) => give(id, { name: names[i] ?? "", shape: [...outer, parts[i] ?? 1] }))
-  }
-}
-
 /** The kernels by composite name. */
 export const kernels: Readonly<Record<string, Kernel>> = {
-  softmax, softmaxWhere, silu, rmsNorm, softmaxCrossEntropy, rotate, attendKept, contractCodes
+  softmax, softmaxWhere, silu, rmsNorm, softmaxCrossEntropy, rotate, attendKept, contractCodes, contractRows
 }
 
 /** Whether a composite runs as a fused operator here. */

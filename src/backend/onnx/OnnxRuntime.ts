@@ -33,6 +33,7 @@ import { type Compiled, compile as compileLowered, type Execution, largestGraph 
 import { joinMatrices } from "./JoinedMatrices.ts"
 import { joinOnce, joinProducts } from "./JoinedProducts.ts"
 import { hasKernel, kernels } from "./Kernel.ts"
+import { sumsAreExact } from "./Saturation.ts"
 import type { Interface } from "./Session.ts"
 
 const name = "onnxruntime"
@@ -68,6 +69,9 @@ export const composed = {
 /** WebGPU gives a wrong second output of the one (see WebGpu.ts), and leaves the other's branch to the processor. */
 const notOnWebGpu: ReadonlySet<string> = new Set(["rmsNorm", "softmaxCrossEntropy"])
 
+/** A device has no cache in place, nor a product of matrices of bytes. */
+const onlyOnHost: ReadonlySet<string> = new Set(["attendKept", "contractRows"])
+
 const nothingFrozen: Frozen = { values: new Map(), sealed: new Set() }
 
 /** A program as positions, and its sessions. */
@@ -87,17 +91,18 @@ const make = (engine: Interface): Effect.Effect<typeof Backend.Service, EngineEr
   const precisions: ReadonlyArray<Precision> = engine.provider === "webgpu" ? ["f32"] : ["f32", "f64"]
   const identity: HostState.Identity = { backend: name, precisions, precision: "f32" }
   return engine.provider === "cpu"
-    ? Effect.sync(() => makeOver(engine, onHost(engine, identity, fromEngine)))
-    : Effect.map(onDevice(engine, identity, fromEngine), (memory) => makeOver(engine, memory))
+    ? Effect.map(sumsAreExact(engine), (isExact) =>
+      makeOver(engine, onHost(engine, identity, fromEngine), isExact ? new Set() : new Set(["contractRows"])))
+    : Effect.map(onDevice(engine, identity, fromEngine), (memory) =>
+      makeOver(engine, memory, new Set([...onlyOnHost, ...engine.provider === "webgpu" ? notOnWebGpu : []])))
 }
 
 const makeOver = <X extends HostState.Stretch>(
-  engine: Interface, { held: heldOnDevice, lend, state }: CellMemory<X>
+  engine: Interface, { held: heldOnDevice, lend, state }: CellMemory<X>, decomposed: ReadonlySet<string>
 ): typeof Backend.Service => {
   const isWebGpu = engine.provider === "webgpu"
-  const isHost = engine.provider === "cpu"
-  const canFuse: typeof hasKernel = (composite, inputs) => !(isWebGpu && notOnWebGpu.has(composite.name)) &&
-    (isHost || composite.name !== "attendKept") && hasKernel(composite, inputs) // a device has no cache in place
+  const canFuse: typeof hasKernel = (composite, inputs) =>
+    !decomposed.has(composite.name) && hasKernel(composite, inputs)
   const { allocate, copy, read, seal, view, write } = state
   const join = joinOnce()
   let programs = 0 // that are loaded
@@ -220,7 +225,8 @@ const makeOver = <X extends HostState.Stretch>(
     name,
     version: `onnxruntime ${engine.version} (${engine.name}${engine.provider === "cpu" ? "" : `, ${engine.provider}`})`,
     capabilities: {
-      precisions: state.precisions, kernels: Object.keys(kernels), threads: engine.threads,
+      precisions: state.precisions, kernels: Object.keys(kernels).filter((kernel) => !decomposed.has(kernel)),
+      threads: engine.threads,
       ...engine.weightsFile === undefined ? { constantBytes: largestGraph } : {},
       primitives: isWebGpu ? { ...composed, "unary sign": "composed", "logic or": "composed" } : composed,
       ...engine.provider === "cpu" ? {} : { device: engine.provider, unordered: ["scatter add"] }

@@ -18,6 +18,8 @@ export type Attributes = Readonly<Record<string, Attribute>>
 export interface Lying {
   readonly name: string
   readonly shape: ReadonlyArray<number>
+  /** Its type, where that is not the one of its kind. */
+  readonly type?: ElementType
 }
 
 /**

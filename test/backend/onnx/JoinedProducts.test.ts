@@ -23,7 +23,8 @@ const over = { embed }
 const rounding = 32 * 512 * 2 ** -20
 
 const cases = fc.record({
-  bits: fc.constantFrom<4 | 8>(4, 8),
+  scheme: fc.constantFrom<BlockCodes.Scheme>(
+    { bits: 4, block: embed }, { bits: 8, block: embed }, { bits: 8, block: "row" }),
   batch: fc.integer({ min: 1, max: 3 }),
   rows: fc.array(fc.integer({ min: 1, max: 5 }), { minLength: 1, maxLength: 4 }),
   other: fc.integer({ min: 1, max: 3 }),
@@ -33,14 +34,14 @@ const cases = fc.record({
 type Case = typeof cases extends fc.Arbitrary<infer C> ? C : never
 
 /** Products of x with several weights, and of its square with one more. */
-const program = ({ batch, bits, other, rows }: Omit<Case, "seed">) => {
-  const coded = (plane: number) => BlockCodes.specification({ embed, plane }, ["embed"], { bits, block: embed })
+const program = ({ batch, other, rows, scheme }: Omit<Case, "seed">) => {
+  const coded = (plane: number) => BlockCodes.specification({ embed, plane }, ["embed"], scheme)
   const weights = rows.map(coded)
   return Program.make("products", {
     inputs: { x: Specification.real({ batch, embed }) }, state: { weights, other: coded(other) }
   }, ({ x }, state) => {
     const product = (y: typeof x, codes: typeof state.other) =>
-      T.contract(y, BlockCodes.dequantize(codes, over, bits), "embed")
+      T.contract(y, BlockCodes.dequantize(codes, over, BlockCodes.codingOf(scheme)), "embed")
     return {
       outputs: { all: state.weights.map((codes) => product(x, codes)), other: product(T.square(x), state.other) }
     }
@@ -51,18 +52,22 @@ const pathsOf = (rows: ReadonlyArray<number>): ReadonlyArray<string> =>
   ["other", ...rows.map((_, i) => `weights.${i}`)].flatMap((path) => [`${path}.codes`, `${path}.scales`])
 
 describe("products with codes", () => {
-  const operators = Effect.fnUntraced(function*(frozen: (path: string) => boolean) {
+  const operators = Effect.fnUntraced(function*(
+    frozen: (path: string) => boolean, scheme: BlockCodes.Scheme = { bits: 8, block: embed }
+  ) {
     const rows = [3, 1, 2]
-    const lowered = Program.lower(yield* program({ batch: 2, bits: 8, rows, other: 3 }), { hasKernel, watch: [] })
+    const lowered = Program.lower(yield* program({ batch: 2, scheme, rows, other: 3 }), { hasKernel, watch: [] })
     const bytes = (path: string) => new Uint8Array(lowered.cells.filter(({ name }) => name === path)
       .flatMap(({ sizes }) => Object.values(sizes)).reduce((all, size) => all * size, path.endsWith("codes") ? 1 : 4))
     const constants = new Map(pathsOf(rows).filter(frozen).map((path) => [path, bytes(path)] as const))
     const joined = joinProducts(lowered, constants)
     return emit(joined.lowered, "f32", joined.constants).graph.nodes.map(({ op }) => op)
-      .filter((op) => op === "MatMulNBits" || op === "Split")
+      .filter((op) => op.startsWith("MatMul") || op === "Split")
   })
   it.effect("of one operand are one where the weights are frozen", () => Effect.gen(function*() {
     assert.deepStrictEqual(yield* operators(() => true), ["MatMulNBits", "Split", "MatMulNBits"])
+    const rows = yield* operators(() => true, { bits: 8, block: "row" })
+    assert.deepStrictEqual(rows, ["MatMulIntegerToFloat", "Split", "MatMulIntegerToFloat"])
   }))
   it.effect("stay apart where they are not, or one of them is not", () => Effect.gen(function*() {
     assert.deepStrictEqual(yield* operators(() => false), Array.from({ length: 4 }, () => "MatMulNBits"))
@@ -92,7 +97,7 @@ describe("what is joined of sealed constants", () => {
   })
   it.effect("are none of more than 4 MiB together", () => Effect.gen(function*() {
     const products = Effect.fnUntraced(function*(rows: number) {
-      const made = yield* program({ batch: 1, bits: 8, rows: [rows, rows], other: 1 })
+      const made = yield* program({ batch: 1, scheme: { bits: 8, block: embed }, rows: [rows, rows], other: 1 })
       const lowered = Program.lower(made, { hasKernel, watch: [] })
       const constants = new Map(pathsOf([rows, rows]).map((path) => [path, new Uint8Array()] as const))
       return joinProducts(lowered, constants).lowered.instructions.length - lowered.instructions.length

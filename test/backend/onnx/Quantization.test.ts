@@ -38,13 +38,14 @@ const scores = (width: Quantization.Width) => Effect.gen(function*() {
 })
 
 describe("a coded model", () => {
+  const widths = ["8-bit", "8-bit-rows", "4-bit"] as const
   for (const [engine, backend] of backends) {
-    it.effect.each(["8-bit", "4-bit"] as const)(`over ${engine} scores %s weights as the reference does`, (width) =>
+    it.effect.each(widths)(`over ${engine} scores %s weights as the reference does`, (width) =>
       Effect.gen(function*() {
         const found = yield* Effect.scoped(scores(width)).pipe(Effect.provide(backend))
         const wanted = yield* Effect.scoped(scores(width)).pipe(Effect.provide(Reference.layer))
         const distance = Math.hypot(...found.map((score, i) => score - wanted[i]!)) / Math.hypot(...wanted)
-        assert.isAbove(distance, 1e-5) // it is the fused product that ran
+        if (width !== "8-bit-rows") assert.isAbove(distance, 1e-5) // it is the fused product that ran, on any processor
         assert.isBelow(distance, 0.02)
       }))
   }

@@ -41,6 +41,7 @@ const translations: Readonly<Record<string, (message: string, command: string | 
     flagOfKey(name) === name ? field : `${indent}${flagOfKey(name)}`),
   TrainerOptionsError: (message) => inFlags(message).replace(/\n {2}begin with .*$/,
     "\n  cria tokenizer train --help says what each flag takes"),
+  EmptyPartError: inFlags,
   RowError: (message) => message.replace(/if the text stands in another field, name that field$/,
     "rename the field that holds the text"),
   // pretrain covers characters as it does

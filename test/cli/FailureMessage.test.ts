@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, PlatformError, Result } from "effect"
 import * as FailureMessage from "../../src/cli/FailureMessage.ts"
 import * as Settings from "../../src/cli/Settings.ts"
+import { EmptyPartError } from "../../src/data/TokenStore.ts"
 import { requireWindows } from "../../src/evaluate/Perplexity.ts"
 import { check } from "../../src/generate/Request.ts"
 import { greedy } from "../../src/generate/Sampling.ts"
@@ -72,6 +73,9 @@ describe("the message of a failure", () => {
         "perplexity: a text cannot be cut like this\n  --window must be a whole number between 1 and the model's " +
           "context, 8, got 9\n  --stride must be a whole number between 1 and the window, 9, got 0: a longer one " +
           "skips tokens\n  --batch-size must be a whole number of at least 1, got 0")
+      const none = new EmptyPartError({ part: "validation", documents: 15, validationShare: 0.1 })
+      assert.strictEqual(FailureMessage.of(none), none.message.replaceAll("validationShare", "--validation-share"))
+      assert.include(FailureMessage.of(none), "raise --validation-share, or cut")
       const differences = [
         { field: "stepCount", saved: "12", here: "14" }, { field: "model.embedSize", saved: "8", here: "16" },
         { field: "seed", saved: "0", here: "1" }, { field: "model.epsilon", saved: "1", here: "2" },

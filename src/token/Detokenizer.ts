@@ -204,19 +204,5 @@ const repairRun = (output: Uint8Array, start: number, end: number): number => {
     if (count === 0) break
     at += count
   }
-  if (at === end) return end
-  const run = output.slice(at, end)
-  let to = at
-  for (let i = 0; i < run.length;) {
-    const count = Utf8.characterLength(run, i, run.length)
-    if (count === 0) {
-      output[to++] = 0xef
-      output[to++] = 0xbf
-      output[to++] = 0xbd
-      i++
-    } else {
-      for (let k = 0; k < count; k++) output[to++] = run[i++]!
-    }
-  }
-  return to
+  return at === end ? end : Utf8.repair(output.slice(at, end), output, at)
 }

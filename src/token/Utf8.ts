@@ -65,6 +65,26 @@ const decoder = new TextDecoder("utf-8", { ignoreBOM: true })
 /** The text of valid UTF-8, byte-order marks kept. */
 export const validText = (bytes: Uint8Array): string => decoder.decode(bytes)
 
+/**
+ * Writes bytes into `output` from `start` on, U+FFFD for each that belongs to no character. Returns where they end: up
+ * to three times as many may be written.
+ */
+export const repair = (bytes: Uint8Array, output: Uint8Array, start: number): number => {
+  let to = start
+  for (let at = 0; at < bytes.length;) {
+    const length = characterLength(bytes, at, bytes.length)
+    if (length === 0) {
+      output[to++] = 0xef
+      output[to++] = 0xbf
+      output[to++] = 0xbd
+      at++
+    } else {
+      for (let i = 0; i < length; i++) output[to++] = bytes[at++]!
+    }
+  }
+  return to
+}
+
 /** The text of any bytes: valid characters as they are, and one U+FFFD for each byte that belongs to none. */
 export const lenientText = (bytes: Uint8Array): string => {
   let bad = 0
@@ -75,18 +95,7 @@ export const lenientText = (bytes: Uint8Array): string => {
   }
   if (bad === 0) return validText(bytes)
   const repaired = new Uint8Array(bytes.length + 2 * bad)
-  let to = 0
-  for (let at = 0; at < bytes.length;) {
-    const length = characterLength(bytes, at, bytes.length)
-    if (length === 0) {
-      repaired[to++] = 0xef
-      repaired[to++] = 0xbf
-      repaired[to++] = 0xbd
-      at++
-    } else {
-      for (let i = 0; i < length; i++) repaired[to++] = bytes[at++]!
-    }
-  }
+  repair(bytes, repaired, 0)
   return validText(repaired)
 }
 

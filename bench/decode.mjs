@@ -1,8 +1,9 @@
 // @ts-check
 /**
  * Decoding with a 15 M-parameter Llama (embeddings tied, random weights): tokens a second of one sequence and of
- * sixteen, with weights in float32, 8 and 4 bits, and of one in float32 with a draft in 8, greedy; the rate at which a
- * prompt is computed; the time to the first token, and the longest pause of the event loop.
+ * sixteen, with weights in float32, 8 bits (in blocks, and in rows) and 4 bits, and of one in float32 with a draft in
+ * 8, greedy; the rate at which a prompt is computed; the time to the first token, and the longest pause of the event
+ * loop.
  *
  * A rate is that of a whole context, from its second token to its last, as the peer's is; of all rounds the median and
  * the best are told.
@@ -115,7 +116,7 @@ const main = Effect.fn(function*(/** @type {string} */ path) {
       }
     })
   yield* add("float32", model, floats)
-  for (const width of /** @type {const} */ (["8-bit", "4-bit"])) {
+  for (const width of /** @type {const} */ (["8-bit", "8-bit-rows", "4-bit"])) {
     const quantized = yield* Quantization.quantized(model, Quantization.schemes[width])
     const parameters = yield* Quantization.load(quantized, checkpoint.read)
     yield* add(width, quantized, parameters)

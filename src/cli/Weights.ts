@@ -19,13 +19,14 @@ import * as Flag from "effect/cli/Flag"
 import { Backend, type BackendError, type Capabilities, type Cells } from "../backend/Backend.ts"
 import type { Draft } from "../generate/Drafting.ts"
 import * as Checkpoint from "../llama/Checkpoint.ts"
+import type { CheckpointMemoryError } from "../llama/checkpoint/CheckpointError.ts"
 import { type Config, parameterCount } from "../llama/Config.ts"
 import * as Quantization from "../llama/Quantization.ts"
 import * as Transformer from "../llama/Transformer.ts"
 import type * as BlockCodes from "../tensor/BlockCodes.ts"
 import * as Specification from "../tensor/Specification.ts"
 import * as Host from "./Host.ts"
-import { bar, duration, quantity } from "./Screen.ts"
+import { bar, duration } from "./Screen.ts"
 
 /** How wide weights are kept. */
 export const widths = ["f32", "8-bit", "8-bit-rows", "4-bit"] as const
@@ -73,35 +74,6 @@ export interface Beside {
 
 /** Widths of codes. */
 export type Coded = Exclude<Width, "f32">
-
-/** Weights, and what is computed with them, that this machine's memory cannot hold together. */
-export class WeightsMemoryError extends Schema.TaggedError<WeightsMemoryError>()("WeightsMemoryError", {
-  path: Schema.String,
-  width: Schema.Literals(widths),
-  bytes: Schema.Number,
-  /** What the engine takes beside them, for its products. */
-  packedBytes: Schema.Number,
-  what: Schema.String,
-  besideBytes: Schema.Number,
-  remedy: Schema.String,
-  memoryBytes: Schema.Number
-}) {
-  override get message() {
-    const { besideBytes, bytes, memoryBytes, packedBytes, path, remedy, what, width } = this
-    const size = (count: number): string => quantity(count, "B")
-    const narrower = widths.slice(widths.indexOf(width) + 1).filter((each) => each !== "8-bit-rows") // hardly less
-    const remedies = [
-      ...besideBytes > memoryBytes || narrower.length === 0 ? [] : [`--weights ${narrower.join(" or ")}`],
-      bytes + packedBytes > memoryBytes ? "a smaller model" : remedy
-    ]
-    return `${path} takes at least ${size(bytes + packedBytes + besideBytes)} of memory here, and there are ` +
-      `${size(memoryBytes)}\n  ${[
-        `${width} weights of ${size(bytes)}`,
-        ...packedBytes === 0 ? [] : [`${size(packedBytes)} that are packed of them for products`],
-        `${what} of ${size(besideBytes)}`
-      ].join(", ")}\n  Take ${remedies.join(", ")}, or a machine with more memory.`
-  }
-}
 
 /** A checkpoint whose weights are wanted. */
 export type Source = Omit<Checkpoint.Checkpoint, "tokenizer">
@@ -177,12 +149,19 @@ export const plan = (
 export const fitting = (
   { config, path }: Pick<Source, "config" | "path">, width: Width, { count, remedy, what }: Beside,
   capabilities: Capabilities, memoryBytes: number
-): Effect.Effect<Plan, WeightsMemoryError> => {
+): Effect.Effect<Plan, CheckpointMemoryError> => {
   const besideBytes = count * (capabilities.precisions.includes("f32") ? 4 : 8)
   const planned = plan(config, width, capabilities, memoryBytes, besideBytes)
   const { bytes, packedBytes } = planned
-  return bytes + packedBytes + besideBytes <= memoryBytes ? Effect.succeed(planned)
-    : Effect.fail(new WeightsMemoryError({ path, width, bytes, packedBytes, what, besideBytes, remedy, memoryBytes }))
+  const narrower = widths.slice(widths.indexOf(width) + 1).filter((each) => each !== "8-bit-rows") // hardly less
+  return Effect.as(Checkpoint.requireMemory({ path }, [
+    { bytes, what: `of ${width} weights` },
+    ...packedBytes === 0 ? [] : [{ bytes: packedBytes, what: "packed of them for products" }],
+    { bytes: besideBytes, what: `of ${what}` }
+  ], memoryBytes, [
+    ...besideBytes > memoryBytes || narrower.length === 0 ? [] : [`--weights ${narrower.join(" or ")}`],
+    bytes + packedBytes > memoryBytes ? "a smaller model" : remedy
+  ]), planned)
 }
 
 const toldOf = (pieces: Source["pieces"], tell: Effect.Effect<void>): Source["pieces"] => (parameter) =>

@@ -27,11 +27,11 @@ import { describe, type Sizes } from "../tensor/Node.ts"
 import { entries } from "../tensor/Tree.ts"
 import {
   type CheckpointConfigError, type CheckpointFormatError, CheckpointMemoryError, CheckpointTensorError,
-  PieceCountError
+  type MemoryPart, PieceCountError
 } from "./checkpoint/CheckpointError.ts"
 import * as Folder from "./checkpoint/Folder.ts"
 import { joined, type Place, places, type Reals, reordered } from "./checkpoint/Layout.ts"
-import { type Config, parameterCount } from "./Config.ts"
+import type { Config } from "./Config.ts"
 
 /** The forms of checkpoints. */
 export type Format = Folder.Opened["format"]
@@ -234,17 +234,17 @@ export const withVocabulary = <C extends Readable>(
 }
 
 /**
- * Fails if so many bytes of memory cannot hold the parameters of a checkpoint, and those that an engine takes beside
- * them for its products; nothing is read.
+ * Fails if so many bytes of memory cannot hold some parts together: the weights of a checkpoint and what is needed
+ * beside them. Nothing is read. For weights in float32 the part is
+ * `{ bytes: 4 * parameterCount(checkpoint.config), what: "of weights in float32" }`. The error names the parts, and
+ * what to take instead.
  */
 export const requireMemory = (
-  { config, path }: Pick<Checkpoint, "config" | "path">, bytesPerNumber: number, memoryBytes: number, packedBytes = 0
-): Effect.Effect<void, CheckpointMemoryError> => {
-  const count = parameterCount(config)
-  return count * bytesPerNumber + packedBytes <= memoryBytes ? Effect.void : Effect.fail(new CheckpointMemoryError({
-    path, parameterCount: count, bytesPerNumber, packedBytes, memoryBytes
-  }))
-}
+  { path }: Pick<Checkpoint, "path">, parts: ReadonlyArray<MemoryPart>, memoryBytes: number,
+  remedies: ReadonlyArray<string> = ["weights in fewer bits", "a smaller model"]
+): Effect.Effect<void, CheckpointMemoryError> =>
+  parts.reduce((sum, { bytes }) => sum + bytes, 0) <= memoryBytes ? Effect.void
+    : Effect.fail(new CheckpointMemoryError({ path, parts, memoryBytes, remedies }))
 
 /**
  * Writes the parameters of a checkpoint into the cells of a tree with the same paths and sizes, one by one: besides the

@@ -138,7 +138,7 @@ describe("cria evaluate perplexity", () => {
       ].join("\n"))
       assert.notInclude(yield* fails(...text, "--window", "0"), "--batch-size")
       assert.match(yield* fails(...text, "--batch-size", "9999999999"), new RegExp("^error: .* takes at least \\d+ " +
-        "GB of memory here, .*\n.*, scores of 9999999999 windows \\(--batch-size\\), each 32 tokens of \\d+ GB\n" +
+        "GB of memory here, .*\n.* \\d+ GB of scores of 9999999999 windows \\(--batch-size\\), each 32 tokens\n" +
         " {2}Take a smaller --batch-size, a shorter --window, or a machine with more memory\\.\n$"))
       assert.match(yield* fails(...text, "--model", "/runs/none"), /^error: \/runs\/none/)
       assert.strictEqual(yield* fails(...text, "--tokenizer", "/other/none.model"),

@@ -56,16 +56,16 @@ describe("weights", () => {
         Effect.map(Effect.flip(fitting(...given)), ({ message }) => message)
       assert.strictEqual((yield* fitting("8-bit", 1, 256)).frozen, true)
       assert.strictEqual(yield* refused("8-bit", 1, 4096), // either alone would fit
-        "llama-2-7b takes at least 19.3 GB of memory here, and there are 16.0 GB\n  8-bit weights of 7.54 GB, 7.43 " +
-          "GB that are packed of them for products, a cache for 4096 tokens of 4.30 GB\n  Take --weights 4-bit, a " +
+        "llama-2-7b takes at least 19.3 GB of memory here, and there are 16.0 GB\n  7.54 GB of 8-bit weights, 7.43 " +
+          "GB packed of them for products, 4.30 GB of a cache for 4096 tokens\n  Take --weights 4-bit, a " +
           "shorter --context-length, or a machine with more memory.")
-      assert.match(yield* refused("4-bit", 8, 4096), new RegExp(", 8 caches \\(--slots\\) for 4096 tokens of .* GB\n" +
+      assert.match(yield* refused("4-bit", 8, 4096), new RegExp(" GB of 8 caches \\(--slots\\) for 4096 tokens\n" +
         " {2}Take fewer --slots, a shorter --context-length, or a machine with more memory\\.$"))
       assert.match(yield* refused("f32", 1, 256),
-        / takes at least 27\.2 GB .*\n {2}f32 weights of 27\.0 GB, a cache .*\n {2}Take --weights 8-bit or 4-bit, a sm/)
+        / at least 27\.2 GB .*\n {2}27\.0 GB of f32 weights, .* a cache .*\n {2}Take --weights 8-bit or 4-bit, a sm/)
       assert.strictEqual(yield* refused("f32", 1, 256, 32e9, "4-bit"),
-        "llama-2-7b takes at least 36.8 GB of memory here, and there are 32.0 GB\n  f32 weights of 27.0 GB, a cache " +
-          "for 256 tokens and a draft in 4-bit (--draft) of 9.88 GB\n  Take --weights 8-bit or 4-bit, no --draft, a " +
+        "llama-2-7b takes at least 36.8 GB of memory here, and there are 32.0 GB\n  27.0 GB of f32 weights, 9.88 GB " +
+          "of a cache for 256 tokens and a draft in 4-bit (--draft)\n  Take --weights 8-bit or 4-bit, no --draft, a " +
           "shorter --context-length, or a machine with more memory.")
       assert.match(yield* refused("4-bit", 1, 256, 8e9), /\n {2}Take a smaller model, or a machine with more memory\.$/)
     }))

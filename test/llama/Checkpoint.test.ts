@@ -179,12 +179,16 @@ describe("load", () => {
   it.effect("is refused in 32 bits for 7B in 16 GB, before anything is read", () =>
     Effect.gen(function*() {
       const checkpoint = { config: Config.presets["7B"], path: "llama-2-7b" }
-      const exit = yield* Effect.exit(Checkpoint.requireMemory(checkpoint, 4, 16e9))
-      assert.isTrue(Exit.isFailure(exit))
-      yield* Checkpoint.requireMemory(checkpoint, 1, 16e9)
-      assert.include((yield* Effect.flip(Checkpoint.requireMemory(checkpoint, 4, 16e9))).message, "take 27.0 GB")
-      const packed = yield* Effect.flip(Checkpoint.requireMemory(checkpoint, 1, 8e9, 2e9))
-      assert.include(packed.message, "take 6.74 GB, packed for products 2.00 GB more, and there are 8.00 GB of memory")
+      const weights = { bytes: 4 * Config.parameterCount(checkpoint.config), what: "of weights in float32" }
+      const refused = (...given: Parameters<typeof Checkpoint.requireMemory>) =>
+        Effect.map(Effect.flip(Checkpoint.requireMemory(...given)), ({ message }) => message)
+      yield* Checkpoint.requireMemory(checkpoint, [weights], weights.bytes)
+      assert.strictEqual(yield* refused(checkpoint, [weights], 16e9),
+        "llama-2-7b takes at least 27.0 GB of memory here, and there are 16.0 GB\n  27.0 GB of weights in float32\n" +
+          "  Take weights in fewer bits, a smaller model, or a machine with more memory.")
+      const caches = { bytes: 1, what: "of caches" } // together they are refused
+      assert.include(yield* refused(checkpoint, [weights, caches], weights.bytes, ["a shorter context"]),
+        "\n  27.0 GB of weights in float32, 1 kB of caches\n  Take a shorter context, or a machine")
     }))
 })
 

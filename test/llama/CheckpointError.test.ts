@@ -49,13 +49,14 @@ describe("errors of checkpoints", () => {
         "them, so a file of unknown form is never guessed at.")
   })
   it("give the figure where memory does not suffice", () => {
-    const error = new CheckpointMemoryError({
-      path: "llama-2-7b", parameterCount: parameterCount(presets["7B"]), bytesPerNumber: 4, packedBytes: 0,
-      memoryBytes: 16e9
-    })
+    const parts = [
+      { bytes: 4 * parameterCount(presets["7B"]), what: "of weights" }, { bytes: 12.34e6, what: "of caches" },
+      { bytes: 1.5e9, what: "of scores" }
+    ]
+    const error = new CheckpointMemoryError({ path: "llama-2-7b", parts, memoryBytes: 16e9, remedies: ["less"] })
     assert.strictEqual(error.message,
-      "llama-2-7b: 6738415616 parameters of 32 bits take 27.0 GB, and there are 16.0 GB of memory\n" +
-        "  Take fewer bits a parameter where the engine can (8 or 4), a smaller model, or a machine with more memory.")
+      "llama-2-7b takes at least 28.5 GB of memory here, and there are 16.0 GB\n  27.0 GB of weights, 12.3 MB of " +
+        "caches, 1.50 GB of scores\n  Take less, or a machine with more memory.")
   })
   it("leave what exists, and refuse what a form cannot say", () => {
     assert.strictEqual(new CheckpointExistsError({ path: "a" }).message,

@@ -105,23 +105,27 @@ export class PieceCountError extends Schema.TaggedError<PieceCountError>()("Piec
   }
 }
 
-/** A model that memory cannot hold, told before anything of it is read. */
+/** A part of what memory must hold: its bytes, and of what they are, as words behind them ("of weights in float32"). */
+export const MemoryPart = Schema.Struct({ bytes: Schema.Number, what: Schema.String })
+/** A part of what memory must hold. */
+export interface MemoryPart extends Schema.Schema.Type<typeof MemoryPart> {}
+
+/** A model, and what is computed with it, that memory cannot hold together. */
 export class CheckpointMemoryError extends Schema.TaggedError<CheckpointMemoryError>()("CheckpointMemoryError", {
   path: Schema.String,
-  parameterCount: Schema.Number,
-  bytesPerNumber: Schema.Number,
-  /** What the engine takes beside them, for its products. */
-  packedBytes: Schema.Number,
-  memoryBytes: Schema.Number
+  parts: Schema.Array(MemoryPart),
+  memoryBytes: Schema.Number,
+  /** What could be taken so that less is needed, each as words behind "Take". */
+  remedies: Schema.Array(Schema.String)
 }) {
   override get message() {
-    const size = (bytes: number): string => `${(bytes / 1e9).toPrecision(3)} GB`
-    const bits = Number((8 * this.bytesPerNumber).toFixed(1)) // codes share scales, and some weights have none
-    const packed = this.packedBytes === 0 ? "" : `, packed for products ${size(this.packedBytes)} more`
-    return `${this.path}: ${this.parameterCount} parameters of ${bits} bits take ` +
-      `${size(this.parameterCount * this.bytesPerNumber)}${packed}, and there are ${size(this.memoryBytes)} of ` +
-      "memory\n" +
-      "  Take fewer bits a parameter where the engine can (8 or 4), a smaller model, or a machine with more memory."
+    const gigabytes = (count: number): string => count.toFixed(count < 10 ? 2 : count < 100 ? 1 : 0)
+    const size = (bytes: number): string => bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB`
+      : bytes < 1e9 ? `${(bytes / 1e6).toFixed(1)} MB` : `${gigabytes(bytes / 1e9)} GB`
+    const whole = this.parts.reduce((sum, { bytes }) => sum + bytes, 0)
+    return `${this.path} takes at least ${size(whole)} of memory here, and there are ${size(this.memoryBytes)}\n` +
+      `  ${this.parts.map(({ bytes, what }) => `${size(bytes)} ${what}`).join(", ")}\n` +
+      `  Take ${[...this.remedies, "or a machine with more memory"].join(", ")}.`
   }
 }
 

@@ -81,7 +81,7 @@ const main = Effect.fn(function*(/** @type {string} */ path) {
         const machine = yield* Slots.make({
           model, parameters, slots, frozen: true, blockLengths: [128], ...draft === undefined ? {} : { draft }
         })
-        const own = yield* machine.allocate
+        const own = yield* machine.allocate()
         yield* own.prefill([1])
         for (let slot = 0; slot < slots; slot++) yield* own.seat(slot)
         const times = /** @type {Array<number>} */ ([])

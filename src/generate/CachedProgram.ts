@@ -17,6 +17,7 @@ import * as Specification from "../tensor/Specification.ts"
 import * as T from "../tensor/Tensor.ts"
 import type { Tensor } from "../tensor/Tensor.ts"
 import { entries } from "../tensor/Tree.ts"
+import { topsOf } from "./Masses.ts"
 import type { Logits, Scores } from "./Sampling.ts"
 
 /** Sizes of a program over a cache: sequences, positions of each that run together, places that a cache has. */
@@ -52,19 +53,6 @@ export interface Outputs {
   readonly tops: ReadonlyArray<Tensor<"batch" | "run">>
 }
 
-/**
- * The greatest of each run of scores; none where the vocabulary is no multiple of a useful length, and none of a single
- * sequence, whose scores are gone through as soon.
- */
-const topsOf = (logits: Outputs["logits"]): Outputs["tops"] => {
-  const vocabSize = T.size(logits, "vocab")
-  if (T.size(logits, "batch") === 1) return []
-  for (let id = 128; id >= 16; id--) {
-    if (vocabSize % id === 0) return [T.max(T.split(logits, "vocab", { run: vocabSize / id, id }), "id")]
-  }
-  return []
-}
-
 /** One block of every sequence: the scores of the token after the last real one, or after every one. */
 export const program = <P>(name: string, model: Transformer<P>, sizes: Sizes, after: "last" | "every" = "last") => {
   const { batch, position } = sizes
@@ -77,7 +65,8 @@ export const program = <P>(name: string, model: Transformer<P>, sizes: Sizes, af
     const { cache, hidden, parameters } = extended(model, state, { ids, starts })
     const ends = position === 1 || after === "every" ? hidden : KeyValueCache.at(hidden, T.subtractIds(lengths, 1))
     const logits = T.merge(model.logits(parameters, ends), ["batch", "position"], "batch")
-    const outputs: Outputs = { logits, tops: topsOf(logits) }
+    // a single sequence's scores are gone through as soon
+    const outputs: Outputs = { logits, tops: T.size(logits, "batch") === 1 ? [] : topsOf(logits) }
     return { outputs, state: { cache } }
   })
 }

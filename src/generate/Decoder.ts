@@ -89,7 +89,7 @@ export const make = Effect.fnUntraced(function*<P>(
   const generateFrom: Decoder["generateFrom"] = (prompts, settings) => {
     const bounds = { codec, contextLength, settings }
     return Stream.unwrap(Effect.andThen(
-      check([], bounds), Effect.map(allocate, (own) => fill(prompts, own, bounds))))
+      check([], bounds), Effect.map(allocate(settings.rule), (own) => fill(prompts, own, bounds))))
   }
   const generate: Decoder["generate"] = ({ prompts, ...settings }) => {
     const all = prompts.map((ids, item): Prompt => ({ item, ids }))

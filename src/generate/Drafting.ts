@@ -28,7 +28,8 @@ import type { Hidden } from "../tensor/Hidden.ts"
 import { ShapeError } from "../tensor/ShapeError.ts"
 import type { Specifications } from "../tensor/Specification.ts"
 import { frozenParameters, program, scoresOf } from "./CachedProgram.ts"
-import { rowOf, type Scores } from "./Sampling.ts"
+import * as Masses from "./Masses.ts"
+import { rowOf, type Rule, type Scores } from "./Sampling.ts"
 
 /**
  * What guesses: a model with the sizes of the other, as a rule its own weights in codes (see `llama/Quantization`). Its
@@ -88,7 +89,8 @@ export const make = Effect.fnUntraced(function*<P>(
   { length = 5, model: draft, parameters: guessing }: Draft,
   { constants, model, parameters, slots, source }: Surroundings<P>
 ): Effect.fn.Return<
-  (cache: Cells<Specifications<KeyValueCache>>) => Effect.Effect<Ahead | undefined, BackendError, Scope.Scope>,
+  (cache: Cells<Specifications<KeyValueCache>>, rule?: Rule) =>
+  Effect.Effect<Ahead | undefined, BackendError, Scope.Scope>,
   BackendError | ShapeError, Backend | Scope.Scope
 > {
   const backend = yield* Backend
@@ -100,15 +102,18 @@ export const make = Effect.fnUntraced(function*<P>(
   })
   const verify = yield* backend.compile(
     yield* program("verify", model, { batch: 1, position: count + 1, source }, "every"), { constants })
-  return Effect.fnUntraced(function*(cache) {
+  const weighingOne = yield* Masses.make(1, model.config.vocabSize)
+  const weighingAll = yield* Masses.make(count + 1, model.config.vocabSize)
+  return Effect.fnUntraced(function*(cache, rule) {
+    const [weighOne, weighAll] = [yield* weighingOne(rule), yield* weighingAll(rule)]
     const guesser = yield* guess.bind({ parameters: guessing, cache })
     const verifier = yield* verify.bind({ parameters, cache })
     return {
       count,
       guess: (id, place, use) =>
-        guesser.runWith({ ids: id, starts: place, lengths: 1 }, (results) => use(scoresOf(results))),
+        guesser.runWith({ ids: id, starts: place, lengths: 1 }, (results) => weighOne(scoresOf(results), use)),
       verify: (ids, place, use) =>
-        verifier.runWith({ ids, starts: place, lengths: count + 1 }, (results) => use(scoresOf(results)))
+        verifier.runWith({ ids, starts: place, lengths: count + 1 }, (results) => weighAll(scoresOf(results), use))
     }
   })
 })

@@ -32,6 +32,13 @@ export type Tops = Float32Array | Float64Array
 export interface Scores {
   readonly logits: Logits
   readonly tops?: Tops
+  readonly masses?: Masses
+}
+
+/** The sum of exp(inverse · (logit − the greatest of the row)) over each run, of which there are as many as tops. */
+export interface Masses {
+  readonly inverse: number
+  readonly runs: Float32Array | Float64Array
 }
 
 /**
@@ -46,9 +53,12 @@ export interface Distribution {
 }
 
 /** One of several rows of scores. */
-export const rowOf = ({ logits, tops }: Scores, row: number, count: number): Scores => {
+export const rowOf = ({ logits, masses, tops }: Scores, row: number, count: number): Scores => {
   const own = (all: Logits): Logits => all.subarray(row * all.length / count, (row + 1) * all.length / count)
-  return { logits: own(logits), ...tops === undefined ? {} : { tops: own(tops) } }
+  return {
+    logits: own(logits), ...tops === undefined ? {} : { tops: own(tops) },
+    ...masses === undefined ? {} : { masses: { inverse: masses.inverse, runs: own(masses.runs) } }
+  }
 }
 
 /**
@@ -115,12 +125,34 @@ const faults = ({ temperature, topK, topP }: Options) => [
 
 const check = Schema.decodeSync(Options, { errors: "all", onExcessProperty: "error" })
 
-/** The rules of this module: what they make needs no check. */
-const ownRules = new WeakSet<Rule>()
+/** A draw by the masses of runs at an inverse temperature; `undefined` where they are none. */
+interface Shortcut {
+  readonly inverse: number
+  readonly draw: (logits: Logits, tops: Tops, runs: Masses["runs"], key: Key.Key) => Draw | undefined
+}
 
-const known = (rule: Rule): Rule => {
-  ownRules.add(rule)
+/** The rules of this module: what they make needs no check. */
+const ownRules = new WeakMap<Rule, Shortcut | undefined>()
+
+const known = (rule: Rule, shortcut?: Shortcut): Rule => {
+  ownRules.set(rule, shortcut)
   return rule
+}
+
+/** At which inverse temperature masses of runs make a draw by a rule quick; 0 where they do not. */
+export const inverseOf = (rule: Rule | undefined): number =>
+  rule === undefined ? 0 : ownRules.get(rule)?.inverse ?? 0
+
+/**
+ * Draws one token of scores with a key that is used for nothing else: what {@link draw} draws of the whole
+ * distribution, but for the rounding of the masses, if there are any. Throws what {@link distribution} throws.
+ */
+export const drawFrom = (rule: Rule, scores: Scores, key: Key.Key): Draw => {
+  const { logits, masses, tops } = scores
+  const shortcut = ownRules.get(rule)
+  const drawn = shortcut === undefined || tops === undefined || masses?.inverse !== shortcut.inverse ? undefined
+    : shortcut.draw(logits, tops, masses.runs, key)
+  return drawn ?? draw(distribution(rule, scores), key)
 }
 
 /** What a rule makes of scores. Throws {@link LogitsError} and, of rules of others, {@link DistributionError}. */
@@ -170,9 +202,10 @@ export const greedy: Rule = known((logits, tops) => ({
 export const sampling = (options: Options): Rule => {
   const { temperature, topK, topP = 1 } = check(options)
   const inverse = Math.min(1 / temperature, Number.MAX_VALUE)
-  let room = roomOf(0)
-  return known((logits, given) => {
-    if (room.ids.length !== logits.length) room = roomOf(logits.length)
+  let kept = roomOf(0)
+  const roomFor = (count: number): Room => kept.ids.length === count ? kept : kept = roomOf(count)
+  const rule: Rule = (logits, given) => {
+    const room = roomFor(logits.length)
     const tops = given === undefined ? blockTops(logits) : new Float64Array(given) // a copy, which is sorted below
     const top = topOf(tops, logits)
     if (topK !== undefined) {
@@ -186,10 +219,67 @@ export const sampling = (options: Options): Rule => {
     }
     const total = weigh(logits, top, inverse, room.weights)
     if (topP === 1) return { ids: room.ids, weights: room.weights, total }
-    // those that weigh less than (1 − p) / n hold less than 1 − p together: more than p lies before them, none stays
-    const ids = atLeast(room.weights, (1 - topP) * total / logits.length * (1 - 1e-9), room.some)
+    const ids = atLeast(room.weights, leastThatStays(topP, total, logits.length) * (1 - 1e-9), room.some)
     return heaviest(ids, taken(room.weights, ids, room.heavy), "mass", topP * total, room)
+  }
+  return topK !== undefined ? known(rule) : known(rule, {
+    inverse,
+    draw: (logits, tops, runs, key) => {
+      const top = topOf(tops, logits)
+      const mass = sumOf(runs, runs.length)
+      if (!(mass > 0.5)) return undefined // the greatest alone weighs 1, unless 1 / temperature is beyond a float
+      const room = roomFor(logits.length)
+      return topP === 1 ? drawByRuns(logits, inverse, runs, mass, key, room)
+        : draw(nucleusByRuns(logits, tops, top, inverse, mass, topP, room), key)
+    }
   })
+}
+
+/** Those that weigh less than (1 − p) / n hold less than 1 − p together: more than p lies before them, none stays. */
+const leastThatStays = (topP: number, total: number, count: number): number => (1 - topP) * total / count
+
+const sumOf = (values: Logits, count: number): number => {
+  let sum = 0
+  for (let i = 0; i < count; i++) sum += values[i]!
+  return sum
+}
+
+/** The run by its mass, the id by its weight in the run. */
+const drawByRuns = (
+  logits: Logits, inverse: number, runs: Masses["runs"], mass: number, key: Key.Key, { weights }: Room
+): Draw => {
+  const aim = Key.uniform(key, 0) * mass
+  const run = reachedBy(aim, runs, 0, runs.length)
+  const length = logits.length / runs.length
+  const [from, to] = [run * length, (run + 1) * length]
+  const before = sumOf(runs, run)
+  let top = -Infinity
+  for (let id = from; id < to; id++) if (logits[id]! > top) top = logits[id]!
+  const total = weigh(logits, top, inverse, weights, from, to) // by the greatest of the run, which may weigh little
+  const id = reachedBy((aim - before) / runs[run]! * total, weights, from, to)
+  return { id, logProb: Math.log(runs[run]! / mass) + Math.log(weights[id]!) - Math.log(total) }
+}
+
+/** What `topP` keeps, from the sum of all weights; runs whose greatest is too light to stay are not gone through. */
+const nucleusByRuns = (
+  logits: Logits, tops: Tops, top: number, inverse: number, total: number, topP: number, room: Room
+): Distribution => {
+  const length = logits.length / tops.length
+  const bound = leastThatStays(topP, total, logits.length) * (1 - 1e-5)
+  const least = Math.log(bound) - 1e-9
+  let count = 0
+  for (let run = 0; run < tops.length; run++) {
+    if ((tops[run]! - top) * inverse < least) continue
+    const [from, to] = [run * length, (run + 1) * length]
+    weigh(logits, top, inverse, room.weights, from, to)
+    for (let id = from; id < to; id++) {
+      const weight = room.weights[id]!
+      room.some[count] = id
+      room.heavy[count] = weight
+      count += weight >= bound ? 1 : 0
+    }
+  }
+  return heaviest(room.some.subarray(0, count), room.heavy.subarray(0, count), "mass", topP * total, room)
 }
 
 /** Memory that a rule fills again for each row, as megabytes for each step would keep the garbage collector busy. */
@@ -206,14 +296,19 @@ type Room = ReturnType<typeof roomOf>
 
 /** Draws one token with a key that is used for nothing else. */
 export const draw = ({ ids, total, weights }: Distribution, key: Key.Key): Draw => {
-  const aim = Key.uniform(key, 0) * total
+  const chosen = reachedBy(Key.uniform(key, 0) * total, weights, 0, weights.length)
+  return { id: ids[chosen]!, logProb: Math.log(weights[chosen]!) - Math.log(total) }
+}
+
+/** The place at which weights from `from` on add up to more than `aim`; of those that weigh anything. */
+const reachedBy = (aim: number, weights: Logits, from: number, to: number): number => {
   let reached = 0
   let chosen = -1
-  for (let i = 0; i < weights.length && (chosen < 0 || reached <= aim); i++) {
+  for (let i = from; i < to && (chosen < 0 || reached <= aim); i++) {
     if (weights[i]! > 0) chosen = i // an aim that was rounded up to the total falls on the last possible token
     reached += weights[i]!
   }
-  return { id: ids[chosen]!, logProb: Math.log(weights[chosen]!) - Math.log(total) }
+  return chosen
 }
 
 /** Why a rule gives no distribution. */
@@ -291,7 +386,7 @@ const blockTops = (logits: Logits): Float64Array => {
   return tops
 }
 
-const topOf = (tops: Float64Array, logits: Logits): number => {
+const topOf = (tops: Tops, logits: Logits): number => {
   let top = -Infinity
   for (let block = 0; block < tops.length; block++) {
     if (tops[block]! > top || tops[block] !== tops[block]) top = tops[block]! // a NaN stays
@@ -325,12 +420,14 @@ const partsOfNat = parts / Math.LN2
 const part = Math.LN2 / parts
 
 /**
- * Weighs every logit, and gives the sum: e^z by 2^(k / 2048) from a table and a cubic for the rest, which is within
+ * Weighs logits, and gives the sum: e^z by 2^(k / 2048) from a table and a cubic for the rest, which is within
  * 10⁻¹³ of it and a third of the time of `Math.exp`; 0 below e^−708.
  */
-const weigh = (logits: Logits, top: number, inverse: number, weights: Float64Array): number => {
+const weigh = (
+  logits: Logits, top: number, inverse: number, weights: Float64Array, from = 0, to = weights.length
+): number => {
   let total = 0
-  for (let i = 0; i < weights.length; i++) {
+  for (let i = from; i < to; i++) {
     const z = (logits[i]! - top) * inverse
     let weight = 0
     if (z > -708) {

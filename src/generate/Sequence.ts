@@ -11,7 +11,7 @@ import * as Key from "../random/Key.ts"
 import type { StreamDecoder } from "../token/Detokenizer.ts"
 import type { Event, Reason, Token } from "./Answer.ts"
 import type { Bounds, Place, Prompt } from "./Request.ts"
-import { attempt, distribution, DistributionError, draw, isRuleError, LogitsError, type Scores } from "./Sampling.ts"
+import { attempt, DistributionError, drawFrom, isRuleError, LogitsError, type Scores } from "./Sampling.ts"
 import { pass } from "./StopText.ts"
 
 /** Fails when a token cannot be drawn: of which answer, and at which place. */
@@ -56,7 +56,7 @@ export const begin = ({ ids, item }: Prompt, candidate: number, { codec }: Bound
 export const foresee = (
   { candidate, item, length }: Sequence, ahead: number, scores: Scores, { settings: { key, rule } }: Bounds
 ): number => {
-  const drawn = attempt(() => draw(distribution(rule, scores), Key.derive(key, item, candidate, length + ahead)))
+  const drawn = attempt(() => drawFrom(rule, scores, Key.derive(key, item, candidate, length + ahead)))
   return isRuleError(drawn) ? 0 : drawn.id
 }
 
@@ -66,8 +66,7 @@ export const advance = (
 ): ReadonlyArray<Event> | DrawError => {
   const { candidate, item } = sequence
   const { key, maximumTokens, rule, stopIds = [codec.eosId], stopTexts = [] } = settings
-  const drawn = attempt(() =>
-    draw(distribution(rule, scores), Key.derive(key, item, candidate, sequence.length)))
+  const drawn = attempt(() => drawFrom(rule, scores, Key.derive(key, item, candidate, sequence.length)))
   if (isRuleError(drawn)) {
     return new DrawError({ item, candidate, position: sequence.length, reason: drawn })
   }

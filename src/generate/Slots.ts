@@ -24,8 +24,9 @@ import type { Specifications } from "../tensor/Specification.ts"
 import { entries } from "../tensor/Tree.ts"
 import { frozenParameters, type Inputs, type Outputs, program, scoresOf, type Sizes } from "./CachedProgram.ts"
 import * as Drafting from "./Drafting.ts"
+import * as Masses from "./Masses.ts"
 import { requireCounts } from "./Request.ts"
-import type { Scores } from "./Sampling.ts"
+import type { Rule, Scores } from "./Sampling.ts"
 
 /** What slots are made of. */
 export interface Options<P> {
@@ -96,7 +97,8 @@ export interface Slots {
 export interface Machine {
   readonly slots: number
   readonly contextLength: number
-  readonly allocate: Effect.Effect<Slots, BackendError, Scope.Scope>
+  /** Slots whose scores come with what makes a draw by this rule quick; another may draw from them as well. */
+  readonly allocate: (rule?: Rule) => Effect.Effect<Slots, BackendError, Scope.Scope>
 }
 
 const defaultLengths = [16, 128]
@@ -116,7 +118,8 @@ export const make = Effect.fnUntraced(function*<P>(
   const step = yield* compiled("decode", { batch: slots, position: 1, source })
   const drafting = draft === undefined ? undefined
     : yield* Drafting.make(draft, { model, parameters, slots, source, constants })
-  const allocate = Effect.gen(function*() {
+  const weighing = yield* Masses.make(slots, model.config.vocabSize)
+  const allocate = Effect.fnUntraced(function*(rule?: Rule) {
     const cacheOf = (batch: number) =>
       backend.allocate(KeyValueCache.specification(model.config, { batch, source }))
     const cache = yield* cacheOf(slots)
@@ -124,7 +127,8 @@ export const make = Effect.fnUntraced(function*<P>(
     const programs = yield* Effect.forEach(prompt, (executable, i) =>
       Effect.map(executable.bind({ parameters, cache: nursery }), (bound) => [lengths[i] ?? 0, bound] as const))
     const stepper = yield* step.bind({ parameters, cache })
-    const ahead = yield* drafting?.(cache) ?? Effect.undefined
+    const weigh = yield* weighing(rule)
+    const ahead = yield* drafting?.(cache, rule) ?? Effect.undefined
     const partsOf = (tree: unknown, index: number) =>
       Effect.forEach(entries(tree, isCell), ([, cell]) => backend.view(cell, index))
     const computed = yield* partsOf(nursery, 0)
@@ -134,7 +138,7 @@ export const make = Effect.fnUntraced(function*<P>(
       prefill: (ids) => prefill(new Map(programs), lengths, source, ids),
       seat: slots === 1 ? () => Effect.void : (slot) => seat(backend, computed, seats[slot] ?? []),
       step: (ids, places, use) =>
-        stepper.runWith({ ids, starts: places, lengths: 1 }, (results) => use(scoresOf(results))),
+        stepper.runWith({ ids, starts: places, lengths: 1 }, (results) => weigh(scoresOf(results), use)),
       ...ahead === undefined ? {} : { ahead }
     } satisfies Slots
   })

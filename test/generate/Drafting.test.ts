@@ -83,7 +83,7 @@ layer(services)("a draft", (it) => {
       const cells = yield* parameters(1)
       const counts = Effect.fnUntraced(function*(kind: typeof kinds[number], length: number) {
         const machine = yield* Slots.make({ model, parameters: cells, draft: { ...yield* draftOf(kind), length } })
-        const own = yield* machine.allocate
+        const own = yield* machine.allocate()
         const { ahead } = own
         if (ahead === undefined) return assert.fail("the draft is left out")
         let readings = 0

@@ -5,7 +5,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
 import {
-  draw, greedy, LogitsError, logProbability, type Options, type Rule, sampling
+  draw, drawFrom, greedy, inverseOf, LogitsError, logProbability, type Options, type Rule, sampling, type Scores
 } from "../../src/generate/Sampling.ts"
 import * as Key from "../../src/random/Key.ts"
 
@@ -53,6 +53,36 @@ const probabilities = (rule: Rule, row: Float32Array): Map<number, number> => {
 const topsOf = (row: Float32Array, length: number): Float32Array =>
   Float32Array.from({ length: row.length / length }, (_, i) => Math.max(...row.subarray(i * length, (i + 1) * length)))
 
+/** What a program gives of a row: with the masses of its runs, in its precision. */
+const scoresOf = (logits: Float32Array, length: number, inverse: number): Scores => {
+  const top = Math.max(...logits)
+  const runs = new Float32Array(logits.length / length)
+  logits.forEach((logit, id) => { runs[Math.floor(id / length)]! += Math.exp((logit - top) * Math.fround(inverse)) })
+  return { logits, tops: topsOf(logits, length), masses: { inverse, runs } }
+}
+
+/** A length of runs for a row. */
+const lengthOf = (row: Float32Array, pick: number): number => {
+  const lengths = Array.from(row, (_, i) => i + 1).filter((length) => row.length % length === 0)
+  return lengths[pick % lengths.length]!
+}
+
+/**
+ * What `options` may draw at a place between 0 and 1, ids in their order, to float32: the place falls on the id or
+ * near it, and the id is among those that stay, or would with p a little larger or smaller.
+ */
+const mayDraw = (
+  row: Float32Array, options: Options, place: number, { id, logProb }: ReturnType<typeof draw>
+): boolean =>
+  [0, -1e-6, 1e-6].some((change) => {
+    const topP = options.topP === undefined || options.topP === 1 ? {} : { topP: options.topP * (1 + change) }
+    const all = direct(row, { ...options, ...topP })
+    const before = [...all].reduce((sum, [other, probability]) => other < id ? sum + probability : sum, 0)
+    const own = all.get(id) ?? 0
+    return own > 0 && Math.abs(logProb - Math.log(own)) < 1e-5 &&
+      before - 1e-5 <= place && place <= before + own + 1e-5
+  })
+
 const key = Key.make("sampling")
 
 describe("a distribution", () => {
@@ -77,8 +107,7 @@ describe("a distribution", () => {
 
   it("is the same where the tops are known, however long the runs are", () => {
     fc.assert(fc.property(rows, fc.option(options), fc.nat(), (row, chosen, pick) => {
-      const lengths = Array.from(row, (_, i) => i + 1).filter((length) => row.length % length === 0)
-      const tops = topsOf(row, lengths[pick % lengths.length]!)
+      const tops = topsOf(row, lengthOf(row, pick))
       const rule = chosen === null ? greedy : sampling(chosen)
       const found = structuredClone(rule(row, tops)) // a rule's arrays are filled again
       assert.deepStrictEqual(found, structuredClone(rule(row)))
@@ -113,6 +142,59 @@ describe("a distribution", () => {
   })
 })
 
+describe("a draw by the masses of runs", () => {
+  it("is that of the whole distribution to float32, its log-probability too", () => {
+    fc.assert(fc.property(rows, options, fc.nat(), fc.nat(), (row, chosen, pick, seed) => {
+      const rule = sampling(chosen)
+      const drawn = drawFrom(rule, scoresOf(row, lengthOf(row, pick), inverseOf(rule)), Key.make(seed))
+      assert.isTrue(mayDraw(row, chosen, Key.uniform(Key.make(seed), 0), drawn))
+      if (chosen.topK !== undefined) assert.deepStrictEqual(drawn, draw(rule(row), Key.make(seed)))
+    }), { numRuns: 1000 })
+  })
+
+  it("is so for many ids, of which many are equal, or a few have nearly all", () => {
+    const some = fc.constantFrom<Options>({ temperature: 1 }, { temperature: 0.5, topP: 0.9 }, { temperature: 2 })
+    const drawn = fc.tuple(fc.nat(), fc.constantFrom(1, 1e9), fc.constantFrom(0.1, 2, 8), some)
+    fc.assert(fc.property(drawn, ([seed, steps, deviation, chosen]) => {
+      const row = new Float32Array(5120)
+      Key.fillNormal(Key.make(seed), row, { mean: 0, deviation })
+      row.forEach((logit, id) => { row[id] = Math.round(logit * steps) / steps })
+      const rule = sampling(chosen)
+      const scores = scoresOf(row, 128, inverseOf(rule))
+      for (let i = 0; i < 10; i++) {
+        const own = Key.derive(Key.make(seed), i)
+        assert.isTrue(mayDraw(row, chosen, Key.uniform(own, 0), drawFrom(rule, scores, own)))
+      }
+    }), { numRuns: 20 })
+  })
+
+  it("goes by the masses, and never by those of another temperature", () => {
+    const row = Float32Array.of(0, 0, 0, 0)
+    const masses = (inverse: number): Scores =>
+      ({ logits: row, tops: Float32Array.of(0, 0), masses: { inverse, runs: Float32Array.of(0, 2) } })
+    const drawn = (rule: Rule, scores: Scores) =>
+      new Set(Array.from({ length: 100 }, (_, i) => drawFrom(rule, scores, Key.derive(key, i)).id))
+    assert.deepStrictEqual([...drawn(sampling({ temperature: 0.5 }), masses(2))].sort(), [2, 3])
+    assert.deepStrictEqual([...drawn(sampling({ temperature: 1 }), masses(2))].sort(), [0, 1, 2, 3])
+    const own: Rule = (logits) => sampling({ temperature: 0.5 })(logits)
+    assert.deepStrictEqual([...drawn(own, masses(2))].sort(), [0, 1, 2, 3])
+  })
+
+  it("is left to the whole distribution where 1 / temperature is beyond a float", () => {
+    const rule = sampling({ temperature: 1e-300 })
+    const scores = { logits: Float32Array.of(1, 2), tops: Float32Array.of(1, 2) }
+    const masses = { inverse: inverseOf(rule), runs: Float32Array.of(0, NaN) } // 0 · ∞
+    assert.deepStrictEqual(drawFrom(rule, { ...scores, masses }, key), { id: 1, logProb: 0 })
+  })
+
+  it("needs them at 1 / temperature, and for other rules not at all", () => {
+    assert.strictEqual(inverseOf(sampling({ temperature: 0.5, topP: 0.9 })), 2)
+    for (const rule of [undefined, greedy, sampling({ temperature: 0.5, topK: 3 }), () => assert.fail("used")]) {
+      assert.strictEqual(inverseOf(rule), 0)
+    }
+  })
+})
+
 describe("greedy", () => {
   it("takes the greatest, of equal ones the first, and is certain of it", () => {
     fc.assert(fc.property(rows, (row) => {
@@ -123,12 +205,13 @@ describe("greedy", () => {
 
 describe("draws", () => {
   /** χ² of the counts of many draws, and the value that it exceeds once in 100 000 times (Wilson & Hilferty 1931). */
-  const chiSquare = (rule: Rule, row: Float32Array): readonly [found: number, limit: number] => {
+  const chiSquare = (
+    rule: Rule, row: Float32Array, drawn: (key: Key.Key) => ReturnType<typeof draw>
+  ): readonly [found: number, limit: number] => {
     const count = 20_000
-    const distribution = rule(row)
     const counts = new Map<number, number>()
     for (let i = 0; i < count; i++) {
-      const { id } = draw(distribution, Key.derive(key, i))
+      const { id } = drawn(Key.derive(key, i))
       counts.set(id, (counts.get(id) ?? 0) + 1)
     }
     const expected = probabilities(rule, row)
@@ -149,8 +232,13 @@ describe("draws", () => {
     ["a share of the probability", { temperature: 1, topP: 0.8 }],
     ["both", { temperature: 2, topK: 6, topP: 0.7 }]
   ])("have the frequencies of their distribution, by %s", (_, chosen) => {
-    const [found, limit] = chiSquare(sampling(chosen), row)
-    assert.isBelow(found, limit)
+    const rule = sampling(chosen)
+    const distribution = structuredClone(rule(row)) // it is filled again
+    const scores = scoresOf(row, 2, inverseOf(rule))
+    for (const drawn of [(key: Key.Key) => draw(distribution, key), (key: Key.Key) => drawFrom(rule, scores, key)]) {
+      const [found, limit] = chiSquare(rule, row, drawn)
+      assert.isBelow(found, limit)
+    }
   })
 })
 
@@ -194,7 +282,10 @@ describe("messages", () => {
       for (const [strange, said] of [[NaN, "id 2 of 4 has NaN"], [Infinity, "id 2 of 4 has +∞"]] as const) {
         for (const length of [1, 2, 4]) {
           const row = Float32Array.of(1, 2, strange, 3)
-          assert.include(thrown(() => rule(row, topsOf(row, length))).message, said)
+          const tops = topsOf(row, length)
+          assert.include(thrown(() => rule(row, tops)).message, said)
+          const masses = { inverse: inverseOf(rule), runs: tops.map(() => 1) } // as if they had overlooked it
+          assert.include(thrown(() => drawFrom(rule, { logits: row, tops, masses }, key)).message, said)
         }
       }
       const none = new Float32Array(4).fill(-Infinity)

@@ -8,6 +8,7 @@ import * as OnnxRuntime from "../../../src/backend/onnx/OnnxRuntime.ts"
 import * as Reference from "../../../src/backend/Reference.ts"
 import { collect } from "../../../src/generate/Answer.ts"
 import * as Decoder from "../../../src/generate/Decoder.ts"
+import * as Masses from "../../../src/generate/Masses.ts"
 import type { Place } from "../../../src/generate/Request.ts"
 import { logProbability, sampling } from "../../../src/generate/Sampling.ts"
 import * as Scoring from "../../../src/generate/Scoring.ts"
@@ -20,7 +21,7 @@ import * as Program from "../../../src/tensor/Program.ts"
 import * as Specification from "../../../src/tensor/Specification.ts"
 import * as Tokenizer from "../../../src/token/Tokenizer.ts"
 import { codec, contextLength, model, parameters, whole } from "../../generate/models.ts"
-import { composed } from "../../law/Tolerance.ts"
+import { composed, single } from "../../law/Tolerance.ts"
 
 layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)))("decoding", (it) => {
   it.effect.each([[2, 1], [2, 3], [1, 3]] as const)("replaces the cache where it lies: %d blocks of %d", (
@@ -69,9 +70,11 @@ layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)
       assert.deepStrictEqual(yield* backend.read(cells), before)
     }))
 
-  it.effect("gives each token the probability that the reference gives it", () =>
+  it.effect.each([
+    { temperature: 0.8, topK: 50 }, { temperature: 1 }, { temperature: 0.8, topP: 0.9 }
+  ])("gives each token the probability that the reference gives it, by %o", (options) =>
     Effect.gen(function*() {
-      const rule = sampling({ temperature: 0.8, topK: 50 })
+      const rule = sampling(options)
       const prompts = [[1], [1, 70, 260], [1, 9, 8, 7, 6, 5, 4]]
       const request = { prompts, candidates: 2, maximumTokens: 5, rule, key: Key.make(4), stopIds: [] }
       const cells = yield* parameters(3)
@@ -95,6 +98,28 @@ layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)
         }
       })
       yield* Effect.provide(reference, Reference.layer)
+    }))
+
+  it.effect("weighs runs beside the scores, and names no top where there is none", () =>
+    Effect.gen(function*() {
+      const rows = 3
+      const length = 128
+      const weigh = yield* (yield* Masses.make(rows, 2 * length))(sampling({ temperature: 0.25 }))
+      for (let strange = 0; strange < 2 * length; strange += 5) {
+        const logits = new Float32Array(rows * 2 * length).map((_, i) => 900 + i % 7 / 4)
+        logits.set([Infinity], strange)
+        logits.set([NaN], 2 * length + strange)
+        logits.set([-Infinity], 4 * length + strange)
+        const { masses, tops } = yield* weigh({ logits }, (scores) => Effect.succeed(structuredClone(scores)))
+        const own = strange < length ? 0 : 1
+        assert.deepStrictEqual([tops![own], tops![2 + own], tops![5 - own]], [Infinity, NaN, 901.5])
+        const weights = [...logits.subarray(4 * length)].map((logit) => Math.exp((logit - 901.5) * 4))
+        for (const run of [0, 1]) {
+          const mass = weights.slice(run * length, (run + 1) * length).reduce((sum, weight) => sum + weight)
+          assert.closeTo(masses!.runs[4 + run]! / mass, 1, single)
+        }
+        assert.strictEqual(masses!.inverse, 4)
+      }
     }))
 
   it.effect("gives the same tokens with a draft, and the same probabilities", () =>

@@ -26,7 +26,7 @@ const scores = (width: Quantization.Width) => Effect.gen(function*() {
     return draw(path)?.map((weight) => weight * 5) ?? new Float32Array(count).fill(1)
   }))
   const machine = yield* Slots.make({ model: quantized, parameters, slots: 2, blockLengths: [4], frozen: true })
-  const { prefill, seat, step } = yield* machine.allocate
+  const { prefill, seat, step } = yield* machine.allocate()
   const found = [...(yield* prefill([5, 1, 30])).logits]
   yield* seat(0)
   yield* seat(1)

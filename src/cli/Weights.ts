@@ -35,10 +35,10 @@ export const widths = ["f32", "8-bit", "8-bit-rows", "4-bit"] as const
 export type Width = typeof widths[number]
 
 /** The flag that has tokens guessed ahead. */
-export const draftFlag = Flag.Literals("draft", ["8-bit", "4-bit"]).pipe(
+export const draftFlag = Flag.Literals("draft", ["8-bit", "8-bit-rows", "4-bit"]).pipe(
   Flag.withMetavar("WIDTH"), Flag.optional,
-  Flag.withDescription("Guess tokens ahead with the same weights in 8-bit or 4-bit: the same answers sooner, one at " +
-    "a time, for more memory")
+  Flag.withDescription("Guess tokens ahead with the same weights in fewer bits, 8-bit as a rule: the same answers of " +
+    "large models sooner, one at a time, for more memory")
 )
 
 /** The flag that says how wide. */
@@ -60,8 +60,8 @@ export class WidthUnfitError extends Schema.TaggedError<WidthUnfitError>()("Widt
 }) {
   override get message() {
     return `${this.path} cannot be kept in ${this.width}: 32 weights share a scale, and ` +
-      `${this.parameter} ${this.sizes} cannot be cut into so many\n  Leave ${this.flag} out${
-        this.flag === "--draft" ? "." : ": then they are kept in f32."}`
+      `${this.parameter} ${this.sizes} cannot be cut into so many\n  ` +
+      `Take 8-bit-rows, which fits all sizes, or leave ${this.flag} out.`
   }
 }
 

@@ -291,7 +291,8 @@ describe("cria generate", () => {
         assert.isTrue(output.startsWith("A"))
       }
       const unfit = new RegExp("snapshot-00000004 cannot be kept in 4-bit: 32 weights share a scale, and " +
-        "block\\.0\\.attention\\.query \\[.*\\] cannot be cut into so many\n {2}Leave --weights out: ")
+        "block\\.0\\.attention\\.query \\[.*\\] cannot be cut into so many\n {2}" +
+        "Take 8-bit-rows, which fits all sizes, or leave --weights out\\.\n$")
       assert.match(yield* fails(["A", "--weights", "4-bit"]), unfit)
     }))
   it.live("gives the same text with a draft, one answer at a time", () =>
@@ -303,7 +304,7 @@ describe("cria generate", () => {
       const write = (...args: ReadonlyArray<string>) =>
         cria(disk, ["generate", "--prompt-file", "/prompts.txt", "--max-tokens", "9", "--json", ...args])
       const alone = yield* write("--slots", "1")
-      for (const width of ["8-bit", "4-bit"]) {
+      for (const width of ["8-bit", "8-bit-rows", "4-bit"]) {
         const { errors, exit, output } = yield* write("--draft", width)
         assert.isTrue(Exit.isSuccess(exit), errors)
         assert.include(errors, `snapshot-00000004, draft in ${width}, reference\n`)
@@ -314,7 +315,8 @@ describe("cria generate", () => {
       assert.strictEqual((yield* write("--draft", "8-bit", "--weights", "4-bit")).errors,
         "error: --draft and --weights ask for different things: give one of them\n")
       assert.match(yield* fails(["A", "--draft", "4-bit"]), new RegExp("snapshot-00000004 cannot be kept in 4-bit: " +
-        "32 weights share a scale, and .* cannot be cut into so many\n {2}Leave --draft out\\.\n$"))
+        "32 weights share a scale, and .* cannot be cut into so many\n {2}Take 8-bit-rows, which fits all sizes, or " +
+        "leave --draft out\\.\n$"))
     }))
   it.live("draws and ends as the folder of a model says, unless flags do, and says so", () =>
     Effect.gen(function*() {

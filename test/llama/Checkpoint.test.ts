@@ -193,7 +193,7 @@ describe("load", () => {
 })
 
 describe("pieces", () => {
-  const large = Config.make({ ...config, vocabSize: 33_000, embedSize: 32, headSize: 8, hiddenSize: 64 })
+  const large = Config.make({ ...config, vocabSize: 66_000, embedSize: 32, headSize: 8, hiddenSize: 64 })
   const { specification } = Transformer.llama(large)
   const weights = new Map(Specification.leaves(specification).map(([path, { sizes }]) =>
     [path, Float32Array.from({ length: count(sizes) }, (_, i) => (i * 7919 % 2039 - 1019) / 4096)]))
@@ -221,18 +221,20 @@ describe("pieces", () => {
         for (const [parameter, { sizes }] of Specification.leaves(specification)) {
           const { each, lying } = (yield* checkpoint.pieces(parameter))!
           const [found, starts] = [new Float32Array(count(sizes)), new Array<number>()]
+          let before: ArrayBuffer | undefined
           yield* each((elements, start) => {
             found.set(elements, start)
             starts.push(start)
+            assert.notStrictEqual(elements.buffer, before) // where the next piece is read to
+            before = elements.buffer
             return Result.void
           })
-          several += starts.length > 1 ? 1 : 0
+          several += starts.length > 2 ? 1 : 0
           assert.deepStrictEqual(reordered(found, lying, sizes), yield* checkpoint.read(parameter), parameter)
         }
         assert.strictEqual(several, 2) // embedding and head
-        for (const width of ["4-bit", "8-bit"] as const) {
-          assert.deepStrictEqual(yield* loaded(checkpoint, width, true), yield* loaded(checkpoint, width, false))
-        }
+        const width = write === meta ? "8-bit" : "4-bit"
+        assert.deepStrictEqual(yield* loaded(checkpoint, width, true), yield* loaded(checkpoint, width, false))
       }))
   }
 
@@ -251,7 +253,7 @@ describe("pieces", () => {
       yield* Fiber.await(fiber)
       assert.strictEqual(calls, 2)
       assert.include((yield* Effect.flip(checkpoint.pieces("block.9.x"))).message, "block.9.x")
-      const fewer = Result.getOrThrow(Checkpoint.withVocabulary(checkpoint, 32_500))
+      const fewer = Result.getOrThrow(Checkpoint.withVocabulary(checkpoint, 65_000))
       assert.isUndefined(yield* fewer.pieces("head")) // for the rows that are left out lie between others in it
       assert.isDefined(yield* fewer.pieces("block.0.attention.query"))
     }))

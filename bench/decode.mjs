@@ -90,10 +90,11 @@ const main = Effect.fn(function*(/** @type {string} */ path) {
           let ids = Int32Array.from({ length: slots }, (_, slot) => slot + 1)
           let place = 1
           while (own.ahead !== undefined && place + own.ahead.count < length) {
-            yield* Drafting.leap(own.ahead, ids[0] ?? 0, place, likeliest, (scores) => Effect.sync(() => {
+            const draw = (/** @type {Sampling.Scores} */ scores) => Effect.sync(() => {
               place++
               return ids[0] = likeliest(scores)
-            }))
+            })
+            yield* Drafting.leap(own.ahead, ids[0] ?? 0, place, length - place, likeliest, draw)
           }
           for (; place < length; place++) {
             ids = yield* own.step(ids, new Int32Array(slots).fill(place), (scores) => Effect.sync(() =>

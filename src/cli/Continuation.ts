@@ -40,7 +40,8 @@ export const cachesOf = (
   return {
     what: `${each} for ${contextLength} tokens${draft === undefined ? "" : ` and a draft in ${draft} (--draft)`}`,
     count: slots * (cache + config.vocabSize) + guessing,
-    remedy: `${fewer}${draft === undefined ? "" : "no --draft, "}a shorter --context-length`
+    remedy: `${fewer}${draft === undefined ? "" : "no --draft, "}a shorter --context-length`,
+    ...draft === undefined ? {} : { without: "--draft" }
   }
 }
 

@@ -70,6 +70,8 @@ export interface Beside {
   readonly what: string
   readonly count: number
   readonly remedy: string
+  /** The flag that is left out where narrower weights are taken. */
+  readonly without?: string
 }
 
 /** Widths of codes. */
@@ -110,6 +112,13 @@ const packedOf = (config: Config, width: Width): number => {
 export const frozenBytes = (config: Config, width: Width): number =>
   bytesOf(config, width, 4) + packedOf(config, width)
 
+/** What the engine packs in fewer bits; where its products of bytes are not exact, rows become float32. */
+const packedWidth = (width: Width, kernels: ReadonlyArray<string>): Width =>
+  width === "8-bit-rows" && !kernels.includes("contractRows") ? "f32" : width
+
+/** How many programs a decoder has, each of which packs rows that become float32. */
+const programCount = 3
+
 /** What a backend takes weights for. */
 export interface Plan {
   /** Bytes of their cells. */
@@ -131,7 +140,8 @@ export const plan = (
 ): Plan => {
   const bytes = bytesOf(config, width, precisions.includes("f32") ? 4 : 8)
   const packs = kernels.includes("contractCodes")
-  const packedBytes = packs ? packedOf(config, width) : 0
+  const packed = packedWidth(width, kernels)
+  const packedBytes = packs ? packedOf(config, packed) * (packed === width ? 1 : programCount) : 0
   const isCheap = packs ? bytes + packedBytes + besideBytes <= packedShare * memory
     : bytes < 2 ** 28 // each program of TensorFlow's engines takes a copy
   const frozen = bytes < constantBytes && (width !== "f32" || isCheap)
@@ -147,7 +157,7 @@ export const plan = (
 
 /** What is made of weights on a backend; fails if memory cannot hold them together with what is beside them. */
 export const fitting = (
-  { config, path }: Pick<Source, "config" | "path">, width: Width, { count, remedy, what }: Beside,
+  { config, path }: Pick<Source, "config" | "path">, width: Width, { count, remedy, what, without }: Beside,
   capabilities: Capabilities, memoryBytes: number
 ): Effect.Effect<Plan, CheckpointMemoryError> => {
   const besideBytes = count * (capabilities.precisions.includes("f32") ? 4 : 8)
@@ -159,7 +169,8 @@ export const fitting = (
     ...packedBytes === 0 ? [] : [{ bytes: packedBytes, what: "packed of them for products" }],
     { bytes: besideBytes, what: `of ${what}` }
   ], memoryBytes, [
-    ...besideBytes > memoryBytes || narrower.length === 0 ? [] : [`--weights ${narrower.join(" or ")}`],
+    ...besideBytes > memoryBytes || narrower.length === 0 ? []
+      : [`--weights ${narrower.join(" or ")}${without === undefined ? "" : ` without ${without}`}`],
     bytes + packedBytes > memoryBytes ? "a smaller model" : remedy
   ]), planned)
 }

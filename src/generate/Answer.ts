@@ -38,8 +38,9 @@ export type Event = Token | End
 export interface Answer extends Place {
   /**
    * All tokens that were drawn: the id that ended it too, and those of the stop text. Of an answer that ended with
-   * `maximum` or `context` they are those of its text, of `id` all but the last are. A stop text may begin within a
-   * token, so that no number of them is exactly the text: whoever needs ids of that encodes it with its prompt.
+   * `maximum` or `context` they are those of its text, of `id` too: a control token that ended it has none. A stop text
+   * may begin within a token, so that no number of them is exactly the text: whoever needs ids of that encodes it with
+   * its prompt.
    */
   readonly ids: ReadonlyArray<number>
   /** The log-probability of each token in exactly the distribution that it was drawn from. */

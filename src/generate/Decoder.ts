@@ -37,7 +37,7 @@ export interface Options<P> extends Omit<Slots.Options<P>, "draft"> {
    */
   readonly weights?: Quantization.Width
   /**
-   * Has the same weights in 8 or 4 bits guess tokens ahead, coded from what the cells hold now, or another draft: the
+   * Has the same weights in 8 or 4 bits guess tokens ahead, coded from what the cells hold now or given in codes: the
    * same answers sooner, where there is one slot and reading the weights is what takes the time (see
    * `generate/Drafting`).
    */

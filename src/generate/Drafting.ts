@@ -12,7 +12,8 @@
  * anything of it counts, and what lies behind the last token that stayed is not seen.
  *
  * From     Leviathan et al. 2023 and Chen et al. 2023 (a draft, and one pass over its tokens).
- * Checked  test/generate/Drafting.test.ts (with any draft = alone; how many passes; messages).
+ * Checked  test/generate/Drafting.test.ts (with any draft = alone; how many passes; messages);
+ *          test/backend/onnx/Decoder.test.ts.
  * Departs  they accept a guess with the ratio of two probabilities and draw again from what is left, which keeps the
  *          distribution; drawing with the token's own key keeps the very tokens too. The draft has no cache of its own.
  *
@@ -32,13 +33,17 @@ import * as Masses from "./Masses.ts"
 import { rowOf, type Rule, type Scores } from "./Sampling.ts"
 
 /**
- * What guesses: a model with the sizes of the other, as a rule its own weights in codes (see `llama/Quantization`). Its
- * parameters are constants of its program, with the values of now.
+ * What guesses: the model with its own weights in codes, as `Quantization.quantized` and `fromCells` give them. It
+ * reads the keys and values of the other, so that a model trained apart from it would guess nothing. Its parameters are
+ * constants of its program, with the values of now.
  */
 export interface Draft {
   readonly model: Transformer<Hidden>
   readonly parameters: Cells<Specifications<Hidden>>
-  /** How many tokens it guesses at a time; 5 by default. */
+  /**
+   * How many tokens it guesses at a time, of those that the context has room for behind a prompt and one token; 5 by
+   * default.
+   */
   readonly length?: number
 }
 
@@ -57,44 +62,46 @@ export interface Ahead {
 }
 
 /**
- * Guesses tokens behind `last`, which stands at `place`, and draws as many as were guessed right and one more.
- * `foresee` gives the guess from the draft's scores, `draw` the token from the model's; `undefined` ends it.
+ * Guesses tokens behind `last`, which stands at `place`, and draws as many as were guessed right and one more, `most`
+ * at most. `foresee` gives the guess from the draft's scores, `draw` the token from the model's; `undefined` ends it.
  */
 export const leap = Effect.fnUntraced(function*<E, R>(
-  { count, guess, verify }: Ahead, last: number, place: number, foresee: (scores: Scores, index: number) => number,
-  draw: (scores: Scores) => Effect.Effect<number | undefined, E, R>
+  { count, guess, verify }: Ahead, last: number, place: number, most: number,
+  foresee: (scores: Scores, index: number) => number, draw: (scores: Scores) => Effect.Effect<number | undefined, E, R>
 ) {
   const ids = new Int32Array(count + 1)
   ids[0] = last
-  for (let i = 0; i < count; i++) {
+  for (let i = 0; i < Math.min(count, most - 1); i++) {
     ids[i + 1] = yield* guess(ids[i]!, place + i, (scores) => Effect.sync(() => foresee(scores, i)))
   }
   yield* verify(ids, place, Effect.fnUntraced(function*(scores) {
     let drawn: number | undefined = last
-    for (let i = 0; i <= count && drawn === ids[i]; i++) drawn = yield* draw(rowOf(scores, i, count + 1))
+    for (let i = 0; i <= count && i < most && drawn === ids[i]; i++) drawn = yield* draw(rowOf(scores, i, count + 1))
   }))
 })
 
 /** What the model is compiled with. */
-interface Surroundings<P> {
+export interface Surroundings<P> {
   readonly model: Transformer<P>
   readonly parameters: Cells<Specifications<P>>
   readonly slots: number
   readonly source: number
   readonly constants: ReadonlyMap<string, AnyCell>
+  /** What weighs the scores of one sequence. */
+  readonly weighing: (rule?: Rule) => Effect.Effect<Masses.Weigh, BackendError, Scope.Scope>
 }
 
 /** Compiles both programs, to be bound to caches of one sequence; a context of two tokens leaves nothing to guess. */
 export const make = Effect.fnUntraced(function*<P>(
   { length = 5, model: draft, parameters: guessing }: Draft,
-  { constants, model, parameters, slots, source }: Surroundings<P>
+  { constants, model, parameters, slots, source, weighing }: Surroundings<P>
 ): Effect.fn.Return<
   (cache: Cells<Specifications<KeyValueCache>>, rule?: Rule) =>
   Effect.Effect<Ahead | undefined, BackendError, Scope.Scope>,
   BackendError | ShapeError, Backend | Scope.Scope
 > {
   const backend = yield* Backend
-  yield* requireFit(draft, model, length, slots)
+  yield* requireFit(draft, model, { length, slots, source })
   const count = Math.min(length, source - 2) // of a prompt and the token after it
   if (count < 1) return () => Effect.undefined
   const guess = yield* backend.compile(yield* program("guess", draft, { batch: 1, position: 1, source }), {
@@ -102,10 +109,9 @@ export const make = Effect.fnUntraced(function*<P>(
   })
   const verify = yield* backend.compile(
     yield* program("verify", model, { batch: 1, position: count + 1, source }, "every"), { constants })
-  const weighingOne = yield* Masses.make(1, model.config.vocabSize)
   const weighingAll = yield* Masses.make(count + 1, model.config.vocabSize)
   return Effect.fnUntraced(function*(cache, rule) {
-    const [weighOne, weighAll] = [yield* weighingOne(rule), yield* weighingAll(rule)]
+    const [weighOne, weighAll] = [yield* weighing(rule), yield* weighingAll(rule)]
     const guesser = yield* guess.bind({ parameters: guessing, cache })
     const verifier = yield* verify.bind({ parameters, cache })
     return {
@@ -120,7 +126,8 @@ export const make = Effect.fnUntraced(function*<P>(
 
 /** Fails where a draft cannot stand in for the model, or there is more than one sequence to guess for. */
 const requireFit = <P>(
-  draft: Transformer<Hidden>, model: Transformer<P>, length: number, slots: number
+  draft: Transformer<Hidden>, model: Transformer<P>,
+  { length, slots, source }: { readonly length: number; readonly slots: number; readonly source: number }
 ): Effect.Effect<void, ShapeError> => {
   const shape = ({ headSize, kvHeadCount, layerCount, vocabSize }: Config): string =>
     JSON.stringify({ layerCount, kvHeadCount, headSize, vocabSize })
@@ -134,6 +141,12 @@ const requireFit = <P>(
   if (slots > 1) {
     return refused("it guesses for one slot", [["slots", String(slots)]],
       "Several sequences share each reading of the weights as it is: leave the draft out, or take one slot.")
+  }
+  const { contextLength } = draft.config
+  if (contextLength < source) {
+    return refused("its context must hold that of the decoder", [
+      ["decoder", String(source)], ["draft", String(contextLength)]
+    ], "Take the model's own weights in codes.")
   }
   return given === wanted ? Effect.void : refused(
     "it must have the model's sizes, for both use one cache", [["model", wanted], ["draft", given]],

@@ -19,10 +19,10 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { BackendError } from "../backend/Backend.ts"
 import type { Event } from "./Answer.ts"
-import { type Bounds, check, type ContextFullError, type Prompt, RequestError } from "./Request.ts"
 import { type Ahead, leap } from "./Drafting.ts"
+import { type Bounds, check, type ContextFullError, type Prompt, RequestError } from "./Request.ts"
 import { rowOf, type Scores } from "./Sampling.ts"
-import { advance, begin, DrawError, foresee, type Sequence } from "./Sequence.ts"
+import { advance, begin, DrawError, foresee, remaining, type Sequence } from "./Sequence.ts"
 import type { Slots } from "./Slots.ts"
 
 /** Why answers can fail. */
@@ -80,6 +80,7 @@ const turns = <E, R>(
   const ids = new Int32Array(slots.count)
   const places = new Int32Array(slots.count)
   let computed: Computed | undefined
+  let failed: DrawError | undefined // behind tokens that are to be told first
 
   /** The prompt whose answers are beginning; `undefined` where there is none at present. */
   const current = Effect.fnUntraced(function*(mayWait: boolean) {
@@ -125,22 +126,28 @@ const turns = <E, R>(
   /** Draws as many tokens of the one sequence as its draft guesses right, and one more. */
   const ahead = Effect.fnUntraced(function*(sequence: Sequence, drafting: Ahead) {
     const events: Array<Event> = []
+    const { lastId, length } = sequence
     const guess = (scores: Scores, index: number) => foresee(sequence, index, scores, bounds)
-    yield* leap(drafting, sequence.lastId, sequence.length - 1, guess, Effect.fnUntraced(function*(scores) {
+    yield* leap(drafting, lastId, length - 1, remaining(sequence, bounds), guess, (scores) => Effect.sync(() => {
       const own = advance(sequence, scores, bounds)
-      if (own instanceof DrawError) return yield* own
+      if (own instanceof DrawError) {
+        failed = own
+        return undefined
+      }
       events.push(...own)
       return sequence.isOver ? undefined : sequence.lastId
     }))
     if (sequence.isOver) seats.fill(undefined)
-    return events
+    return failed === undefined || events.length > 0 ? events : yield* failed // what was drawn before it comes first
   })
 
   const step = Effect.suspend((): Effect.Effect<ReadonlyArray<Event> | undefined, FillingError> => {
     if (seats.every((sequence) => sequence === undefined)) return Effect.undefined
+    if (failed !== undefined) return Effect.fail(failed)
     const [only] = seats
     const { ahead: drafting } = slots
-    if (only !== undefined && drafting !== undefined && only.length + drafting.count <= bounds.contextLength) {
+    const hasRoom = only !== undefined && remaining(only, bounds) > 1
+    if (hasRoom && drafting !== undefined && only.length + drafting.count <= bounds.contextLength) {
       return ahead(only, drafting)
     }
     seats.forEach((sequence, slot) => {

@@ -62,8 +62,9 @@ export const rowOf = ({ logits, masses, tops }: Scores, row: number, count: numb
 }
 
 /**
- * How logits become a distribution, the same with their tops and without. Throws {@link LogitsError}. What a rule of
- * your own makes is checked before anything is drawn from it, see {@link DistributionError}.
+ * How logits become a distribution, the same with their tops and without; asked for what a draft guesses, too. Throws
+ * {@link LogitsError}. What a rule of your own makes is checked before anything is drawn from it: see
+ * {@link DistributionError}.
  */
 export type Rule = (logits: Logits, tops?: Tops) => Distribution
 

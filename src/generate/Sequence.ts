@@ -49,6 +49,10 @@ export const begin = ({ ids, item }: Prompt, candidate: number, { codec }: Bound
   return { item, candidate, promptLength: ids.length, length: ids.length, lastId: -1, isOver: false, text, held: "" }
 }
 
+/** How many tokens a sequence may still have. */
+export const remaining = ({ length, promptLength }: Sequence, { settings: { maximumTokens } }: Bounds): number =>
+  maximumTokens - (length - promptLength)
+
 /**
  * The token that a draft's scores give at `ahead` tokens behind the next, drawn as the sequence will draw; 0 where
  * nothing can be drawn from them: it is a guess.

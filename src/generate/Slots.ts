@@ -116,9 +116,9 @@ export const make = Effect.fnUntraced(function*<P>(
     Effect.flatMap(program(name, model, sizes), (closed) => backend.compile(closed, { constants }))
   const prompt = yield* Effect.forEach(lengths, (position) => compiled("prefill", { batch: 1, position, source }))
   const step = yield* compiled("decode", { batch: slots, position: 1, source })
-  const drafting = draft === undefined ? undefined
-    : yield* Drafting.make(draft, { model, parameters, slots, source, constants })
   const weighing = yield* Masses.make(slots, model.config.vocabSize)
+  const drafting = draft === undefined ? undefined
+    : yield* Drafting.make(draft, { model, parameters, slots, source, constants, weighing })
   const allocate = Effect.fnUntraced(function*(rule?: Rule) {
     const cacheOf = (batch: number) =>
       backend.allocate(KeyValueCache.specification(model.config, { batch, source }))

@@ -40,7 +40,7 @@ export type Width = "8-bit" | "8-bit-rows" | "4-bit"
  * Blocks of 32 weights share a scale: 9 and 5 bits a weight, scales included. In `8-bit-rows` all weights that are
  * summed together do (8 bits and a little): there ONNX Runtime multiplies and sums whole numbers, and also codes what
  * they are multiplied with in one scale for each vector, not for each 32 or 64 of its elements. Products of several
- * vectors, a batch or a prompt, take half the time or less, those of one as long, or a few µs more; both codings are
+ * vectors, a batch or a prompt, take down to half the time, those of one as long, or a few µs more; both codings are
  * coarser.
  */
 export const schemes: Readonly<Record<Width, BlockCodes.Scheme>> = {

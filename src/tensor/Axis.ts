@@ -25,7 +25,7 @@ export const glossary = {
   layer: "blocks of the transformer",
   comparison: "pairs of preferred and rejected answers",
   candidate: "samples for one prompt",
-  block: "blocks of weights that share a scale",
+  block: "blocks of weights that share a scale; one, where a whole row does",
   byte: "bytes in which the codes of a block lie"
 } as const
 

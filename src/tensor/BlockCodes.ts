@@ -69,6 +69,10 @@ export class WeightError extends Schema.TaggedError<WeightError>()("WeightError"
 
 const sizesOf = (sizes: Sizes, over: ReadonlyArray<string>, { bits, block }: Scheme) => {
   const summed = over.reduce((product, axis) => product * (sizes[axis] ?? 0), 1)
+  if (!over.every((axis) => axis in sizes) || "block" in sizes || "byte" in sizes) {
+    fail("block codes", "the weights must have the axes over which they are coded, and none of \"block\" and \"byte\"",
+      [["weights", describe(sizes)], ["over", over.join()]], "Name their axes otherwise.")
+  }
   if (block === "row") {
     const rest = omit(sizes, over)
     return { codes: { block: 1, byte: summed, ...rest }, scales: { block: 1, ...rest } }
@@ -104,12 +108,17 @@ export interface Encoded {
 
 /**
  * Codes weights whose elements lie in the order of `sizes`, in blocks along the axes `over`. Fails where a weight is
- * not finite; throws a `ShapeError` where those axes do not hold whole blocks.
+ * not finite; throws a `ShapeError` where those axes do not hold whole blocks, or there are more elements or fewer.
  */
 export const encode = (
   elements: Float32Array | Float64Array, sizes: Sizes, over: ReadonlyArray<string>, scheme: Scheme
 ): Result.Result<Encoded, WeightError> => {
   const { bits, block } = scheme
+  if (elements.length !== count(sizes)) {
+    fail("block codes", "there must be as many elements as the sizes have places",
+      [["elements", String(elements.length)], ["weights", describe(sizes)]], "Are they those of another parameter?")
+  }
+  sizesOf(sizes, over, scheme)
   if (block === "row") return encodeRows(elements, sizes, over)
   const coder = encoder(sizes, over, { bits, block })
   return Result.map(coder.add(elements, 0), () => coder.encoded)

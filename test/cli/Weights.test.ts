@@ -8,7 +8,7 @@ import * as Config from "../../src/llama/Config.ts"
 
 const { "7B": large, "24M": small } = Config.presets
 
-const onnx: Capabilities = { precisions: ["f32", "f64"], kernels: ["contractCodes"], threads: 2 }
+const onnx: Capabilities = { precisions: ["f32", "f64"], kernels: ["contractCodes", "contractRows"], threads: 2 }
 const reference: Capabilities = { precisions: ["f64"], kernels: [], threads: 1 }
 
 const plan = (width: Weights.Width, memory: number, capabilities = onnx, config: Config.Config = large) => {
@@ -21,6 +21,8 @@ describe("weights", () => {
     assert.deepStrictEqual(plan("4-bit", 16e9), { gigabytes: [4.65, 4.96], frozen: true })
     assert.deepStrictEqual(plan("8-bit", 16e9), { gigabytes: [7.54, 7.43], frozen: true })
     assert.deepStrictEqual(plan("8-bit-rows", 16e9), { gigabytes: [7.14, 6.61], frozen: true })
+    const inexact = { ...onnx, kernels: ["contractCodes"] } // rows become float32 in each of three programs
+    assert.deepStrictEqual(plan("8-bit-rows", 16e9, inexact), { gigabytes: [7.14, 79.29], frozen: true })
     assert.deepStrictEqual(plan("8-bit", 16e9, reference), { gigabytes: [8.48, 0], frozen: true })
   })
   it("of float32 are frozen where three quarters of memory hold all of it, or copies are small", () => {
@@ -65,8 +67,8 @@ describe("weights", () => {
         / at least 27\.2 GB .*\n {2}27\.0 GB of f32 weights, .* a cache .*\n {2}Take --weights 8-bit or 4-bit, a sm/)
       assert.strictEqual(yield* refused("f32", 1, 256, 32e9, "4-bit"),
         "llama-2-7b takes at least 36.8 GB of memory here, and there are 32.0 GB\n  27.0 GB of f32 weights, 9.88 GB " +
-          "of a cache for 256 tokens and a draft in 4-bit (--draft)\n  Take --weights 8-bit or 4-bit, no --draft, a " +
-          "shorter --context-length, or a machine with more memory.")
+          "of a cache for 256 tokens and a draft in 4-bit (--draft)\n  Take --weights 8-bit or 4-bit without " +
+          "--draft, no --draft, a shorter --context-length, or a machine with more memory.")
       assert.match(yield* refused("4-bit", 1, 256, 8e9), /\n {2}Take a smaller model, or a machine with more memory\.$/)
     }))
   it.effect.each([[9, []], [25, [ // seconds for all five, each as long as the others

@@ -11,7 +11,7 @@ import type { Event } from "../../src/generate/Answer.ts"
 import * as Decoder from "../../src/generate/Decoder.ts"
 import type { Draft } from "../../src/generate/Drafting.ts"
 import { fill } from "../../src/generate/Filling.ts"
-import { greedy, sampling } from "../../src/generate/Sampling.ts"
+import { greedy, type Rule, sampling } from "../../src/generate/Sampling.ts"
 import * as Slots from "../../src/generate/Slots.ts"
 import * as Config from "../../src/llama/Config.ts"
 import { draws } from "../../src/llama/Initialization.ts"
@@ -75,7 +75,50 @@ layer(services)("a draft", (it) => {
         fc.integer({ min: 1, max: contextLength + 1 }), fc.nat(rules.length - 1),
         fc.integer({ min: 1, max: contextLength }), fc.boolean(),
         (...parts) => Effect.runPromise(Effect.scoped(Effect.provide(run(...parts), context)))
-      ), { numRuns: 20 }))
+      ), { numRuns: 12 }))
+    }))
+
+  it.effect("loses no token that was drawn before one that cannot be", () =>
+    Effect.gen(function*() {
+      const cells = yield* parameters(1)
+      const drawn = sampling({ temperature: 1 })
+      const events = Effect.fnUntraced(function*(calls: number, options: Pick<Decoder.Options<never>, "draft">) {
+        const decoder = yield* Decoder.make({ model, parameters: cells, ...options })
+        const told: Array<Event> = []
+        // fails from a place on, which it knows by what the model makes of it
+        const seen = new Map<string, number>()
+        const rule: Rule = (logits, tops) => {
+          const name = logits.subarray(0, 8).map((logit) => Math.round(logit * 1e6)).join()
+          const place = seen.get(name) ?? seen.size
+          seen.set(name, place)
+          return drawn(place < calls ? logits : logits.map(() => NaN), place < calls ? tops : undefined)
+        }
+        const error = yield* decoder.generate({ prompts: [[1]], rule, key, maximumTokens: 11, stopIds: [] }).pipe(
+          Stream.runForEach((event) => Effect.sync(() => told.push(event))), Effect.flip)
+        return [told.length, error._tag] as const
+      })
+      const draft = yield* draftOf("itself")
+      for (const calls of [1, 2, 4, 7]) {
+        assert.deepStrictEqual(yield* events(calls, { draft: { ...draft, length: 4 } }), [calls, "DrawError"])
+        assert.deepStrictEqual(yield* events(calls, {}), [calls, "DrawError"])
+      }
+    }))
+
+  it.effect("guesses no more than can be wanted", () =>
+    Effect.gen(function*() {
+      const cells = yield* parameters(1)
+      const drawn = sampling({ temperature: 1 })
+      const decoder = yield* Decoder.make({ model, parameters: cells, draft: yield* draftOf("itself") })
+      const calls = Effect.fnUntraced(function*(maximumTokens: number) {
+        let count = 0
+        const rule: Rule = (logits, tops) => {
+          count++
+          return drawn(logits, tops)
+        }
+        yield* Stream.runDrain(decoder.generate({ prompts: [[1]], rule, key, maximumTokens, stopIds: [] }))
+        return count
+      })
+      assert.deepStrictEqual(yield* Effect.forEach([1, 2, 3, 5], calls), [1, 2, 4, 8])
     }))
 
   it.effect("that guesses right has one reading of the weights for all its tokens and one more", () =>
@@ -115,10 +158,18 @@ layer(services)("a draft", (it) => {
         initial: (path) => initial(path)?.map((weight) => weight * 10)
       })
       const rule = sampling({ temperature: 1 })
+      let calls = 0
+      const counted: Rule = (logits, tops) => {
+        calls++
+        return rule(logits, tops)
+      }
       const answer = (options: Pick<Decoder.Options<never>, "draft" | "weights">) =>
         Effect.flatMap(Decoder.make({ model: plain, parameters: cells, ...options }), (decoder) =>
-          Stream.runCollect(decoder.generate({ prompts: [[1, 70], [1]], maximumTokens: 8, rule, key, stopIds: [] })))
+          Stream.runCollect(decoder.generate({
+            prompts: [[1, 70], [1]], maximumTokens: 8, rule: counted, key, stopIds: []
+          })))
       same(yield* answer({ draft: "8-bit" }), yield* answer({}))
+      assert.isAbove(calls, 2 * 2 * 8) // for guesses too
       same(yield* answer({ weights: "8-bit", draft: "4-bit" }), yield* answer({ weights: "8-bit" }))
     }))
 
@@ -134,6 +185,11 @@ layer(services)("a draft", (it) => {
       ].join("\n"))
       assert.strictEqual(yield* refused({ draft: { ...own, length: 1.5 } }), [
         "decoder, draft: its length must be a whole number of at least 1", "  length  1.5", "  Leave it out for 5."
+      ].join("\n"))
+      const shorter = yield* draftOf("itself", Config.make({ ...model.config, contextLength: 5 }))
+      assert.strictEqual(yield* refused({ draft: shorter }), [
+        "decoder, draft: its context must hold that of the decoder", "  decoder  12", "  draft    5",
+        "  Take the model's own weights in codes."
       ].join("\n"))
       const larger = yield* draftOf("itself", Config.make({ ...model.config, layerCount: 3 }))
       assert.strictEqual(yield* refused({ draft: larger }), [

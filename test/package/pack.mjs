@@ -59,7 +59,7 @@ const expected = readdirSync(join(root, "src"), { recursive: true, encoding: "ut
   .filter((path) => path.endsWith(".ts"))
   .map((path) => join("dist", path.slice(0, -".ts".length)).replaceAll("\\", "/"))
   .flatMap((path) => [`${path}.js`, `${path}.d.ts`])
-const wanted = new Set([...expected, "package.json", "README.md", "LICENSE"])
+const wanted = new Set([...expected, "bin/cria.js", "package.json", "README.md", "LICENSE"])
 const stray = files.filter((path) => !wanted.has(path))
 const missing = [...wanted].filter((path) => !files.includes(path))
 step("contains what src makes and nothing else", stray.length + missing.length === 0, () =>

@@ -62,7 +62,7 @@ const curves = Effect.fnUntraced(function*(backend: Layer.Layer<Backend, Backend
   return curve
 })
 
-const layerOf = (name: BackendChoice.Name) => BackendChoice.layer(name, 2)
+const layerOf = (name: BackendChoice.Name) => BackendChoice.layer(name, name.startsWith("onnx") ? 2 : undefined)
 
 const run = (name: BackendChoice.Name) =>
   curves(layerOf(name)).pipe(Effect.scoped, Effect.provide(NodeServices.layer))

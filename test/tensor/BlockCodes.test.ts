@@ -5,6 +5,7 @@ import { Backend } from "../../src/backend/Backend.ts"
 import * as Reference from "../../src/backend/Reference.ts"
 import * as BlockCodes from "../../src/tensor/BlockCodes.ts"
 import { count, type Sizes } from "../../src/tensor/Node.ts"
+import { ShapeError } from "../../src/tensor/ShapeError.ts"
 import * as Program from "../../src/tensor/Program.ts"
 import * as Specification from "../../src/tensor/Specification.ts"
 import * as T from "../../src/tensor/Tensor.ts"
@@ -155,6 +156,18 @@ describe("block codes", () => {
       const scheme = { bits, block: 16 } as const
       const { codes } = encoded(elements, { in: 16, out: 1 }, ["in"], scheme)
       assert.deepStrictEqual([...new Set(codes)], bits === 4 ? [0x1f] : [255, 1])
+    }
+  })
+
+  it("are refused where axes are missing or named as those of codes, and elements are too few or too many", () => {
+    const scheme = { bits: 8, block: "row" } as const
+    for (const block of [scheme, { bits: 8, block: 16 } as const]) {
+      const refused = (sizes: Readonly<Record<string, number>>, over: ReadonlyArray<string>, count: number) =>
+        assert.throws(() => BlockCodes.encode(new Float32Array(count), sizes, over, block), ShapeError)
+      refused({ k: 32, n: 3 }, ["q"], 96)
+      refused({ k: 32, byte: 3 }, ["k"], 96)
+      refused({ n: 2, k: 32 }, ["k"], 32)
+      refused({ n: 2, k: 32 }, ["k"], 96)
     }
   })
 

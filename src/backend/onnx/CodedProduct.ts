@@ -94,7 +94,7 @@ const longestRow = 2 ** 16
  * constants are made numbers: the engine would have to pack them for every run.
  */
 export const contractRows: Kernel = {
-  applies: ([x, codes]) => (codes?.sizes["byte"] ?? Infinity) <= longestRow &&
+  applies: ([x, codes]) => (codes?.sizes["byte"] ?? Infinity) <= longestRow && codes?.sizes["block"] === 1 &&
     [x, codes].every((operand) => elementCount(Object.values(operand?.sizes ?? {})) > 0),
   reads: asMatrix,
   readsAs: (operand) => operand === 1 ? "i8" : undefined,

@@ -31,7 +31,7 @@ import { Engine, layer as engineLayer } from "./Engine.ts"
 import { EngineError, type Reason } from "./EngineError.ts"
 import { type Compiled, compile as compileLowered, type Execution, largestGraph } from "./Execution.ts"
 import { joinMatrices } from "./JoinedMatrices.ts"
-import { joinOnce, joinProducts } from "./JoinedProducts.ts"
+import { halfFrozen, joinOnce, joinProducts } from "./JoinedProducts.ts"
 import { hasKernel, kernels } from "./Kernel.ts"
 import { sumsAreExact } from "./Saturation.ts"
 import type { Interface } from "./Session.ts"
@@ -117,6 +117,14 @@ const makeOver = <X extends HostState.Stretch>(
     const constants = new Map([...values].map(([path, { buffer, byteLength, byteOffset }]) =>
       [path, new Uint8Array(buffer, byteOffset, byteLength)] as const))
     const own = join((path) => sealed.has(path) ? values.get(path) : undefined)
+    const [codes, scales] = halfFrozen(lowered, constants)
+    if (codes !== undefined) {
+      return yield* new BackendError({
+        backend: name, operation: `compile ${program.name}`,
+        detail: `codes and their scales are frozen together or not at all; frozen is ${codes}, and not ${scales}`,
+        remedy: "Name both in constants."
+      })
+    }
     const coded = joinProducts(lowered, constants, own)
     const joined = joinMatrices(coded.lowered, coded.constants, own)
     const [sharing] = [...sealed].flatMap((path) => values.get(path) ?? []) // the first stands for all

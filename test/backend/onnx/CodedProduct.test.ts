@@ -91,6 +91,17 @@ for (const [engine, backend] of backends) {
             }
           }
         }).pipe(Effect.scoped), { numRuns: 30 }))
+
+      it.effect("is refused where codes are frozen without their scales", () => Effect.gen(function*() {
+        const backend = yield* Backend
+        const program = yield* Effect.orDie(
+          productOf({ batch: 1, bits: 8, block: 32, blocks: 1, kvHead: 1, plane: 2 }))
+        const cells = yield* backend.allocate(program.state)
+        const { message } = yield* Effect.flip(
+          backend.compile(program, { constants: new Map([["coded.codes", cells.coded.codes]]) }))
+        assert.include(message, "codes and their scales are frozen together or not at all; frozen is coded.codes, " +
+          "and not coded.scales\n  Name both in constants.")
+      }))
     })
   })
 }

@@ -14,6 +14,7 @@ const program = new URL("../dist/cli/main.js", import.meta.url)
 if (existsSync(program)) {
   await import(program.href)
 } else {
-  process.stderr.write("error: cria is not built yet\n  npm run build, in its folder, builds it; run this again.\n")
+  process.stderr.write("error: cria is not built yet\n" +
+    "  npm ci && npm run build, in its folder, builds it; run this again.\n")
   process.exitCode = 1
 }

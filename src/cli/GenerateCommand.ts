@@ -110,6 +110,16 @@ export class GreedyCandidatesError extends Schema.TaggedError<GreedyCandidatesEr
   }
 }
 
+/** A draft where it makes nothing quicker. */
+export class DraftConflictError extends Schema.TaggedError<DraftConflictError>()("DraftConflictError", {
+  flags: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    return `--draft has no use beside ${this.flags.join(" and ")}: leave one of them out\n  Several answers share ` +
+      "each reading of the weights already, and products with weights in codes gain nothing from being made together."
+  }
+}
+
 /** Log-probabilities were asked for where they have no place. */
 export class LogProbsError extends Schema.TaggedError<LogProbsError>()("LogProbsError", {}) {
   override get message() {
@@ -230,8 +240,10 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   const isLone = Option.isSome(given.draft) || single !== undefined && given.candidates === 1
   const slots = Option.getOrElse(given.slots, () => isLone ? 1 : 8)
   if (Option.isSome(given.draft)) {
-    const others = [...slots > 1 ? [`--slots ${slots}`] : [], ...given.weights === "f32" ? [] : ["--weights"]]
-    if (others.length > 0) return yield* new FlagConflictError({ flags: ["--draft", ...others] })
+    const others = [
+      ...slots > 1 ? [`--slots ${slots}`] : [], ...given.weights === "f32" ? [] : [`--weights ${given.weights}`]
+    ]
+    if (others.length > 0) return yield* new DraftConflictError({ flags: others })
   }
   const contextLength = Option.getOrElse(given.contextLength, () => source.config.contextLength)
   const own = settingsOf(codec, { rule, maximumTokens: given.maxTokens, seed: given.seed })

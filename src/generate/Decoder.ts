@@ -21,7 +21,7 @@ import * as Stream from "effect/Stream"
 import type { Backend, BackendError } from "../backend/Backend.ts"
 import * as Quantization from "../llama/Quantization.ts"
 import type { WeightError } from "../tensor/BlockCodes.ts"
-import type { ShapeError } from "../tensor/ShapeError.ts"
+import { attempt, type ShapeError } from "../tensor/ShapeError.ts"
 import { Tokenizer } from "../token/Tokenizer.ts"
 import type { Event } from "./Answer.ts"
 import type { Draft } from "./Drafting.ts"
@@ -65,7 +65,7 @@ export interface Decoder {
   readonly generate: (request: Request) => Stream.Stream<Event, FillingError>
   /**
    * Answers to prompts as they come, however many: each is pulled when there is a slot for it, and no more is held than
-   * runs. Fails with the first prompt that cannot be answered.
+   * runs. Fails with the first prompt that cannot be answered, once those before it are.
    */
   readonly generateFrom: <E, R>(
     prompts: Stream.Stream<Prompt, E, R>, settings: Settings
@@ -101,6 +101,7 @@ export const make = Effect.fnUntraced(function*<P>(
 
 /** The same weights in codes. */
 const coded = Effect.fnUntraced(function*<P>({ model, parameters }: Slots.Options<P>, width: Quantization.Width) {
-  const narrow = yield* Quantization.quantized(model, Quantization.schemeOf(width, model.config))
+  const scheme = yield* attempt(() => Quantization.schemeOf(width, model.config))
+  const narrow = yield* Quantization.quantized(model, scheme)
   return { model: narrow, parameters: yield* Quantization.fromCells(narrow, parameters) }
 })

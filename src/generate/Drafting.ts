@@ -41,7 +41,7 @@ export interface Draft {
   readonly model: Transformer<Hidden>
   readonly parameters: Cells<Specifications<Hidden>>
   /**
-   * How many tokens it guesses at a time, of those that the context has room for behind a prompt and one token; 5 by
+   * How many tokens it guesses at a time, of those that the context has room for behind a prompt and one token; 7 by
    * default.
    */
   readonly length?: number
@@ -93,7 +93,7 @@ export interface Surroundings<P> {
 
 /** Compiles both programs, to be bound to caches of one sequence; a context of two tokens leaves nothing to guess. */
 export const make = Effect.fnUntraced(function*<P>(
-  { length = 5, model: draft, parameters: guessing }: Draft,
+  { length = 7, model: draft, parameters: guessing }: Draft,
   { constants, model, parameters, slots, source, weighing }: Surroundings<P>
 ): Effect.fn.Return<
   (cache: Cells<Specifications<KeyValueCache>>, rule?: Rule) =>
@@ -136,7 +136,7 @@ const requireFit = <P>(
     Effect.fail(new ShapeError({ operation: "decoder, draft", place: "", invariant, values, remedy }))
   if (!(Number.isSafeInteger(length) && length >= 1)) {
     return refused("its length must be a whole number of at least 1", [["length", String(length)]],
-      "Leave it out for 5.")
+      "Leave it out for 7.")
   }
   if (slots > 1) {
     return refused("it guesses for one slot", [["slots", String(slots)]],

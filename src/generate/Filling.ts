@@ -15,6 +15,7 @@ import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import * as Pull from "effect/Pull"
+import * as Result from "effect/Result"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { BackendError } from "../backend/Backend.ts"
@@ -81,18 +82,28 @@ const turns = <E, R>(
   const places = new Int32Array(slots.count)
   let computed: Computed | undefined
   let failed: DrawError | undefined // behind tokens that are to be told first
+  /** Why no more prompts come; answers that have begun are to end first. */
+  let refused: { readonly why: E | RequestError | ContextFullError } | undefined
 
   /** The prompt whose answers are beginning; `undefined` where there is none at present. */
   const current = Effect.fnUntraced(function*(mayWait: boolean) {
     if (computed !== undefined && computed.begun < candidates) return computed
-    const prompt = yield* next(mayWait)
+    if (refused !== undefined) return undefined
+    const pulled = yield* Effect.result(next(mayWait))
+    if (Result.isFailure(pulled)) {
+      refused = { why: pulled.failure }
+      return undefined
+    }
+    const { success: prompt } = pulled
     if (prompt === undefined || prompt === "later") return undefined
-    yield* check([prompt], bounds)
-    if (seats.some((sequence) => sequence?.item === prompt.item)) {
+    const checked = yield* Effect.result(check([prompt], bounds))
+    if (Result.isFailure(checked)) refused = { why: checked.failure }
+    else if (seats.some((sequence) => sequence?.item === prompt.item)) {
       const fault = `prompt ${prompt.item} came while answers to another prompt ${prompt.item} run: two that run ` +
         "together need numbers of their own, or their answers could not be told apart"
-      return yield* new RequestError({ faults: [fault] })
+      refused = { why: new RequestError({ faults: [fault] }) }
     }
+    if (refused !== undefined) return undefined
     computed = { prompt, scores: yield* slots.prefill(prompt.ids), begun: 0 }
     return computed
   })
@@ -141,8 +152,10 @@ const turns = <E, R>(
     return failed === undefined || events.length > 0 ? events : yield* failed // what was drawn before it comes first
   })
 
-  const step = Effect.suspend((): Effect.Effect<ReadonlyArray<Event> | undefined, FillingError> => {
-    if (seats.every((sequence) => sequence === undefined)) return Effect.undefined
+  const step = Effect.suspend((): Effect.Effect<ReadonlyArray<Event> | undefined, E | FillingError> => {
+    if (seats.every((sequence) => sequence === undefined)) {
+      return refused === undefined ? Effect.undefined : Effect.fail(refused.why)
+    }
     if (failed !== undefined) return Effect.fail(failed)
     const [only] = seats
     const { ahead: drafting } = slots

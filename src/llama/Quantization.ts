@@ -22,7 +22,7 @@ import * as BlockCodes from "../tensor/BlockCodes.ts"
 import { partsOf } from "../tensor/Composite.ts"
 import { topological } from "../tensor/Gradient.ts"
 import type { Hidden } from "../tensor/Hidden.ts"
-import { type Any, make, type Sizes, type Untyped, within } from "../tensor/Node.ts"
+import { type Any, fail, make, type Sizes, type Untyped, within } from "../tensor/Node.ts"
 import { attempt, type ShapeError } from "../tensor/ShapeError.ts"
 import type { AnySpecification, Specifications } from "../tensor/Specification.ts"
 import { isSpecification, leaves, zeros } from "../tensor/Specification.ts"
@@ -51,12 +51,18 @@ export const schemes: Readonly<Record<Width, BlockCodes.Scheme>> = {
 
 /**
  * The scheme for a model of some sizes: as above, but where all of them allow it, blocks of 64 weights for 8 bits. That
- * is an eighteenth less memory, and a tenth less of what is packed for products.
+ * is an eighteenth less memory, and a tenth less of what is packed for products. Throws a `ShapeError` for a width that
+ * is none.
  */
-export const schemeOf = (width: Width, { embedSize, headCount, headSize, hiddenSize }: Config): BlockCodes.Scheme =>
-  width === "8-bit" && [embedSize, headCount * headSize, hiddenSize].every((size) => size % 64 === 0)
+export const schemeOf = (width: Width, { embedSize, headCount, headSize, hiddenSize }: Config): BlockCodes.Scheme => {
+  if (!Object.hasOwn(schemes, width)) { // whoever writes JavaScript hears it from nobody else
+    fail("quantization", `a width is one of ${Object.keys(schemes).join(", ")}`, [["width", String(width)]],
+      "Name one of them.")
+  }
+  return width === "8-bit" && [embedSize, headCount * headSize, hiddenSize].every((size) => size % 64 === 0)
     ? { bits: 8, block: 64 }
     : schemes[width]
+}
 
 /** A model over coded weights. */
 export interface Quantized extends Transformer<Hidden> {

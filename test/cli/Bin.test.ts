@@ -20,7 +20,7 @@ describe("the command cria", () => {
     }
     assert.deepStrictEqual(run(), {
       status: 1, stdout: "",
-      stderr: "error: cria is not built yet\n  npm run build, in its folder, builds it; run this again.\n"
+      stderr: "error: cria is not built yet\n  npm ci && npm run build, in its folder, builds it; run this again.\n"
     })
     mkdirSync(join(folder, "dist/cli"), { recursive: true })
     writeFileSync(join(folder, "dist/cli/main.js"), "console.log(process.argv[2])\nprocess.exitCode = 7")

@@ -310,10 +310,12 @@ describe("cria generate", () => {
         assert.include(errors, `snapshot-00000004, draft in ${width}, reference\n`)
         assert.strictEqual(output, alone.output)
       }
+      const why = "  Several answers share each reading of the weights already, and products with weights in codes " +
+        "gain nothing from being made together.\n"
       assert.strictEqual((yield* write("--draft", "8-bit", "--slots", "2")).errors,
-        "error: --draft and --slots 2 ask for different things: give one of them\n")
+        "error: --draft has no use beside --slots 2: leave one of them out\n" + why)
       assert.strictEqual((yield* write("--draft", "8-bit", "--weights", "4-bit")).errors,
-        "error: --draft and --weights ask for different things: give one of them\n")
+        "error: --draft has no use beside --weights 4-bit: leave one of them out\n" + why)
       assert.match(yield* fails(["A", "--draft", "4-bit"]), new RegExp("snapshot-00000004 cannot be kept in 4-bit: " +
         "32 weights share a scale, and .* cannot be cut into so many\n {2}Take 8-bit-rows, which fits all sizes, or " +
         "leave --draft out\\.\n$"))

@@ -225,6 +225,20 @@ layer(services)("an answer", (it) => {
 })
 
 layer(services)("messages", (it) => {
+  it.effect("name a context that the model does not have, and a width that is none", () =>
+    Effect.gen(function*() {
+      const cells = yield* parameters(1)
+      const refused = (options: Pick<Decoder.Options<never>, "contextLength" | "weights">) =>
+        Effect.map(Effect.flip(Decoder.make({ model, parameters: cells, ...options })), ({ message }) => message)
+      assert.strictEqual(yield* refused({ contextLength: 13 }), [
+        "decoder: contextLength must be at most that of the model", "  decoder  13", "  model    12",
+        "  Positions that were never trained give nonsense: ask for fewer, or leave contextLength out."
+      ].join("\n"))
+      assert.strictEqual(yield* refused({ weights: "16-bit" as "8-bit" }), [
+        "quantization: a width is one of 8-bit, 8-bit-rows, 4-bit", "  width  16-bit", "  Name one of them."
+      ].join("\n"))
+    }))
+
   const failure = Effect.fnUntraced(function*(request: Partial<Request>) {
     const decoder = yield* Decoder.make({ model, parameters: yield* parameters(1) })
     const events = decoder.generate({ prompts: [[1]], maximumTokens: 8, rule: greedy, key, ...request })
@@ -304,7 +318,5 @@ layer(services)("messages", (it) => {
   Where the model's vocabulary was filled up beyond its tokenizer, Checkpoint.withVocabulary leaves the rest out.`)
       const sizes = yield* Effect.flip(Decoder.make({ model, parameters: cells, slots: 0 }))
       assert.include(sizes.message, "slots, contextLength and blockLengths must be whole numbers of at least 1")
-      const long = yield* Effect.flip(Decoder.make({ model, parameters: cells, contextLength: 13 }))
-      assert.include(long.message, "at most contextLength = 12 sources")
     }))
 })

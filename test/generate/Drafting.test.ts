@@ -184,7 +184,7 @@ layer(services)("a draft", (it) => {
         "  Several sequences share each reading of the weights as it is: leave the draft out, or take one slot."
       ].join("\n"))
       assert.strictEqual(yield* refused({ draft: { ...own, length: 1.5 } }), [
-        "decoder, draft: its length must be a whole number of at least 1", "  length  1.5", "  Leave it out for 5."
+        "decoder, draft: its length must be a whole number of at least 1", "  length  1.5", "  Leave it out for 7."
       ].join("\n"))
       const shorter = yield* draftOf("itself", Config.make({ ...model.config, contextLength: 5 }))
       assert.strictEqual(yield* refused({ draft: shorter }), [

@@ -181,6 +181,19 @@ describe("prompts that come", () => {
       assert.include(String(unnumbered.message), "the number of a prompt must be a whole number, got 0.5")
     }))
 
+  it.effect("fail once the answers before have ended", () =>
+    Effect.gen(function*() {
+      const begun = Stream.make<Array<Prompt>>({ item: 3, ids: [1] }, { item: 4, ids: [1, 7] })
+      const later = { item: 9, ids: [1] }
+      for (const rest of [Stream.make({ item: 17, ids: [] }, later), Stream.fail("no more" as const)]) {
+        const ended: Array<number> = []
+        const failed = yield* answers(fill(Stream.concat(begun, rest), counting(4).slots, bounds({}))).pipe(
+          Stream.runForEach(({ item }) => Effect.sync(() => ended.push(item))), Effect.flip)
+        assert.match(String(failed), /prompt 17 is empty|no more/)
+        assert.deepStrictEqual(ended, [3, 4])
+      }
+    }))
+
   it.effect("fail with one that has the number of another that still runs", () =>
     Effect.gen(function*() {
       const failed = yield* failure(Stream.make({ item: 5, ids: [1] }, { item: 5, ids: [1, 7] }))

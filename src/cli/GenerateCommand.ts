@@ -116,7 +116,7 @@ export class DraftConflictError extends Schema.TaggedError<DraftConflictError>()
 }) {
   override get message() {
     return `--draft has no use beside ${this.flags.join(" and ")}: leave one of them out\n  Several answers share ` +
-      "each reading of the weights already, and products with weights in codes gain nothing from being made together."
+      "each reading of the weights already, and a draft is hardly quicker than weights in codes."
   }
 }
 

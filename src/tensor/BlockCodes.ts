@@ -118,8 +118,10 @@ export const encode = (
     fail("block codes", "there must be as many elements as the sizes have places",
       [["elements", String(elements.length)], ["weights", describe(sizes)]], "Are they those of another parameter?")
   }
-  sizesOf(sizes, over, scheme)
-  if (block === "row") return encodeRows(elements, sizes, over)
+  if (block === "row") {
+    sizesOf(sizes, over, scheme)
+    return encodeRows(elements, sizes, over)
+  }
   const coder = encoder(sizes, over, { bits, block })
   return Result.map(coder.add(elements, 0), () => coder.encoded)
 }

@@ -11,13 +11,10 @@ import { collect } from "../../src/generate/Answer.ts"
 import * as Decoder from "../../src/generate/Decoder.ts"
 import type { Request } from "../../src/generate/Request.ts"
 import { type Distribution, draw, greedy, type Logits, type Rule, sampling } from "../../src/generate/Sampling.ts"
-import * as Config from "../../src/llama/Config.ts"
-import { draws } from "../../src/llama/Initialization.ts"
 import * as Quantization from "../../src/llama/Quantization.ts"
-import * as Transformer from "../../src/llama/Transformer.ts"
 import * as Key from "../../src/random/Key.ts"
 import * as Tokenizer from "../../src/token/Tokenizer.ts"
-import { codec, contextLength, model, parameters, whole } from "./models.ts"
+import { codec, contextLength, divisible, divisibleParameters, model, parameters, whole } from "./models.ts"
 
 const services = Layer.merge(Reference.layer, Layer.succeed(Tokenizer.Tokenizer, codec))
 
@@ -108,11 +105,7 @@ layer(services)("a decoder", (it) => {
 
   it.effect("keeps weights in codes where that is asked for, as a model that was coded before", () =>
     Effect.gen(function*() {
-      const plain = Transformer.llama(Config.make({ ...model.config, embedSize: 32, headSize: 8, hiddenSize: 32 }))
-      const initial = draws(Key.make(3), plain.specification)
-      const cells = yield* (yield* Backend).allocate(plain.specification, {
-        initial: (path) => initial(path)?.map((weight) => weight * 10)
-      })
+      const [plain, cells] = [divisible, yield* divisibleParameters]
       const rule = sampling({ temperature: 1 })
       const answer = (decoder: Decoder.Decoder) =>
         collect(decoder.generate({ prompts: [[1, 70], [1]], maximumTokens: 5, rule, key, stopIds: [] }))

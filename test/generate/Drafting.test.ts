@@ -18,7 +18,7 @@ import { draws } from "../../src/llama/Initialization.ts"
 import * as Transformer from "../../src/llama/Transformer.ts"
 import * as Key from "../../src/random/Key.ts"
 import * as Tokenizer from "../../src/token/Tokenizer.ts"
-import { codec, contextLength, model, parameters } from "./models.ts"
+import { codec, contextLength, divisible, divisibleParameters, model, parameters } from "./models.ts"
 
 const services = Layer.mergeAll(Reference.layer, Transformer.layer, Layer.succeed(Tokenizer.Tokenizer, codec))
 
@@ -152,11 +152,7 @@ layer(services)("a draft", (it) => {
 
   it.effect("is made of the model's own weights where a width is asked for", () =>
     Effect.gen(function*() {
-      const plain = Transformer.llama(Config.make({ ...model.config, embedSize: 32, headSize: 8, hiddenSize: 32 }))
-      const initial = draws(Key.make(3), plain.specification)
-      const cells = yield* (yield* Backend).allocate(plain.specification, {
-        initial: (path) => initial(path)?.map((weight) => weight * 10)
-      })
+      const [plain, cells] = [divisible, yield* divisibleParameters]
       const rule = sampling({ temperature: 1 })
       let calls = 0
       const counted: Rule = (logits, tops) => {

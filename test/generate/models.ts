@@ -38,6 +38,16 @@ export const parameters = (seed: number) =>
     return backend.allocate(model.specification, { initial: (path) => draw(path)?.map((weight) => weight * 20) })
   })
 
+/** One with sizes that blocks of codes divide. */
+export const divisible = Transformer.llama(
+  Config.make({ ...model.config, embedSize: 32, headSize: 16, hiddenSize: 32 }))
+
+/** Its parameters. */
+export const divisibleParameters = Effect.flatMap(Backend, (backend) => {
+  const draw = draws(Key.make(3), divisible.specification)
+  return backend.allocate(divisible.specification, { initial: (path) => draw(path)?.map((weight) => weight * 10) })
+})
+
 /** The scores of the token after each token of one sequence, computed at once. */
 export const whole = Program.make("whole", {
   inputs: { ids: Specification.ids({ batch: 1, position: contextLength }) }, state: { parameters: model.specification }

@@ -58,10 +58,10 @@ const names: ReadonlySet<string> = new Set(["contractCodes", "contractRows"])
 
 /** A product with frozen codes whose scales are not: the engine would take those for zeros. Its two cells by path. */
 export const halfFrozen = ({ cells, instructions }: Lowered, constants: Constants): ReadonlyArray<string> => {
-  const names = new Map(cells.map(({ name, value }) => [value, name] as const))
+  const paths = new Map(cells.map(({ name, value }) => [value, name] as const))
   for (const { inputs: [, codes = -1, scales = -1], primitive } of instructions) {
     if (primitive._tag !== "composite" || primitive.composite.name !== "contractCodes") continue
-    const [of, by] = [names.get(codes), names.get(scales)]
+    const [of, by] = [paths.get(codes), paths.get(scales)]
     if (of !== undefined && constants.has(of) && (by === undefined || !constants.has(by))) return [of, by ?? "computed"]
   }
   return []

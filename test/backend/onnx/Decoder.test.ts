@@ -12,15 +12,14 @@ import * as Masses from "../../../src/generate/Masses.ts"
 import type { Place } from "../../../src/generate/Request.ts"
 import { logProbability, sampling } from "../../../src/generate/Sampling.ts"
 import * as Scoring from "../../../src/generate/Scoring.ts"
-import * as Config from "../../../src/llama/Config.ts"
-import { draws } from "../../../src/llama/Initialization.ts"
 import * as KeyValueCache from "../../../src/llama/KeyValueCache.ts"
-import * as Transformer from "../../../src/llama/Transformer.ts"
 import * as Key from "../../../src/random/Key.ts"
 import * as Program from "../../../src/tensor/Program.ts"
 import * as Specification from "../../../src/tensor/Specification.ts"
 import * as Tokenizer from "../../../src/token/Tokenizer.ts"
-import { codec, contextLength, model, parameters, whole } from "../../generate/models.ts"
+import {
+  codec, contextLength, divisible, divisibleParameters, model, parameters, whole
+} from "../../generate/models.ts"
 import { composed, single } from "../../law/Tolerance.ts"
 
 layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)))("decoding", (it) => {
@@ -124,11 +123,7 @@ layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)
 
   it.effect("gives the same tokens with a draft, and the same probabilities", () =>
     Effect.gen(function*() {
-      const plain = Transformer.llama(Config.make({ ...model.config, embedSize: 32, headSize: 16, hiddenSize: 32 }))
-      const initial = draws(Key.make(3), plain.specification)
-      const cells = yield* (yield* Backend).allocate(plain.specification, {
-        initial: (path) => initial(path)?.map((weight) => weight * 10)
-      })
+      const [plain, cells] = [divisible, yield* divisibleParameters]
       const rule = sampling({ temperature: 0.8, topK: 50 })
       const request = {
         prompts: [[1], [1, 70, 260]], candidates: 2, maximumTokens: 8, rule, key: Key.make(4), stopIds: []

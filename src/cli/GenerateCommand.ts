@@ -82,7 +82,8 @@ const flags = {
   ),
   json: switched("json", "Print a line of JSON for each answer: id of the prompt, candidate, text (without the " +
     "prompt and --stop), tokens (ids of all that were drawn, with the one that ended it or those of --stop), and the " +
-    "reason for its end (id: end of document, text: --stop, maximum: --max-tokens, context)"),
+    "reason for its end (id: end of document, text: --stop, maximum: --max-tokens, context); with --draft also " +
+    "passes, how often the model was computed for all tokens but the first, which the prompt gives"),
   logProbs: switched("log-probs", "With --json: also logProbs, of each token the natural logarithm of the " +
     "probability that it was drawn with"),
   threads: count("threads", "Threads that compute; the cores of this machine by default"),
@@ -210,12 +211,16 @@ const placeOf = Effect.fnUntraced(function*(given: Given) {
 interface Pace {
   count: number
   first: bigint
+  /** How many answers ended, and how often the model was computed for their tokens but the first of each. */
+  ended: number
+  passes: number
 }
 
-const paceOf = ({ count, first }: Pace, nanoseconds: bigint): string => {
+const paceOf = ({ count, ended, first, passes }: Pace, nanoseconds: bigint, hasDraft: boolean): string => {
   const seconds = Number(nanoseconds) / 1e9
   return `${count} tokens in ${seconds.toFixed(2)} s, ${(count / seconds).toFixed(0)} a second; the first after ` +
-    `${(Number(first) / 1e6).toFixed(0)} ms`
+    `${(Number(first) / 1e6).toFixed(0)} ms` +
+    (hasDraft && passes > 0 ? `; ${((count - ended) / passes).toFixed(1)} tokens a pass of the model` : "")
 }
 
 /** Why an answer ended, where it is not that the model ended it. */
@@ -237,9 +242,10 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   const decided = decidedBy(given)
   const generation = source.generation === undefined ? undefined : yield* source.generation(decided)
   const rule = yield* ruleOf(given, generation)
-  const isLone = Option.isSome(given.draft) || single !== undefined && given.candidates === 1
+  const hasDraft = Option.isSome(given.draft)
+  const isLone = hasDraft || single !== undefined && given.candidates === 1
   const slots = Option.getOrElse(given.slots, () => isLone ? 1 : 8)
-  if (Option.isSome(given.draft)) {
+  if (hasDraft) {
     const others = [
       ...slots > 1 ? [`--slots ${slots}`] : [], ...given.weights === "f32" ? [] : [`--weights ${given.weights}`]
     ]
@@ -282,12 +288,14 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
     })
   )
   /** An answer as it is printed; its prompt is forgotten after the last. */
-  const printed = ({ candidate, ids, item, logProbs, reason, text }: Answer): string => {
+  const printed = ({ candidate, ids, item, logProbs, passes, reason, text }: Answer): string => {
     const asked = waiting.get(item) ?? { id: item, prompt: "", ended: 0 }
     if (++asked.ended === given.candidates) waiting.delete(item)
     const { id, prompt } = asked
     return given.json
-      ? JSON.stringify({ id, candidate, text, tokens: ids, reason, ...given.logProbs ? { logProbs } : {} })
+      ? JSON.stringify({
+        id, candidate, text, tokens: ids, reason, ...given.logProbs ? { logProbs } : {}, ...hasDraft ? { passes } : {}
+      })
       : show(`--- ${id}${given.candidates > 1 ? `, candidate ${candidate}` : ""} (${reason})\n${prompt}${text}`)
   }
   const generate = Effect.gen(function*() {
@@ -296,12 +304,18 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
     })
     if (isOne && !given.json) yield* terminal.display(show(single))
     const began = yield* Clock.currentTimeNanos
-    const pace: Pace = { count: 0, first: 0n }
+    const pace: Pace = { count: 0, first: 0n, ended: 0, passes: 0 }
     let reason: Reason | undefined
-    const events = Stream.tap(decoder.generateFrom(prompts, settings), (event) =>
-      event._tag === "End" || pace.count++ > 0 ? Effect.void : Effect.map(Clock.currentTimeNanos, (now) => {
-        pace.first = now - began
-      }))
+    const events = Stream.tap(decoder.generateFrom(prompts, settings), (event) => {
+      if (event._tag === "Token") {
+        return pace.count++ > 0 ? Effect.void : Effect.map(Clock.currentTimeNanos, (now) => {
+          pace.first = now - began
+        })
+      }
+      pace.ended++
+      pace.passes += event.passes
+      return Effect.void
+    })
     yield* isOne && !given.json
       ? Stream.runForEach(events, (event) => {
         if (event._tag === "End") reason = event.reason
@@ -311,7 +325,7 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
       : Stream.runForEach(answers(events), (answer) => Console.log(printed(answer)))
     if (isOne && !given.json) yield* terminal.display("\n")
     const end = endOf(reason, given.maxTokens, contextLength)
-    yield* Console.error(`${paceOf(pace, (yield* Clock.currentTimeNanos) - began)}${end}`)
+    yield* Console.error(`${paceOf(pace, (yield* Clock.currentTimeNanos) - began, hasDraft)}${end}`)
   })
   yield* generate.pipe(Effect.scoped, Effect.provide([
     Transformer.layer, BackendChoice.layer(name, Option.getOrUndefined(given.threads)),

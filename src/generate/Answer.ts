@@ -29,6 +29,11 @@ export interface End extends Place {
   readonly reason: Reason
   /** Text that was held back and belongs to the answer after all. */
   readonly text: string
+  /**
+   * How often the model was computed for the answer, behind the prompt, which gave its first token: once for each
+   * other, and less often where a draft guesses (see `generate/Drafting`).
+   */
+  readonly passes: number
 }
 
 /** What happens while answers are generated. */
@@ -48,6 +53,8 @@ export interface Answer extends Place {
   /** What was written, without the stop text: the texts of its events joined. */
   readonly text: string
   readonly reason: Reason
+  /** How often the model was computed for it, behind the prompt, which gave its first token. */
+  readonly passes: number
 }
 
 interface Begun {
@@ -79,5 +86,5 @@ const gathered = (begun: Map<string, Begun>, event: Event): ReadonlyArray<Answer
     return []
   }
   begun.delete(name)
-  return [{ item, candidate, ...answer, reason: event.reason }]
+  return [{ item, candidate, ...answer, reason: event.reason, passes: event.passes }]
 }

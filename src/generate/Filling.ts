@@ -125,6 +125,7 @@ const turns = <E, R>(
     const events: Array<Event> = []
     for (const [slot, sequence] of seats.entries()) {
       if (sequence === undefined) continue
+      sequence.passes++
       const own = advance(sequence, rowOf(scores, slot, slots.count), bounds)
       if (own instanceof DrawError) return yield* own
       events.push(...own)
@@ -138,6 +139,7 @@ const turns = <E, R>(
   const ahead = Effect.fnUntraced(function*(sequence: Sequence, drafting: Ahead) {
     const events: Array<Event> = []
     const { lastId, length } = sequence
+    sequence.passes++
     const guess = (scores: Scores, index: number) => foresee(sequence, index, scores, bounds)
     yield* leap(drafting, lastId, length - 1, remaining(sequence, bounds), guess, (scores) => Effect.sync(() => {
       const own = advance(sequence, scores, bounds)

@@ -34,6 +34,8 @@ export interface Sequence extends Place {
   length: number
   /** The token that was drawn last; −1 before any was. */
   lastId: number
+  /** How often the model was computed for it since its prompt was. */
+  passes: number
   isOver: boolean
   /** Turns ids into text; it has read the prompt, so that the answer goes on where that ends. */
   readonly text: StreamDecoder
@@ -46,7 +48,8 @@ export const begin = ({ ids, item }: Prompt, candidate: number, { codec }: Bound
   const text = codec.streamDecoder()
   // so that the answer keeps its first space, and ends a character that the prompt began
   for (let i = 0; i < ids.length; i++) text.push(ids[i]!)
-  return { item, candidate, promptLength: ids.length, length: ids.length, lastId: -1, isOver: false, text, held: "" }
+  const { length } = ids
+  return { item, candidate, promptLength: length, length, lastId: -1, passes: 0, isOver: false, text, held: "" }
 }
 
 /** How many tokens a sequence may still have. */
@@ -68,7 +71,7 @@ export const foresee = (
 export const advance = (
   sequence: Sequence, scores: Scores, { codec, contextLength, settings }: Bounds
 ): ReadonlyArray<Event> | DrawError => {
-  const { candidate, item } = sequence
+  const { candidate, item, passes } = sequence
   const { key, maximumTokens, rule, stopIds = [codec.eosId], stopTexts = [] } = settings
   const drawn = attempt(() => drawFrom(rule, scores, Key.derive(key, item, candidate, sequence.length)))
   if (isRuleError(drawn)) {
@@ -85,8 +88,8 @@ export const advance = (
       : sequence.length >= contextLength ? "context" : undefined
   if (reason === undefined) return [token]
   sequence.isOver = true
-  if (certain.stop !== undefined) return [token, { _tag: "End", item, candidate, reason, text: "" }]
+  if (certain.stop !== undefined) return [token, { _tag: "End", item, candidate, reason, text: "", passes }]
   const rest = pass(stopTexts, certain.held, sequence.text.end())
   const text = rest.stop === undefined ? rest.text + rest.held : rest.text
-  return [token, { _tag: "End", item, candidate, reason, text }]
+  return [token, { _tag: "End", item, candidate, reason, text, passes }]
 }

@@ -310,8 +310,19 @@ describe("cria generate", () => {
         const { errors, exit, output } = yield* write("--draft", width)
         assert.isTrue(Exit.isSuccess(exit), errors)
         assert.include(errors, `snapshot-00000004, draft in ${width}, reference\n`)
-        assert.strictEqual(output, alone.output)
+        const drafted = lines(output).map(({ passes, ...line }) => {
+          const others = (line["tokens"] as ReadonlyArray<number>).length - 1
+          assert.isTrue(Number(passes) >= Math.ceil(others / 8) && Number(passes) <= others, `${passes} of ${others}`)
+          return { passes: Number(passes), others, line }
+        })
+        assert.deepStrictEqual(drafted.map(({ line }) => line), lines(alone.output))
+        const sum = (key: "others" | "passes") => drafted.reduce((sum, each) => sum + each[key], 0)
+        assert.include(errors, ` ms; ${(sum("others") / sum("passes")).toFixed(1)} tokens a pass of the model\n`)
       }
+      assert.notInclude(alone.errors, "a pass")
+      const one = (count: string) => cria(disk, ["generate", "One day", "--max-tokens", count, "--draft", "8-bit"])
+      assert.match((yield* one("5")).errors, / ms; \d\.\d tokens a pass of the model; ended by --max-tokens 5\n$/)
+      assert.notInclude((yield* one("1")).errors, "a pass") // the prompt gives it
       const why = "  Several answers share each reading of the weights already, and a draft is hardly quicker " +
         "than weights in codes.\n"
       assert.strictEqual((yield* write("--draft", "8-bit", "--slots", "2")).errors,

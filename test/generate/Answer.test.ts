@@ -7,17 +7,17 @@ const token = (item: number, candidate: number, id: number, text: string): Event
 
 const events: ReadonlyArray<Event> = [
   token(0, 0, 5, "one"), token(0, 1, 6, ""), token(0, 0, 7, " two"),
-  { _tag: "End", item: 0, candidate: 0, reason: "maximum", text: "!" },
+  { _tag: "End", item: 0, candidate: 0, reason: "maximum", text: "!", passes: 1 },
   token(0, 1, 8, "é"),
-  { _tag: "End", item: 0, candidate: 1, reason: "id", text: "" }
+  { _tag: "End", item: 0, candidate: 1, reason: "id", text: "", passes: 2 }
 ]
 
 describe("answers", () => {
   it.effect("are the tokens of each place, given as they end", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual(yield* collect(Stream.fromIterable(events)), [
-        { item: 0, candidate: 0, ids: [5, 7], logProbs: [-5, -7], text: "one two!", reason: "maximum" },
-        { item: 0, candidate: 1, ids: [6, 8], logProbs: [-6, -8], text: "é", reason: "id" }
+        { item: 0, candidate: 0, ids: [5, 7], logProbs: [-5, -7], text: "one two!", reason: "maximum", passes: 1 },
+        { item: 0, candidate: 1, ids: [6, 8], logProbs: [-6, -8], text: "é", reason: "id", passes: 2 }
       ])
     }))
   it.effect("come before what follows them is drawn", () =>

@@ -162,7 +162,8 @@ layer(services)("an answer", (it) => {
     Effect.gen(function*() {
       const [found] = yield* answer({ rule: scripted([260, codec.eosId, 261]) })
       const ids = [260, codec.eosId]
-      assert.deepStrictEqual(found, { item: 0, candidate: 0, ids, logProbs: [0, 0], text: "a", reason: "id" })
+      const expected = { item: 0, candidate: 0, ids, logProbs: [0, 0], text: "a", reason: "id" as const, passes: 1 }
+      assert.deepStrictEqual(found, expected)
       const [other] = yield* answer({ rule: scripted([260, codec.eosId, 261]), stopIds: [261] })
       assert.deepStrictEqual(other?.ids, [260, codec.eosId, 261])
     }))

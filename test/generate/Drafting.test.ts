@@ -37,9 +37,9 @@ const draftOf = Effect.fnUntraced(function*(kind: typeof kinds[number], config =
   return { model: guessing, parameters: cells } as unknown as Draft // whose trees are hidden
 })
 
-/** The same events; a block of positions may round another way than one. */
+/** The same events, however often the model was computed; a block of positions may round another way than one. */
 const same = (some: ReadonlyArray<Event>, others: ReadonlyArray<Event>): void => {
-  const exact = (event: Event) => ({ ...event, logProb: 0 })
+  const exact = (event: Event) => ({ ...event, logProb: 0, passes: 0 })
   const logProbs = (events: ReadonlyArray<Event>) =>
     events.map((event) => event._tag === "Token" ? event.logProb : 0)
   assert.deepStrictEqual(some.map(exact), others.map(exact))
@@ -138,9 +138,11 @@ layer(services)("a draft", (it) => {
           }
         }
         const settings = { rule: sampling({ temperature: 1 }), key, maximumTokens: 11, stopIds: [] }
-        const tokens = yield* Stream.runCount(
+        const events = yield* Stream.runCollect(
           fill(Stream.make({ item: 0, ids: [1] }), slots, { codec, contextLength, settings }))
-        assert.strictEqual(tokens, 12) // with the end; the first is drawn after the prompt
+        assert.lengthOf(events, 12) // with the end; the first is drawn after the prompt
+        const end = events.at(-1)
+        assert.strictEqual(end?._tag === "End" ? end.passes : undefined, readings)
         return readings
       })
       assert.strictEqual(yield* counts("itself", 1), 5)

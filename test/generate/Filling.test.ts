@@ -41,6 +41,7 @@ layer(services)("filling", (it) => {
         const turned = [...all.slice(shift % all.length), ...all.slice(0, shift % all.length)]
         const together = yield* collect(decoder.generateFrom(Stream.fromIterable(turned), { ...settings, candidates }))
         assert.strictEqual(together.length, prompts.length * candidates)
+        for (const { ids, passes } of together) assert.strictEqual(passes, ids.length - 1) // the first is the prompt's
         const alone = yield* Effect.forEach(all, (prompt) =>
           Effect.map(collect(decoder.generateFrom(Stream.make(prompt), { ...settings, candidates })), byPlace))
         assert.deepStrictEqual(byPlace(together), alone.flat())

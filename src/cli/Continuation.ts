@@ -6,8 +6,10 @@
  *
  * @module
  */
+import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Stream from "effect/Stream"
+import { Backend } from "../backend/Backend.ts"
 import * as Decoder from "../generate/Decoder.ts"
 import type { Rule } from "../generate/Sampling.ts"
 import * as Checkpoint from "../llama/Checkpoint.ts"
@@ -46,14 +48,17 @@ export const cachesOf = (
 }
 
 /** A decoder over the weights of a checkpoint. */
-export const decoderOf = (checkpoint: Weights.Source, loading: Loading) => {
+export const decoderOf = Effect.fnUntraced(function*(checkpoint: Weights.Source, loading: Loading) {
   const { draft, weights, ...options } = loading
-  return Weights.load(checkpoint, weights, cachesOf(checkpoint.config, loading), (loaded) =>
+  const { capabilities, name } = yield* Backend
+  const warning = draft === undefined ? undefined : Weights.draftWarning(draft, name, capabilities)
+  if (warning !== undefined) yield* Console.error(warning)
+  return yield* Weights.load(checkpoint, weights, cachesOf(checkpoint.config, loading), (loaded) =>
     Effect.gen(function*() {
       const guessing = draft === undefined ? undefined : yield* Weights.draftOf(checkpoint, loaded, draft)
       return yield* Decoder.make({ ...loaded, ...options, ...guessing === undefined ? {} : { draft: guessing } })
     }))
-}
+})
 
 /** The ids of a prompt: the beginning of a document, and the prompt as its first text. */
 export const idsOf = ({ bosId, encode }: Tokenizer.Codec, prompt: string): Int32Array =>

@@ -6,7 +6,8 @@
  * anew for every token, which takes a hundred times as long.
  *
  * Checked  test/cli/GenerateCommand.test.ts, test/cli/EvaluateCommand.test.ts,
- *          test/cli/Weights.test.ts (what memory they take, which are frozen, which are refused or said to be slow).
+ *          test/cli/Weights.test.ts (what memory they take, which are frozen, which are refused or said to be slow,
+ *          as weights or as a draft).
  *
  * @module
  */
@@ -155,6 +156,11 @@ export const plan = (
   }
 }
 
+/** What is said of a draft where products with its codes are slower than those with the weights themselves. */
+export const draftWarning = (width: Coded, name: string, { kernels }: Capabilities): string | undefined =>
+  kernels.includes(width === "8-bit-rows" ? "contractRows" : "contractCodes") ? undefined
+    : `${name} has no quick product with weights in ${width}: answers come sooner without --draft`
+
 /** What is made of weights on a backend; fails if memory cannot hold them together with what is beside them. */
 export const fitting = (
   { config, path }: Pick<Source, "config" | "path">, width: Width, { count, remedy, what, without }: Beside,
@@ -177,7 +183,7 @@ export const fitting = (
 
 const toldOf = (pieces: Source["pieces"], tell: Effect.Effect<void>): Source["pieces"] => (parameter) =>
   Effect.map(pieces(parameter), (found) =>
-    found && { ...found, each: (use) => Effect.tap(found.each(use), () => tell) })
+    found && { ...found, each: (together, use) => Effect.tap(found.each(together, use), () => tell) })
 
 /** The same source, which tells on stderr every ten seconds how much has been read; nothing where it is read sooner. */
 export const telling = <S extends Pick<Source, "parameters" | "read"> & Partial<Pick<Source, "pieces">>>(

@@ -46,6 +46,19 @@ describe("weights", () => {
     assert.deepStrictEqual(plan("f32", 64e9, limited), { gigabytes: [26.95, 0], frozen: false })
     assert.isTrue(plan("8-bit", 64e9, limited, small).frozen)
   })
+  it("as a draft are said to be slow where products with codes are", () => {
+    const said = (width: Weights.Coded, capabilities: Capabilities) =>
+      Weights.draftWarning(width, "an engine", capabilities)
+    const slow = (width: Weights.Coded) =>
+      `an engine has no quick product with weights in ${width}: answers come sooner without --draft`
+    for (const width of ["8-bit", "8-bit-rows", "4-bit"] as const) {
+      assert.isUndefined(said(width, onnx))
+      assert.strictEqual(said(width, reference), slow(width))
+    }
+    const inexact = { ...onnx, kernels: ["contractCodes"] }
+    assert.isUndefined(said("8-bit", inexact))
+    assert.strictEqual(said("8-bit-rows", inexact), slow("8-bit-rows")) // it computes them as float32
+  })
   it.effect("are refused where memory does not hold them and what is beside them together", () =>
     Effect.gen(function*() {
       const fitting = (

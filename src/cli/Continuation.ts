@@ -21,6 +21,9 @@ import { leaves } from "../tensor/Specification.ts"
 import * as Tokenizer from "../token/Tokenizer.ts"
 import * as Weights from "./Weights.ts"
 
+/** How tokens are drawn where neither a flag nor the model's folder says. */
+export const drawing = { temperature: 0.8, topP: 0.95 } as const
+
 /** How a checkpoint is loaded. */
 export interface Loading {
   readonly weights: Weights.Width

@@ -21,6 +21,7 @@ import * as Durable from "../store/Durable.ts"
 import * as Program from "../tensor/Program.ts"
 import * as Specification from "../tensor/Specification.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
+import { drawing } from "./Continuation.ts"
 import { count, given } from "./Flags.ts"
 import * as Screen from "./Screen.ts"
 
@@ -102,20 +103,25 @@ const onnx = Effect.fnUntraced(function*<E, R>(
   }))
 })
 
-/** Whether a source says more of generation than its tokenizer does; what cannot be read may say anything. */
+/** Whether a source says more of generation than its tokenizer and Cria do; what cannot be read may say anything. */
 const saysMore = ({ codec, generation }: CheckpointSource.Source) =>
   generation === undefined ? Effect.succeed(false) : Effect.match(generation(), {
     onFailure: () => true,
-    onSuccess: ({ endIds, isDrawn, unused }) => isDrawn || unused.length > 0 || endIds.some((id) => id !== codec?.eosId)
+    onSuccess: ({ endIds, isDrawn, temperature, topK, topP, unused }) =>
+      isDrawn && !(temperature === drawing.temperature && topP === drawing.topP && topK === undefined) ||
+      unused.length > 0 || endIds.some((id) => id !== codec?.eosId)
   })
 
 /** Writes a model in a form. */
 const write = <E, R>(
-  target: Target, out: string, source: CheckpointWriter.Source<E, R>, type: Type, length: Option.Option<number>
+  target: Target, out: string, source: CheckpointWriter.Source<E, R> & Pick<CheckpointSource.Source, "format">,
+  type: Type, length: Option.Option<number>
 ) => {
   const dtype = type === "q8" ? "F32" : dtypes[type]
   switch (target) {
-    case "huggingface": return CheckpointWriter.huggingFace(out, source, { dtype })
+    case "huggingface": return CheckpointWriter.huggingFace(out, source, {
+      dtype, ...source.format === "huggingface" ? {} : { drawing } // a folder that says nothing of it goes on doing so
+    })
     case "meta": return CheckpointWriter.meta(out, source, { dtype })
     case "gguf": return CheckpointWriter.gguf(out, source, {
       type: type === "q8" ? "Q8_0" : type === "f16" ? "F16" : "F32"

@@ -31,7 +31,7 @@ import * as Snapshot from "../store/Snapshot.ts"
 import * as Tokenizer from "../token/Tokenizer.ts"
 import * as BackendChoice from "./BackendChoice.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
-import { decoderOf, idsOf, settingsOf } from "./Continuation.ts"
+import { decoderOf, drawing, idsOf, settingsOf } from "./Continuation.ts"
 import { backend, count, FlagConflictError, given, switched } from "./Flags.ts"
 import * as Input from "./Input.ts"
 import * as Prompts from "./Prompts.ts"
@@ -57,11 +57,11 @@ const flags = {
   weights: Weights.flag,
   draft: Weights.draftFlag,
   temperature: given(Flag.Finite("temperature"), "NUMBER", "Below 1 safer, above 1 wilder; what the model's folder " +
-    "says, or 0.8, by default"),
+    `says, or ${drawing.temperature}, by default`),
   topK: count("top-k", "Choose among so many likeliest tokens only; what the model's folder says, or all, by " +
     "default"),
   topP: given(Flag.Finite("top-p"), "SHARE", "Choose among the likeliest tokens that share this much; what the " +
-    "model's folder says, or 0.95, by default"),
+    `model's folder says, or ${drawing.topP}, by default`),
   greedy: switched("greedy", "Always take the likeliest token"),
   maxTokens: Flag.Int("max-tokens").pipe(
     Flag.withMetavar("COUNT"), Flag.withDefault(200), Flag.withDescription("How many tokens at most; 200 by default")
@@ -149,8 +149,8 @@ const ruleOf = Effect.fnUntraced(function*(
   if (isGreedy) return greedy
   const top = Option.orElse(topK, () => Option.fromNullishOr(generation?.topK))
   const options = {
-    temperature: Option.getOrElse(temperature, () => generation?.temperature ?? 0.8),
-    topP: Option.getOrElse(topP, () => generation?.topP ?? 0.95),
+    temperature: Option.getOrElse(temperature, () => generation?.temperature ?? drawing.temperature),
+    topP: Option.getOrElse(topP, () => generation?.topP ?? drawing.topP),
     ...Option.isSome(top) ? { topK: top.value } : {}
   }
   const checked = yield* Effect.fromResult(Settings.described("flags", options, checkSampling(options))).pipe(

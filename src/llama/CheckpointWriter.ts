@@ -205,6 +205,8 @@ export interface HuggingFaceOptions {
   readonly dtype?: HuggingFaceModel.Dtype
   /** More bytes of tensors than this go to several files; 5 · 10⁹ by default, as Hugging Face writes them. */
   readonly shardBytes?: number
+  /** How tokens are drawn, which `generation_config.json` says where the source has none; nothing by default. */
+  readonly drawing?: HuggingFaceModel.Drawing
 }
 
 const bytesPerNumber = { F32: 4, F16: 2, BF16: 2 } as const
@@ -229,10 +231,11 @@ const shardsOf = <T extends { readonly sizes: ReadonlyArray<number> }>(
 
 /**
  * Writes a folder that transformers loads: weights in one file or several, `config.json`, and, where there is a
- * tokenizer, its files. `generation_config.json` is that of the source, or else says what the tokenizer does.
+ * tokenizer, its files. `generation_config.json` is that of the source, or else says what the tokenizer does, and
+ * `drawing`.
  */
 export const huggingFace = Effect.fnUntraced(function*<E, R>(
-  target: string, source: Source<E, R>, { dtype = "F32", shardBytes = 5e9 }: HuggingFaceOptions = {}
+  target: string, source: Source<E, R>, { drawing, dtype = "F32", shardBytes = 5e9 }: HuggingFaceOptions = {}
 ) {
   const { config, generationConfig = Effect.undefined, tokenizer } = source
   const known = tokenizer === undefined ? undefined : yield* tokenizerFiles(tokenizer, config.contextLength)
@@ -254,7 +257,7 @@ export const huggingFace = Effect.fnUntraced(function*<E, R>(
     }))] as const]
     const special = known?.codec
     const generation = (yield* generationConfig) ??
-      (special === undefined ? undefined : HuggingFaceModel.printGeneration(special))
+      (special === undefined && drawing === undefined ? undefined : HuggingFaceModel.printGeneration(special, drawing))
     yield* folder(
       partial,
       Effect.forEach(named, ([file, shard]) => Safetensors.write(path.join(partial, file), shard, { format: "pt" })),

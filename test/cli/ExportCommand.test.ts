@@ -80,6 +80,9 @@ describe("cria export", () => {
       assert.match(yield* printed(disk, "export", "/own", "--to", "meta", "--out", "/meta"),
         /^meta has no place for what the model's folder says of generation: that is not kept\n\/meta: /)
       yield* disk.fileSystem.remove("/hf/generation_config.json")
+      yield* printed(disk, "export", "/hf", "--to", "huggingface", "--out", "/silent")
+      assert.deepStrictEqual(JSON.parse(yield* disk.fileSystem.readFileString("/silent/generation_config.json")),
+        { eos_token_id: [2] }) // of its config.json
       const config = yield* disk.fileSystem.readFileString("/hf/config.json")
       yield* withFiles(disk, { "/hf/config.json": config.replace(/"eos_token_id": \d+/, "\"eos_token_id\": [5, 6]") })
       yield* printed(disk, "export", "/hf", "--to", "huggingface", "--out", "/ends")
@@ -107,6 +110,15 @@ describe("cria export", () => {
         assert.isTrue(yield* isSaid(JSON.stringify({ ...plain, ...other })), JSON.stringify(other))
       }
       assert.isTrue(yield* isSaid("{")) // whatever it says
+    }))
+  it.live("says in a folder of Hugging Face how cria generate draws, of which nothing is lost in other forms", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      yield* printed(disk, "export", "/hf", "--to", "gguf", "--out", "/a.gguf")
+      yield* printed(disk, "export", "/a.gguf", "--to", "huggingface", "--out", "/drawn")
+      assert.deepStrictEqual(JSON.parse(yield* disk.fileSystem.readFileString("/drawn/generation_config.json")),
+        { do_sample: true, temperature: 0.8, top_p: 0.95, top_k: 0 })
+      assert.match(yield* printed(disk, "export", "/drawn", "--to", "meta", "--out", "/meta"), /^\/meta: /)
     }))
   it.live("refuses a tokenizer.json that puts spaces elsewhere, which generate takes", () =>
     Effect.gen(function*() {

@@ -345,6 +345,9 @@ describe("cria generate", () => {
       const write = (...args: ReadonlyArray<string>) => writeWith("/hf", ...args)
       const plain = yield* write("--greedy", "--json")
       assert.match(plain.errors, /^\/hf, reference\n6 tokens/)
+      const own = yield* write()
+      assert.match(own.errors, /^\/hf, reference\nthe model's folder says: temperature 0\.8, top-p 0\.95\n6 tokens/)
+      assert.strictEqual(own.output, (yield* writeWith("/runs/a")).output)
       const [line] = lines(plain.output)
       const ids = line!["tokens"] as ReadonlyArray<number>
       const end = ids.findLast((id, i) => ids.indexOf(id) === i) ?? 0

@@ -147,6 +147,9 @@ describe("Hugging Face's folder", () => {
         ...tokens, legacy: true, model_max_length: 24, tokenizer_class: "PreTrainedTokenizerFast"
       })
       assert.deepStrictEqual(yield* json("generation_config.json"), { bos_token_id: 1, eos_token_id: 2 })
+      yield* CheckpointWriter.huggingFace(at("b"), drawn(), { drawing: { temperature: 0.8, topP: 0.95 } })
+      assert.deepStrictEqual(JSON.parse(yield* fileSystem.readFileString(at("b/generation_config.json"))),
+        { bos_token_id: 1, eos_token_id: 2, do_sample: true, temperature: 0.8, top_p: 0.95, top_k: 0 })
       assert.deepInclude(yield* json("config.json"), {
         architectures: ["LlamaForCausalLM"], bos_token_id: 1, eos_token_id: 2, torch_dtype: "float16"
       })

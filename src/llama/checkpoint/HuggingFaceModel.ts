@@ -257,8 +257,21 @@ export const print = (
     use_cache: true
   })
 
-/** Writes a `generation_config.json`: where generation begins and ends. */
-export const printGeneration = (special: SpecialIds): string => Keys.print(ids(special))
+/** How tokens are drawn of a model, from all of which the likeliest share `topP`. */
+export interface Drawing {
+  readonly temperature: number
+  readonly topP: number
+}
+
+/** Writes a `generation_config.json`: where generation begins and ends, and how tokens are drawn. */
+export const printGeneration = (special: SpecialIds | undefined, drawing: Drawing | undefined): string =>
+  Keys.print({
+    ...special === undefined ? {} : ids(special),
+    ...drawing === undefined ? {} : {
+      do_sample: true, temperature: drawing.temperature, top_p: drawing.topP,
+      top_k: 0 // all of them: 50 are kept where it is absent
+    }
+  })
 
 /** Names and layout: the two parts of a rotary plane lie in halves, as in Cria. */
 export const naming: Naming = {

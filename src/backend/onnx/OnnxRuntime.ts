@@ -30,7 +30,6 @@ import { composeTruths, spreadPowers } from "./Detour.ts"
 import { Engine, layer as engineLayer } from "./Engine.ts"
 import { EngineError, type Reason } from "./EngineError.ts"
 import { type Compiled, compile as compileLowered, type Execution, largestGraph } from "./Execution.ts"
-import { joinMatrices } from "./JoinedMatrices.ts"
 import { halfFrozen, joinOnce, joinProducts } from "./JoinedProducts.ts"
 import { hasKernel, kernels } from "./Kernel.ts"
 import { sumsAreExact } from "./Saturation.ts"
@@ -125,8 +124,7 @@ const makeOver = <X extends HostState.Stretch>(
         remedy: "Name both in constants."
       })
     }
-    const coded = joinProducts(lowered, constants, own)
-    const joined = joinMatrices(coded.lowered, coded.constants, own)
+    const joined = joinProducts(lowered, constants, own)
     const [sharing] = [...sealed].flatMap((path) => values.get(path) ?? []) // the first stands for all
     const compiled = yield* Effect.mapError(
       compileLowered(engine, joined.lowered, precision, joined.constants, sharing),

@@ -228,7 +228,7 @@ const writeProduct = (writer: Writer, primitive: Of<"matmul">, x: number, y: num
   else node("Mul", [one("MatMul", product), scalar(scale)], [result])
 }
 
-/** A product with matrices that were joined (see `JoinedMatrices`): each output is a part of its rows. */
+/** A product with matrices that were joined (see `JoinedProducts`): each output is a part of its rows. */
 const writeJoined = (writer: Writer, { inputs, outputs }: Instruction): void => {
   const { fresh, give, giveParts, longs, name, node, one, value } = writer
   const whole = one("MatMul", inputs.map(name))

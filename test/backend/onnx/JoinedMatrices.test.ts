@@ -7,7 +7,7 @@ import * as fc from "fast-check"
 import { Backend } from "../../../src/backend/Backend.ts"
 import * as Reference from "../../../src/backend/Reference.ts"
 import { emit } from "../../../src/backend/onnx/Emit.ts"
-import { joinMatrices } from "../../../src/backend/onnx/JoinedMatrices.ts"
+import { joinProducts } from "../../../src/backend/onnx/JoinedProducts.ts"
 import { hasKernel } from "../../../src/backend/onnx/Kernel.ts"
 import { attendKept } from "../../../src/llama/KeyValueCache.ts"
 import { rotate } from "../../../src/llama/Rope.ts"
@@ -54,7 +54,7 @@ describe("products with matrices", () => {
     const lowered = Program.lower(yield* program(wanted), { hasKernel, watch: [] })
     const constants = new Map(lowered.cells.flatMap(({ name, sizes }) => frozen(name)
       ? [[name, new Uint8Array(Object.values(sizes).reduce((count, size) => count * size, 4))] as const] : []))
-    const joined = joinMatrices(lowered, constants)
+    const joined = joinProducts(lowered, constants)
     const { graph } = emit(joined.lowered, "f32", joined.constants)
     const known = new Set([...graph.nodes, ...graph.inputs, ...graph.outputs].flatMap((each) =>
       "op" in each ? each.inputs : [each.name]))

@@ -99,7 +99,8 @@ describe("what is joined of sealed constants", () => {
     const products = Effect.fnUntraced(function*(rows: number) {
       const made = yield* program({ batch: 1, scheme: { bits: 8, block: embed }, rows: [rows, rows], other: 1 })
       const lowered = Program.lower(made, { hasKernel, watch: [] })
-      const constants = new Map(pathsOf([rows, rows]).map((path) => [path, new Uint8Array()] as const))
+      const constants = new Map(pathsOf([rows, rows]).map((path) =>
+        [path, new Uint8Array(path.endsWith("codes") ? rows * embed : 0)] as const))
       return joinProducts(lowered, constants).lowered.instructions.length - lowered.instructions.length
     })
     assert.strictEqual(yield* products(2 ** 16), -1)

@@ -2,8 +2,8 @@
  * The command line: `cria` and its commands, and how a failure is told.
  *
  * A failure is a sentence on standard error and the exit code 1, without a stack; `--log-level debug` adds it. Ctrl-C
- * is the exit code 130, and 141 that of an output whose reader went away (`cria … | head`). A line that cannot be read
- * is told in a sentence too; help is for who asks for it.
+ * is the exit code 130, `kill` 143, and 141 that of an output whose reader went away (`cria … | head`). A line that
+ * cannot be read is told in a sentence too; help is for who asks for it.
  *
  * Checked  test/cli/CommandLine.test.ts.
  *

@@ -120,17 +120,22 @@ describe("a run that is stopped", () => {
     assert.match(verified.output, /equal {6}steps 550 to 600: \d+ tensors and 50 journal lines, bit for bit/)
     assert.strictEqual(verified.code, 0, verified.errors)
   })
-  it("saves its last step at Ctrl-C, says how to go on, and ends with the same bits", async () => {
-    let stopped: Ended
-    do { // as above
-      Fs.rmSync(Path.join(folder, "stopped"), { recursive: true, force: true })
-      stopped = await cria(begin("stopped"), { after: "step  30/600", milliseconds: 0, signal: "SIGINT" })
-    } while (stopped.code === 0)
-    assert.strictEqual(stopped.code, 130, stopped.errors)
-    const sentence = /\nstopped; step (\d+) is saved\. Go on with: cria (pretrain --resume --out stopped)\n$/
-    const said = sentence.exec(stopped.output)
-    assert.isNotNull(said, stopped.output)
-    assert.isTrue(Fs.existsSync(Path.join(folder, "stopped", `snapshot-${said?.[1]?.padStart(8, "0")}`)))
+  it("saves its last step at Ctrl-C and kill, says how to go on, and ends with the same bits", async () => {
+    const stopBy = async (signal: NodeJS.Signals, code: number) => {
+      let stopped: Ended
+      do { // as above
+        Fs.rmSync(Path.join(folder, "stopped"), { recursive: true, force: true })
+        stopped = await cria(begin("stopped"), { after: "step  30/600", milliseconds: 0, signal })
+      } while (stopped.code === 0)
+      assert.strictEqual(stopped.code, code, stopped.errors)
+      const sentence = /\nstopped; step (\d+) is saved\. Go on with: cria (pretrain --resume --out stopped)\n$/
+      const said = sentence.exec(stopped.output)
+      assert.isNotNull(said, stopped.output)
+      assert.isTrue(Fs.existsSync(Path.join(folder, "stopped", `snapshot-${said?.[1]?.padStart(8, "0")}`)))
+      return said
+    }
+    await stopBy("SIGTERM", 143)
+    const said = await stopBy("SIGINT", 130)
     const resumed = await cria(said?.[2]?.split(" ") ?? [])
     assert.strictEqual(resumed.code, 0, resumed.errors)
     assert.deepStrictEqual(remains("stopped"), remains("whole"))

@@ -67,14 +67,14 @@ const said = (error: unknown, args: ReadonlyArray<string>): string => {
 /** What is said of a cause: the messages of all failures; a defect is called one. */
 const sentences = (cause: Cause.Cause<unknown>, args: ReadonlyArray<string>): ReadonlyArray<string> =>
   cause.reasons.flatMap((reason) => {
+    if (Cause.isInterruptReason(reason)) return []
+    if (FailureMessage.isOfOutput(Cause.isFailReason(reason) ? reason.error : reason.defect)) return []
     if (Cause.isFailReason(reason)) {
-      if (FailureMessage.isOfOutput(reason.error)) return []
       return CliError.isCliError(reason.error) ? [] : [said(reason.error, args)] // the parser has said it
     }
-    return Cause.isDieReason(reason)
-      ? [`error: ${FailureMessage.of(reason.defect)}\n  Cria did not expect this; --log-level debug shows where it ` +
-        "happened."]
-      : []
+    return [
+      `error: ${FailureMessage.of(reason.defect)}\n  Cria did not expect this; --log-level debug shows where it happened.`
+    ]
   })
 
 /** A whole number that no number in JavaScript is, which the parser calls none. */

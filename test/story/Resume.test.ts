@@ -66,9 +66,9 @@ const remains = (run: string) => {
 }
 
 describe("a reader that went away", () => {
-  it("ends a command without a word, with the exit code of other programs in a pipe", async () => {
+  it.each(["--help", "--wizard"])("ends cria %s without a word, as other programs in a pipe", async (flag) => {
     const ended = await new Promise<Omit<Ended, "output">>((resolve) => {
-      const child = spawn(process.execPath, [Path.join(root, "dist/cli/main.js"), "--help"], { cwd: folder })
+      const child = spawn(process.execPath, [Path.join(root, "dist/cli/main.js"), flag], { cwd: folder })
       let errors = ""
       child.stdout.destroy()
       child.stderr.on("data", (chunk) => { errors += String(chunk) })

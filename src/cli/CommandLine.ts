@@ -72,28 +72,44 @@ const sentences = (cause: Cause.Cause<unknown>, args: ReadonlyArray<string>): Re
     if (Cause.isFailReason(reason)) {
       return CliError.isCliError(reason.error) ? [] : [said(reason.error, args)] // the parser has said it
     }
-    return [
-      `error: ${FailureMessage.of(reason.defect)}\n  Cria did not expect this; --log-level debug shows where it happened.`
-    ]
+    const message = FailureMessage.of(reason.defect)
+    return [`error: ${message}\n  Cria did not expect this; --log-level debug shows where it happened.`]
   })
 
 /** A whole number that no number in JavaScript is, which the parser calls none. */
 const withBounds = (message: string): string =>
   message.replace(/("-?\d{16,}"\. Expected an integer)$/, `$1 of at most ${Number.MAX_SAFE_INTEGER}`)
 
-/** Tells what cannot be read of a line, and where its help is. */
-const presenter: CliOutput.Presenter = {
-  present: (event) => event._tag !== "InvalidInvocation" ? CliOutput.defaultPresenter.present(event)
-    : Console.error([
-      ...event.errors.map(({ message }) => `error: ${visible(withBounds(message))}`),
-      `  ${event.commandPath.join(" ")} --help explains what it takes.`
-    ].join("\n"))
+/** What the parser says is wrong; of an argument whose letters it took for flags, the argument. */
+const whole = (error: CliError.NonShowHelpErrors, args: ReadonlyArray<string>): CliError.NonShowHelpErrors => {
+  const letter = error._tag === "UnrecognizedOption" ? /^-([^-])$/u.exec(error.option)?.[1] : undefined
+  const option = letter === undefined ? undefined : args.find((arg) => /^-[^-]/.test(arg) && arg.includes(letter))
+  return error._tag !== "UnrecognizedOption" || option === undefined ? error
+    : new CliError.UnrecognizedOption({ option, suggestions: [], ...error.command && { command: error.command } })
 }
+
+/** Tells what cannot be read of a line, and where its help is. */
+const presenter = (args: ReadonlyArray<string>): CliOutput.Presenter => ({
+  present: (event) => {
+    if (event._tag !== "InvalidInvocation") return CliOutput.defaultPresenter.present(event)
+    const name = event.commandPath.join(" ")
+    const errors = event.errors.map((error) => whole(error, args))
+    const mayBeText = (event.helpDoc.args ?? []).length > 0 &&
+      errors.some((error) => error._tag === "UnrecognizedOption" && error.suggestions.length === 0)
+    return Console.error([
+      ...new Set(errors.map(({ message }) => `error: ${visible(withBounds(message))}`)),
+      ...!mayBeText ? [] : name === "cria generate"
+        ? [`  If it is a prompt: ${name} -- "-…", with all flags before --; or a line of --prompt-file -.`]
+        : [`  If it is no flag: ${name} -- "-…", with all flags before --.`],
+      `  ${name} --help explains what it takes.`
+    ].join("\n"))
+  }
+})
 
 /** Runs the command line on its arguments; a failure is told, and stays one. */
 export const run = (version: string, args: ReadonlyArray<string>) =>
   Command.runWith(command, { version })(args).pipe(
-    Effect.provideService(CliOutput.Presenter, presenter),
+    Effect.provideService(CliOutput.Presenter, presenter(args)),
     Effect.tapCause((cause) => Effect.gen(function*() {
       yield* Effect.logDebug(Cause.pretty(cause))
       yield* Effect.forEach(sentences(cause, args), (sentence) => Console.error(sentence), { discard: true })

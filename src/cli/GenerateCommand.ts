@@ -43,7 +43,8 @@ import * as Weights from "./Weights.ts"
 const flags = {
   prompt: Argument.String("prompt").pipe(
     Argument.withDescription("What to continue; without it, the file, or all of standard input as " +
-      "one prompt, whose last line break is no part of it"), Argument.optional
+      "one prompt, whose last line break is no part of it; one that begins with a dash stands last, behind --"),
+    Argument.optional
   ),
   promptFile: given(Flag.String("prompt-file"), "PATH", "Many prompts: one on each line, without its break, or in a " +
     ".jsonl file rows of {\"prompt\": …, \"id\": …}; - is standard input with lines, " +

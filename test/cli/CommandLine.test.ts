@@ -38,6 +38,24 @@ describe("cria", () => {
       assert.strictEqual((yield* run("export")).errors,
         "error: Missing required argument: checkpoint\n  cria export --help explains what it takes.\n")
     }))
+  it.live("says how a text is given that begins with a dash, whose letters are no flags", () =>
+    Effect.gen(function*() {
+      const said = (...args: ReadonlyArray<string>) => Effect.map(run(...args), ({ errors }) => errors)
+      const help = (name: string) => `  ${name} --help explains what it takes.\n`
+      for (const prompt of ["-one", "- One day", "-s", "--one day", "--one"]) {
+        assert.strictEqual(yield* said("generate", "--seed", "1", prompt),
+          `error: Unrecognized flag: ${prompt} in command cria generate\n  If it is a prompt: cria generate -- "-…", ` +
+            `with all flags before --; or a line of --prompt-file -.\n${help("cria generate")}`)
+      }
+      assert.strictEqual(yield* said("tokenizer", "encode", "-abc"), // of which -b is like --bos
+        "error: Unrecognized flag: -abc in command cria tokenizer encode\n  If it is no flag: cria tokenizer encode " +
+          `-- "-…", with all flags before --.\n${help("cria tokenizer encode")}`)
+      assert.strictEqual(yield* said("generate", "--tempratur", "1"), "error: Unrecognized flag: --tempratur in " +
+        `command cria generate\n\n  Did you mean this?\n    --temperature\n${help("cria generate")}`)
+      assert.strictEqual(yield* said("doctor", "-s"), // which takes no text
+        `error: Unrecognized flag: -s in command cria doctor\n${help("cria doctor")}`)
+      assert.notInclude(yield* said("generate", "--", "-one"), "flag")
+    }))
   it.live("says of a number that is too great to be told from others how great it may be", () =>
     Effect.gen(function*() {
       const said = (number: string) => Effect.map(run("generate", "a", "--seed", number), ({ errors }) => errors)

@@ -14,7 +14,7 @@ import * as Specification from "../../../src/tensor/Specification.ts"
 import * as T from "../../../src/tensor/Tensor.ts"
 import * as Arbitrary from "../../../src/testing/Arbitrary.ts"
 import { forAll } from "../../../src/testing/BackendLaw.ts"
-import { backends } from "./layers.ts"
+import { backends, saturating } from "./layers.ts"
 
 const embed = 32
 const over = { embed }
@@ -108,7 +108,7 @@ describe("what is joined of sealed constants", () => {
   }))
 })
 
-for (const [engine, backend] of backends) {
+for (const [engine, backend] of [...backends, saturating]) {
   describe(`over ${engine}`, () => {
     layer(backend)((it) => {
       it.effect("are those of each alone", () =>

@@ -1,9 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { readFileSync } from "node:fs"
+import { Backend } from "../../../src/backend/Backend.ts"
 import { Engine } from "../../../src/backend/onnx/Engine.ts"
 import { areExact, sumsAreExact } from "../../../src/backend/onnx/Saturation.ts"
-import { engines } from "./layers.ts"
+import { backends, engines, saturating } from "./layers.ts"
 
 describe("products of bytes", () => {
   it("are exact where all sums of the largest codes are what they should be", () => {
@@ -20,4 +21,11 @@ describe("products of bytes", () => {
       assert.isTrue(isExact)
     }).pipe(Effect.provide(engine)))
   }
+  it.effect("are left to the decomposition where they are not, and no others", () => Effect.gen(function*() {
+    const kernels = Effect.map(Backend, ({ capabilities }) => new Set(capabilities.kernels))
+    const [all, left] = [
+      yield* kernels.pipe(Effect.provide(backends[0]![1])), yield* kernels.pipe(Effect.provide(saturating[1]))
+    ]
+    assert.deepStrictEqual(left, new Set([...all].filter((kernel) => kernel !== "contractRows")))
+  }))
 })

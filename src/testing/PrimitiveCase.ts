@@ -57,6 +57,15 @@ const shapes: ReadonlyArray<Sizes> = [{}, { i: 1 }, { i: 0, j: 2 }, { j: 3, i: 2
 
 const strange = [NaN, Infinity, -Infinity, 0, -0, 1, -1.5, 1e-30, 80]
 
+const ends = [NaN, Infinity, -Infinity, 3e38, -3e38, -1]
+
+/** Every row of four of the ends. */
+const tuples = ends.flatMap((a) => ends.flatMap((b) => ends.flatMap((c) => ends.map((d) => [a, b, c, d]))))
+
+/** Those of two numbers near one end of float32 and two near the other. */
+const arrangements = tuples.filter((tuple) =>
+  [3e38, -3e38].every((end) => tuple.filter((element) => element === end).length === 2))
+
 /** The same on a leaf of each kind, called x. */
 const ofKinds = (
   sizes: Sizes, build: (x: Untyped) => Any | ReadonlyArray<Any>, others: ReadonlyArray<Given> = []
@@ -173,7 +182,10 @@ const reduce: ReadonlyArray<Row> = [
         ({ x }) => T.max(x, "j")),
       of([given("x", { i: 4, j: 40 },
         Float64Array.from({ length: 160 }, (_, i) => i % 41 === 0 ? NaN : i % 7 === 0 ? -Infinity : i))],
-      ({ x }) => [T.max(x, "j"), T.max(x, "i"), T.max(x, ["i", "j"])])
+      ({ x }) => [T.max(x, "j"), T.max(x, "i"), T.max(x, ["i", "j"])]),
+      of([given("x", { i: 6, j: 4 }, Float64Array.from(arrangements.flat()))],
+        ({ x }) => [T.max(x, "j"), T.max(x, "i"), T.max(x, ["i", "j"])]), // some of its sums are ∞ − ∞
+      of([given("x", { i: tuples.length, j: 4 }, Float64Array.from(tuples.flat()))], ({ x }) => T.max(x, "j"))
     ]
   }
 ]

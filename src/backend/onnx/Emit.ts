@@ -45,7 +45,7 @@ export const watchName = (port: Port): string => `watch:${port.name}`
 export const emit = (
   lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>, provider = "cpu"
 ): Emitted => {
-  const writer = makeWriter(lowered, precision, precision === "f32" && provider !== "webgpu")
+  const writer = makeWriter(lowered, precision, provider)
   const ends: ReadonlyArray<readonly [Port, string]> = [
     ...lowered.writes.map((port) => [port, writeName(port)] as const),
     ...lowered.outputs.map((port) => [port, outputName(port)] as const),

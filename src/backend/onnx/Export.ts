@@ -46,7 +46,7 @@ interface Exported {
 /** The bytes of the model, and where its cells go in the file of data. */
 const encode = <I, S, O>(program: Program<I, S, O>): Exported => {
   const lowered = lower(program, { hasKernel: () => false, watch: [] })
-  const { graph } = emit(lowered, "f32", new Map())
+  const { graph } = emit(lowered, "f32", new Map(), "any") // some providers know no branches
   const paths = new Map(lowered.cells.map((port) => [cellName(port), port.name]))
   let end = 0
   const cells = graph.inputs.flatMap((value) => {

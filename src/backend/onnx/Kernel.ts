@@ -15,8 +15,8 @@ import type { Composite } from "../../tensor/Composite.ts"
 import type { Instruction } from "../../tensor/Instruction.ts"
 import { type Any, count, type Sizes } from "../../tensor/Node.ts"
 import { contractCodes, contractRows } from "./CodedProduct.ts"
-import { type Attribute, elementCount, type ElementType, type Node } from "./ModelProto.ts"
-import { bytesOf, type Lying, microsoft, productNode, writeElementwise, type Writer } from "./Writer.ts"
+import { elementCount, type ElementType, type Node } from "./ModelProto.ts"
+import { branch, bytesOf, type Lying, microsoft, productNode, writeElementwise, type Writer } from "./Writer.ts"
 
 type Orders = ReadonlyArray<ReadonlyArray<string>>
 
@@ -138,25 +138,20 @@ const surprise = (
 ): string => {
   const { fresh, one, precision, scalar } = writer
   const isRare = one("Less", [one("ReduceMin", [hit], { keepdims: { int: 0 } }), scalar(smallestProbability)])
-  const branch = (...nodes: ReadonlyArray<Node>): Attribute => ({
-    graph: {
-      nodes, inputs: [], initializers: [],
-      outputs: [{ name: nodes.at(-1)?.outputs[0] ?? "", type: precision, sizes: [shape[0], 1] }]
-    }
-  })
+  const column = [shape[0], 1]
   const again = recomputed(writer, logits, shape)
   const [logProbabilities, logHit, negated, log, direct] = [fresh(), fresh(), fresh(), fresh(), fresh()]
   return one("If", [isRare], {
-    then_branch: branch(
+    then_branch: branch(precision, column, [
       ...again.nodes,
       { op: "LogSoftmax", inputs: [again.name], outputs: [logProbabilities], attributes: lastAxis },
       { op: "GatherElements", inputs: [logProbabilities, index], outputs: [logHit], attributes: { axis: { int: 1 } } },
       { op: "Neg", inputs: [logHit], outputs: [negated] }
-    ),
-    else_branch: branch(
+    ]),
+    else_branch: branch(precision, column, [
       { op: "Log", inputs: [hit], outputs: [log] },
       { op: "Neg", inputs: [log], outputs: [direct] }
-    )
+    ])
   })
 }
 

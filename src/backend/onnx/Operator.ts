@@ -17,8 +17,10 @@ import type { Instruction, Primitive } from "../../tensor/Instruction.ts"
 import type { BinaryFunction, Kind, Relation, UnaryFunction } from "../../tensor/Node.ts"
 import type { Precision } from "../Backend.ts"
 import { kernels } from "./Kernel.ts"
-import { elementCount, elements } from "./ModelProto.ts"
-import { bytesOf, elementType, type Lying, microsoft, productNode, writeElementwise, type Writer } from "./Writer.ts"
+import { elementCount, elements, type Node } from "./ModelProto.ts"
+import {
+  branch, bytesOf, elementType, type Lying, microsoft, productNode, writeElementwise, type Writer
+} from "./Writer.ts"
 
 type Of<Tag extends Primitive["_tag"]> = Extract<Primitive, { readonly _tag: Tag }>
 
@@ -174,16 +176,36 @@ const writeReduction = (writer: Writer, primitive: Of<"reduce">, x: number, outp
   if (primitive.function === "sum" && isOfAll && squared !== undefined) {
     return writeSumOfSquares(writer, squared, writer.target(output).name)
   }
-  const { longs, name, node, one, scalar, target } = writer
-  const operands = [name(x), longs(primitive.axes)]
+  const { longs, name, node, target } = writer
+  const operands = [name(x), longs(primitive.axes)] as const
+  if (primitive.function === "max") return writeLargest(writer, operands, output)
+  node("ReduceSum", operands, [target(output).name], { keepdims: { int: 0 } })
+}
+
+/**
+ * The largest, which is NaN where there is one: ReduceMax overlooks it. A sum does not, but is NaN as well where
+ * infinities cancel, or numbers so large that they overflow both ways. Magnitudes cancel nowhere; they are summed only
+ * where the sum of all leaves a doubt, for that takes longer.
+ */
+const writeLargest = (writer: Writer, operands: readonly [x: string, axes: string], output: number): void => {
+  const { branches, fresh, node, nodes, one, precision, target } = writer
+  const [x, axes] = operands
   const attributes = { keepdims: { int: 0 } }
-  const result = [target(output).name]
-  if (primitive.function === "sum") return node("ReduceSum", operands, result, attributes)
-  // ReduceMax overlooks a NaN, a sum does not; where ∞ is the largest, ∞ − ∞ could be all that the sum shows
   const largest = one("ReduceMax", operands, attributes)
-  const sum = one("ReduceSum", operands, attributes)
-  const finite = one("Where", [one("Equal", [largest, scalar(Infinity)]), largest, sum])
-  node("Where", [one("Equal", [sum, sum]), largest, finite], result)
+  const { name, shape } = target(output)
+  const [magnitudes, sum, isNumber] = [fresh(), fresh(), fresh()]
+  const seen = (result: string): ReadonlyArray<Node> => [
+    { op: "Abs", inputs: [x], outputs: [magnitudes] },
+    { op: "ReduceSum", inputs: [magnitudes, axes], outputs: [sum], attributes },
+    { op: "Equal", inputs: [sum, sum], outputs: [isNumber] },
+    { op: "Where", inputs: [isNumber, largest, sum], outputs: [result] }
+  ]
+  if (!branches) return void nodes.push(...seen(name))
+  const all = one("ReduceSum", [one("ReduceSum", operands, attributes)], attributes)
+  node("If", [one("Equal", [all, all])], [name], {
+    then_branch: branch(precision, shape, [{ op: "Identity", inputs: [largest], outputs: [fresh()] }]),
+    else_branch: branch(precision, shape, seen(fresh()))
+  })
 }
 
 const rowSize = 65_536

@@ -32,6 +32,8 @@ export interface Writer {
   readonly precision: Precision
   /** Whether products take transposed operands and a scale, and norms a sum: neither in float64 nor on WebGPU. */
   readonly fuses: boolean
+  /** Whether a branch waits for nothing: a condition on a device has to be fetched from there. */
+  readonly branches: boolean
   readonly nodes: Array<Node>
   readonly initializers: Array<Initializer>
   readonly value: (id: number) => Value
@@ -91,6 +93,13 @@ export const bytesOf = (elements: ArrayLike<number>, kind: Kind, precision: Prec
   return new Uint8Array(new Elements(elements).buffer)
 }
 
+/** The nodes of one branch of an If; the last computes its result, of the given type and sizes. */
+export const branch = (
+  type: ElementType, sizes: ReadonlyArray<number>, nodes: ReadonlyArray<Node>
+): Attribute => ({
+  graph: { nodes, inputs: [], initializers: [], outputs: [{ name: nodes.at(-1)?.outputs[0] ?? "", type, sizes }] }
+})
+
 /** A matrix product in float32: transposed operands and the scale are part of the operator. */
 export const productNode = (
   { scale, transposeLeft, transposeRight }: Extract<Primitive, { readonly _tag: "matmul" }>,
@@ -105,7 +114,7 @@ export const productNode = (
 
 /** A writer of an empty graph. */
 export const makeWriter = (
-  lowered: Lowered, precision: Precision, fuses = precision === "f32"
+  lowered: Lowered, precision: Precision, provider: string
 ): Writer => {
   const nodes: Array<Node> = []
   const initializers: Array<Initializer> = []
@@ -187,7 +196,8 @@ export const makeWriter = (
     node(isSame ? "Identity" : "Reshape", isSame ? [given.name] : [given.name, longs(shape)], [name])
   }
   return {
-    precision, fuses, nodes, initializers, fresh, node, one, once, literal, longs, filled, value, lying,
+    precision, fuses: precision === "f32" && provider !== "webgpu", branches: provider === "cpu", nodes, initializers,
+    fresh, node, one, once, literal, longs, filled, value, lying,
     reshape, target, give,
     giveParts: (ids, whole) => void wholes.set(ids.map(origin).join(), whole),
     wholeOf: (ids) => wholes.get(ids.map(origin).join()),

@@ -185,6 +185,16 @@ describe("operators", () => {
     assert.deepStrictEqual(sum({ i: 10, j: 10 }).map(({ op }) => op), ["Reshape", "ReduceSumSquare"])
     assert.deepStrictEqual(sum({ i: 65_537 }).map(({ op }) => op), ["ReduceSumSquare"]) // a prime
   })
+  it("look closely for a NaN among the largest only where a sum leaves a doubt, and always where branches wait", () => {
+    const largest = (provider?: string) => {
+      const program = lowered({ i: 2, j: 3 }, (x) => ({ outputs: { y: T.max(x, "j") } }))
+      return operators(emit(program, "f32", new Map(), provider))
+    }
+    assert.deepStrictEqual(largest(), ["ReduceMax", "ReduceSum", "ReduceSum", "Equal", "If"])
+    for (const provider of ["webgpu", "cuda"]) {
+      assert.deepStrictEqual(largest(provider), ["ReduceMax", "Abs", "ReduceSum", "Equal", "Where"])
+    }
+  })
   it("fold transposes and a scale into a product", () => {
     const { graph } = graphOf({ i: 4, j: 3 }, (x, w) => ({
       outputs: { y: T.multiply(T.contract(x, T.rename(w, "j", "k"), "i"), 0.5) }

@@ -50,6 +50,25 @@ describe("an exported program", () => {
       agree([...logits!.data as Float32Array], elements(expected.logits, ["batch", "position", "vocab"]), composed)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
+  it.live("finds the largest, a NaN included, without branches", () =>
+    Effect.gen(function*() {
+      const fileSystem = yield* FileSystem.FileSystem
+      const folder = yield* fileSystem.makeTempDirectoryScoped()
+      const program = yield* Program.make("largest", {
+        inputs: { x: Specification.real({ batch: 6, embed: 4 }) }, state: {}
+      }, ({ x }) => ({ outputs: { y: T.max(x, "embed") } }))
+      yield* Export.write(folder, program, () => Effect.succeed(new Float32Array(0)))
+      assert.notInclude((yield* fileSystem.readFileString(`${folder}/${Export.modelName}`)), "then_branch")
+      const session = yield* Effect.promise(() => Ort.InferenceSession.create(`${folder}/${Export.modelName}`))
+      const rows = [
+        [-1, 2, 1, 0], [3e38, -3e38, 3e38, -3e38], [1, Infinity, NaN, 2], [-Infinity, 5, Infinity, 5],
+        [-3, NaN, -1, -2], [-Infinity, -Infinity, -Infinity, -Infinity]
+      ]
+      const x = new Ort.Tensor("float32", Float32Array.from(rows.flat()), [6, 4])
+      const { y } = yield* Effect.promise(() => session.run({ x }))
+      assert.deepStrictEqual(y!.data, Float32Array.from(rows, (row) => Math.max(...row)))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
   it.live("replaces no cells, and is given all numbers of those it reads", () =>
     Effect.gen(function*() {
       const fileSystem = yield* FileSystem.FileSystem

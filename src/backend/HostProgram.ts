@@ -13,7 +13,7 @@ import * as Effect from "effect/Effect"
 import type { Lowered, Port } from "../tensor/Instruction.ts"
 import { describe, isTensor, type Kind, type Sizes } from "../tensor/Node.ts"
 import * as Program from "../tensor/Program.ts"
-import { leaves } from "../tensor/Specification.ts"
+import { type AnySpecification, isSpecification, leaves } from "../tensor/Specification.ts"
 import { entries, mapAs } from "../tensor/Tree.ts"
 import type { AnyCell, BackendError, Bound, Elements, Given, Outcome, Precision, Results, Values } from "./Backend.ts"
 import {
@@ -156,24 +156,51 @@ const difference = (
 /** Checks the inputs of each run of a program, and gives them in the order of the specification. */
 export const inputsOf = <X extends Stretch>(state: HostState<X>, program: AnyProgram) => {
   const wanted = leaves(program.inputs)
+  const keys = keysOf(program.inputs)
   return (given: unknown): Effect.Effect<ReadonlyArray<Input>, BackendError> => Effect.suspend(() => {
-    const values = new Map(entries(given, isGiven))
-    const wrong: Array<string> = []
-    const inputs = wanted.flatMap(([path, { kind, sizes }]): ReadonlyArray<Input> => {
-      const value = values.get(path)
-      values.delete(path)
-      const fault = value === undefined ? `${kind} ${describe(sizes)} was not given` : unfit(kind, sizes, value)
-      if (fault !== undefined) wrong.push(`input ${path}: ${fault}`)
-      return value === undefined ? [] : [
-        { path, kind, sizes, value: typeof value === "boolean" ? Number(value) : value }
-      ]
-    })
-    wrong.push(...[...values.keys()].map((path) => `input ${path}: the program has no such input`))
-    return wrong.length === 0
+    const inputs: Array<Input> = []
+    for (const [i, [path, { kind, sizes }]] of wanted.entries()) {
+      const value = keys[i]?.reduce(child, given)
+      if (!isGiven(value) || unfit(kind, sizes, value) !== undefined) break
+      inputs.push({ path, kind, sizes, value: typeof value === "boolean" ? Number(value) : value })
+    }
+    return inputs.length === wanted.length && countOf(given) === wanted.length
       ? Effect.succeed(inputs)
-      : state.fail(`run ${program.name}`, wrong.join("\n  "),
+      : state.fail(`run ${program.name}`, faults(wanted, given).join("\n  "),
         "Inputs are trees of the same form as the program's specification; elements lie in the order of its sizes.")
   })
+}
+
+/** The keys that lead to each specification of a tree, in the order of `leaves`. */
+const keysOf = (tree: unknown): ReadonlyArray<ReadonlyArray<string>> =>
+  isSpecification(tree) || typeof tree !== "object" || tree === null
+    ? [[]]
+    : Object.entries(tree).flatMap(([key, part]) => keysOf(part).map((rest) => [key, ...rest]))
+
+const child = (tree: unknown, key: string): unknown =>
+  typeof tree === "object" && tree !== null && !isGiven(tree) && Object.prototype.propertyIsEnumerable.call(tree, key)
+    ? tree[key as never] : undefined
+
+/** How many leaves a tree has, whatever they are. */
+const countOf = (tree: unknown): number => {
+  if (typeof tree !== "object" || tree === null || isGiven(tree)) return tree === undefined ? 0 : 1
+  let count = 0
+  for (const key in tree) count += countOf(child(tree, key))
+  return count
+}
+
+/** Every way in which what was given is not what is wanted. */
+const faults = (
+  wanted: ReadonlyArray<readonly [string, AnySpecification]>, given: unknown
+): ReadonlyArray<string> => {
+  const values = new Map(entries(given, isGiven))
+  const wrong = wanted.flatMap(([path, { kind, sizes }]) => {
+    const value = values.get(path)
+    values.delete(path)
+    const fault = value === undefined ? `${kind} ${describe(sizes)} was not given` : unfit(kind, sizes, value)
+    return fault === undefined ? [] : [`input ${path}: ${fault}`]
+  })
+  return [...wrong, ...[...values.keys()].map((path) => `input ${path}: the program has no such input`)]
 }
 
 const isGiven = (value: unknown): value is Elements | number | boolean =>

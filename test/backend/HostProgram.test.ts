@@ -50,6 +50,22 @@ describe("a refusal", () => {
         "reference, run picky: input ids: an id counts from 0, but element 1 is -1", remedy)
       yield* says(run({ ...right, ids: -1 }), "reference, run picky: input ids: an id counts from 0, not -1", remedy)
     }))
+    it.effect("of inputs beyond those that there are, however deep and however they are called", () =>
+      Effect.gen(function*() {
+        const one = Specification.real({})
+        const program = yield* Program.make("deep", { inputs: { "a.c": one, a: { length: one } }, state: {} }, (inputs) =>
+          ({ outputs: { sum: T.add(inputs["a.c"], inputs.a.length) } }))
+        const { run } = yield* (yield* (yield* Backend).compile(program)).bind({})
+        assert.deepStrictEqual([...(yield* run({ "a.c": 1, a: { length: 2 } })).sum.elements], [3])
+        const remedy =
+          "  Inputs are trees of the same form as the program's specification; elements lie in the order of its sizes."
+        yield* says(run({ "a.c": 1, a: { length: 2, more: [4] } } as never),
+          "reference, run deep: input a.more.0: the program has no such input", remedy)
+        yield* says(run({ "a.c": 1, a: [2] } as never), "reference, run deep: input a.length: real [] was not given",
+          "  input a.0: the program has no such input", remedy)
+        const odd = yield* Effect.exit(run({ "a.c": 1, a: { length: 2 }, note: "text" } as never))
+        assert.include(String(odd), 'tree: "note" is text, not a leaf')
+      }))
     it.effect("of beginnings, and of what is written", () => Effect.gen(function*() {
       const backend = yield* Backend
       const specification = { weight: Specification.real(row, { _tag: "Normal", deviation: 0.02 }) }

@@ -12,11 +12,13 @@
  * @module
  */
 import type { Composite } from "../../tensor/Composite.ts"
-import type { Instruction } from "../../tensor/Instruction.ts"
-import { type Any, count, type Sizes } from "../../tensor/Node.ts"
+import type { Instruction, Primitive } from "../../tensor/Instruction.ts"
+import { type Any, count, type Elements, type Sizes } from "../../tensor/Node.ts"
 import { contractCodes, contractRows } from "./CodedProduct.ts"
 import { elementCount, type ElementType, type Node } from "./ModelProto.ts"
-import { branch, bytesOf, type Lying, microsoft, productNode, writeElementwise, type Writer } from "./Writer.ts"
+import {
+  branch, bytesOf, elementType, type Lying, microsoft, productNode, writeElementwise, type Writer
+} from "./Writer.ts"
 
 type Orders = ReadonlyArray<ReadonlyArray<string>>
 
@@ -208,9 +210,6 @@ const joinedLast = (shape: ReadonlyArray<number>): ReadonlyArray<number> =>
 const keptShape = (isKept: (index: number) => boolean) => (shape: ReadonlyArray<number>, index: number) =>
   isKept(index) ? joinedLast(shape) : shape
 
-/** The longest cache in whose operator heads are turned: it takes a table with as many rows, written by every run. */
-const longestTable = 1024
-
 /**
  * One position of each sequence, or a block of one sequence: the operator takes no blocks of several. It writes keys
  * and values behind the `starts` tokens of the cache, those of padding too, and no row attends to what lies behind it.
@@ -218,7 +217,8 @@ const longestTable = 1024
  * starts. Where the old cache is a cell that nothing else reads, and the new one what it is replaced by, both are one
  * buffer; else what lies behind the block is taken from the old one.
  *
- * Only for one position, and a cache that is not long, are heads turned in the operator: else it is no quicker.
+ * Only for one position are heads turned in the operator, by angles in proportion to their places: it wants a table of
+ * those of all places, which the engine then computes once.
  */
 const attendKept: Kernel = {
   applies: ([query, , , kept]) => {
@@ -246,8 +246,8 @@ const attendKept: Kernel = {
       const inPlace = isReplaced && uses(kept) === 1
       return { old, place, inPlace, written: inPlace ? place.name : fresh() }
     })
-    const mayTurn = position === 1 && source <= longestTable && headSize % 16 === 0 // as the operator wants it
-    const turned = mayTurn ? turnedAlike(writer, query, key) : undefined
+    const mayTurn = position === 1 && headSize % 16 === 0 // as the operator wants it
+    const turned = mayTurn ? turnedAlike(writer, query, key, starts) : undefined
     const heads = { num_heads: { int: kvHead * group }, kv_num_heads: { int: kvHead } }
     const whole = turned === undefined ? undefined : wholeOf([turned.query, turned.key, valueAtHand])
     const together = kvHead * (group + 2) * headSize
@@ -255,8 +255,8 @@ const attendKept: Kernel = {
       ? [reshape(whole, [batch, 1, together]), "", ""]
       : [flat(turned?.query ?? query, kvHead * group), flat(turned?.key ?? key, kvHead), flat(valueAtHand, kvHead)]
     const tables = turned === undefined ? [] : [
-      tableOf(writer, turned.cos, source), tableOf(writer, turned.sin, source),
-      longs([...Array(batch).keys()], [batch, 1])
+      ...tablesOf(writer, turned.frequencies, source),
+      once(`places ${name(starts)}`, () => one("Cast", [reshape(lying(starts), [batch, 1])], { to: { int: 7 } }))
     ]
     const last = position === 1 ? name(starts) : once(`${name(starts)} and ${position}`, () =>
       one("Add", [name(starts), ids(`${position - 1}`, [1], [position - 1])]))
@@ -275,8 +275,9 @@ const attendKept: Kernel = {
   }
 }
 
-/** What query and key were before both were turned by the same angles, those of the one position of each sequence. */
-const turnedAlike = ({ producer, value }: Writer, query: number, key: number) => {
+/** What query and key were before both were turned by the same angles, each its frequency times the place `starts`. */
+const turnedAlike = (writer: Writer, query: number, key: number, starts: number) => {
+  const { producer, value } = writer
   const [turnsQuery, turnsKey] = [producer(query), producer(key)]
   const isTurn = (made: Instruction | undefined): made is Instruction =>
     made?.primitive._tag === "composite" && made.primitive.composite.name === "rotate"
@@ -284,15 +285,45 @@ const turnedAlike = ({ producer, value }: Writer, query: number, key: number) =>
   const [before = -1, cos = -1, sin = -1] = turnsQuery.inputs
   const [keyBefore = -1, ...angles] = turnsKey.inputs
   const isOfEach = value(cos).shape.length === 3 && value(cos).shape[0] === value(query).shape[0]
-  return isOfEach && angles[0] === cos && angles[1] === sin ? { query: before, key: keyBefore, cos, sin } : undefined
+  const frequencies = frequenciesOf(writer, "cos", cos, starts)
+  const isAlike = angles[0] === cos && angles[1] === sin && frequencies === frequenciesOf(writer, "sin", sin, starts)
+  return isOfEach && isAlike && frequencies !== undefined ? { query: before, key: keyBefore, frequencies } : undefined
 }
 
-/** Angles of each sequence, [batch, plane], as the table of `source` rows that the operator wants to see. */
-const tableOf = ({ filled, lying, once, one, reshape, value }: Writer, id: number, source: number): string => {
-  const [batch = 1, , plane = 1] = value(id).shape
-  const rows = reshape(lying(id), [batch, plane])
-  return batch >= source ? rows : once(`${rows} in ${source}`, () =>
-    one("Concat", [rows, filled(0, "real", [source - batch, plane])], { axis: { int: 0 } }))
+/** The constant φ of an angle's cosine or sine, cos(places · φ), where the places are `starts`. */
+const frequenciesOf = (
+  { producer, value }: Writer, turn: "cos" | "sin", id: number, starts: number
+): number | undefined => {
+  const origin = (id: number): number => {
+    const made = producer(id)
+    const isMoved = made?.primitive._tag === "reshape" || made?.primitive._tag === "transpose"
+    return isMoved ? origin(made.inputs[0] ?? -1) : id
+  }
+  const operands = (id: number | undefined, isWanted: (primitive: Primitive) => boolean): ReadonlyArray<number> => {
+    const made = producer(origin(id ?? -1))
+    return made !== undefined && isWanted(made.primitive) ? made.inputs : []
+  }
+  const [angle] = operands(id, (made) => made._tag === "unary" && made.function === turn)
+  const [real, frequencies = -1] = operands(angle, (made) => made._tag === "binary" && made.function === "multiply")
+  const [places] = operands(real, (made) => made._tag === "convert" && made.to === "real")
+  const [first = -1, offset = -1] = operands(places, (made) => made._tag === "binary" && made.function === "add")
+  const [none, constant] = [producer(origin(offset))?.primitive, origin(frequencies)]
+  const isStart = origin(first) === origin(starts) && none?._tag === "constant" && isZero(none.elements)
+  return isStart && producer(constant)?.primitive._tag === "constant" && value(constant).shape.length === 1
+    ? constant : undefined
+}
+
+const isZero = (elements: Elements | number): boolean =>
+  typeof elements === "number" ? elements === 0 : elements.every((element) => element === 0)
+
+/** Cosines and sines of all places below `source`, [source, plane]: of constants, which the engine computes once. */
+const tablesOf = (writer: Writer, frequencies: number, source: number): ReadonlyArray<string> => {
+  const { lying, literal, once, one, precision, reshape, value } = writer
+  const places = literal(`places below ${source}`, elementType("real", precision), [source, 1], () =>
+    bytesOf(Array.from({ length: source }, (_, place) => place), "real", precision))
+  const row = reshape(lying(frequencies), [1, ...value(frequencies).shape])
+  const angles = once(`angles of ${row} below ${source}`, () => one("Mul", [places, row]))
+  return ["Cos", "Sin"].map((op) => once(`${op} of ${angles}`, () => one(op, [angles])))
 }
 
 /** The kernels by composite name. */

@@ -211,6 +211,7 @@ const makeOver = <X extends HostState.Stretch>(
             if (buffer !== undefined) HostState.place(elementsOf(buffer), value)
           }
           const left = atOnce !== undefined && state.areFree(cellsHeld) ? atOnce() : undefined
+          if (left === Effect.void) return Effect.void
           return Effect.mapError(left ?? exclusive, (error) => error instanceof EngineError ? refused(error) : error)
         })
       const checked = inputsOf(state, program)

@@ -11,7 +11,7 @@ import { hasKernel, kernels } from "../../../src/backend/onnx/Kernel.ts"
 import * as Reference from "../../../src/backend/Reference.ts"
 import * as KeyValueCache from "../../../src/llama/KeyValueCache.ts"
 import { rmsNorm } from "../../../src/llama/RmsNorm.ts"
-import { rotate } from "../../../src/llama/Rope.ts"
+import { type Angles, angles, rotate } from "../../../src/llama/Rope.ts"
 import { tokenCrossEntropy } from "../../../src/loss/CrossEntropy.ts"
 import { lower } from "../../../src/tensor/Lower.ts"
 import { type Any, count, type Sizes, type Untyped } from "../../../src/tensor/Node.ts"
@@ -19,6 +19,7 @@ import * as Program from "../../../src/tensor/Program.ts"
 import { rewrite } from "../../../src/tensor/Rewrite.ts"
 import * as Specification from "../../../src/tensor/Specification.ts"
 import * as T from "../../../src/tensor/Tensor.ts"
+import type { Tensor } from "../../../src/tensor/Tensor.ts"
 import * as Arbitrary from "../../../src/testing/Arbitrary.ts"
 import { agreesWithReference, forAll } from "../../../src/testing/BackendLaw.ts"
 import { type Computation, type Given, leavesOf } from "../../../src/testing/Computation.ts"
@@ -64,21 +65,49 @@ type Attending = Of<typeof attending>
 /** A computation, its operands as they are drawn by name and sizes. */
 type Drawn = (draw: (name: string, sizes: Sizes) => fc.Arbitrary<Given>) => fc.Arbitrary<Computation>
 
+type Ids<A extends string> = Tensor<A, "id">
+
+/** How heads are turned: not at all, by angles that are given, or by those that a function makes of their places. */
+type Turning = "not" | "as given" | ((starts: Ids<"batch">, positions: Ids<"position">, headSize: number) => Angles)
+
+const byPlace = (starts: Ids<"batch">, positions: Ids<"position">, headSize: number): Angles =>
+  angles(T.addIds(starts, positions), { headSize, theta: 100 })
+
+/** Angles that are not those of the places, or not in step. */
+const otherwise: Readonly<Record<string, Turning>> = {
+  "by given angles": "as given",
+  "by angles of the places behind theirs": (starts, _, headSize) =>
+    angles(T.addIds(T.spread(starts, "position", 1), 1), { headSize, theta: 100 }),
+  "by angles of twice their places": (starts, positions, headSize) =>
+    byPlace(T.addIds(starts, starts), positions, headSize),
+  "by cosines and sines of different angles": (starts, positions, headSize) => ({
+    cos: byPlace(starts, positions, headSize).cos,
+    sin: angles(T.addIds(starts, positions), { headSize, theta: 50 }).sin
+  }),
+  "by sines for cosines": (starts, positions, headSize) => {
+    const { cos, sin } = byPlace(starts, positions, headSize)
+    return { cos: sin, sin: cos }
+  }
+}
+
 /** Attention over a cache, to heads that are turned or not. */
 const attention = (
-  { batch, group, kvHead, position, source }: Attending, plane: number, isTurned: boolean
+  { batch, group, kvHead, position, source }: Attending, plane: number, turning: Turning
 ): Drawn => (draw) => {
   const [heads, block] = [{ kvHead, part: 2, plane }, { batch, position }]
-  const angles = isTurned ? ["cos", "sin"].map((name) => draw(name, { ...block, plane })) : []
+  const tables = turning === "as given" ? ["cos", "sin"].map((name) => draw(name, { ...block, plane })) : []
   return fc.tuple(
     draw("query", { ...block, kvHead, group, part: 2, plane }), draw("key", { ...block, ...heads }),
     draw("value", { ...block, ...heads }), ...["keptKey", "keptValue"].map((name) =>
       draw(name, { batch, kvHead, source, part: 2, plane })),
-    Arbitrary.ids("starts", { batch }, source - position + 1), ...angles
+    Arbitrary.ids("starts", { batch }, source - position + 1), ...tables
   ).map((given) => ({
     given,
     build: ({ cos, keptKey, keptValue, key, query, sin, starts, value }) => {
-      const heads = (x: Untyped): Untyped => isTurned ? turn(x, cos!, sin!) : x
+      const places = [starts as Ids<"batch">, T.positions("position", position)] as const
+      const angles = turning === "as given" ? { cos: cos as Angles["cos"], sin: sin as Angles["sin"] }
+        : turning === "not" ? undefined : turning(...places, 2 * plane)
+      const heads = (x: Untyped): Untyped => angles === undefined ? x : rotate(x, angles) as Untyped
       const { kept, mixed } = KeyValueCache.attendKept(heads(query!) as never,
         { key: heads(key!) as never, value: value! }, { key: keptKey!, value: keptValue! }, starts! as never)
       return [mixed, kept.key, kept.value]
@@ -119,7 +148,7 @@ const drawn: Readonly<Record<string, fc.Arbitrary<Computation>>> = {
     })
     return fc.tuple(Arbitrary.real("heads", sizes), table).map(([heads, tables]) => [heads, ...tables])
   }).map((given) => computation(given, turn)),
-  attendKept: attending.chain((sizes) => attention(sizes, all.plane, false)(Arbitrary.real))
+  attendKept: attending.chain((sizes) => attention(sizes, all.plane, "not")(Arbitrary.real))
 }
 
 /** All kernels but products with codes, which round: test/backend/onnx/CodedProduct.test.ts, RowProduct.test.ts. */
@@ -155,13 +184,11 @@ describe("kernels", () => {
       for (const operator of replaced) assert.notInclude(operators, operator)
     }), { numRuns: 20 })
   })
-  it("attend to heads that were turned before, if the cache is long", () => {
-    const turns = (source: number) => {
-      const sizes = { batch: 1, position: 1, kvHead: 1, group: 1, source }
-      return fc.sample(attention(sizes, 8, true)(inOrder), 1)
-        .map((drawn) => compiled(drawn).operators.filter((name) => name === "RotaryEmbedding").length)
-    }
-    assert.deepStrictEqual([turns(1024), turns(1025)], [[0], [2]])
+  it.each(Object.keys(otherwise))("attend to heads that were turned before: %s", (name) => {
+    const sizes = { batch: 2, position: 1, kvHead: 1, group: 1, source: 4 }
+    const turns = (turning: Turning) => fc.sample(attention(sizes, 8, turning)(inOrder), 1)
+      .map((drawn) => compiled(drawn).operators.filter((name) => name === "RotaryEmbedding").length)
+    assert.deepStrictEqual([turns(byPlace), turns(otherwise[name]!)], [[0], [2]])
   })
   it("leave to the decomposition what their operators refuse", () => {
     const norm = computation(
@@ -177,7 +204,7 @@ describe("kernels", () => {
     assert.deepStrictEqual(compiled(turned({ position: 2, kvHead: 2, plane: 2 }, heads)).composites, [])
     const attends = (sizes: Partial<Attending>, plane = 4) => {
       const all = { batch: 1, position: 2, kvHead: 1, group: 1, source: 3, ...sizes }
-      return fc.sample(attention(all, plane, false)(Arbitrary.real), 1).map((drawn) => compiled(drawn).composites)[0]
+      return fc.sample(attention(all, plane, "not")(Arbitrary.real), 1).map((drawn) => compiled(drawn).composites)[0]
     }
     assert.deepStrictEqual(attends({}), ["attendKept"])
     for (const [sizes, plane] of [[{ batch: 2 }], [{ source: 2 }], [{}, 2]] as const) {
@@ -196,12 +223,12 @@ const normalOfSum = (x: Untyped, y: Untyped, gain: Untyped) => {
 const met: Readonly<Record<string, { readonly drawn: Drawn; readonly replaced: ReadonlyArray<string> }>> = {
   "attention over a cache to heads that were turned": {
     drawn: (draw) => attending.filter(({ position }) => position === 1)
-      .chain((sizes) => attention(sizes, 8, true)(draw)),
+      .chain((sizes) => attention(sizes, 8, byPlace)(draw)),
     replaced: ["RotaryEmbedding"]
   },
   "attention of a block over a cache to heads that were turned": {
     drawn: (draw) => fc.tuple(attending.filter(({ position }) => position > 1), fc.constantFrom(4, 8, 12))
-      .chain(([sizes, plane]) => attention(sizes, plane, true)(draw)),
+      .chain(([sizes, plane]) => attention(sizes, plane, byPlace)(draw)),
     replaced: ["MatMul", "FusedMatMul", "Softmax"]
   },
   "the norm of a sum": {
@@ -220,11 +247,11 @@ const met: Readonly<Record<string, { readonly drawn: Drawn; readonly replaced: R
   }
 }
 
-/** The operator goes through rows of queries and places of the cache in tiles, and takes no table of many rows. */
+/** The operator goes through rows of queries and places of the cache in tiles. */
 const long: Readonly<Record<string, readonly [Partial<Attending> & Pick<Attending, "position" | "source">, number]>> = {
   "of many tiles of rows": [{ position: 40, source: 60, group: 2 }, 4],
   "over many tiles of a cache": [{ position: 5, source: 700 }, 64],
-  "over a cache too long for a table": [{ batch: 2, position: 1, source: 1025 }, 8]
+  "over many rows of a table": [{ batch: 2, position: 1, source: 1025 }, 8]
 }
 
 /** Blocks of one sequence, each from a start of its own, over a cache whose old keys are a result too or not. */
@@ -296,9 +323,13 @@ for (const [engine, backend] of backends) {
         }))
       it.effect.each(Object.keys(long))("attention %s is what its decomposition is", (name) => {
         const [sizes, plane] = long[name]!
-        return forAll(attention({ batch: 1, kvHead: 1, group: 1, ...sizes }, plane, true)(Arbitrary.real),
+        return forAll(attention({ batch: 1, kvHead: 1, group: 1, ...sizes }, plane, byPlace)(Arbitrary.real),
           (computation) => agrees(computation, Tolerance.composed), { numRuns: 2 })
       })
+      it.effect.each(Object.keys(otherwise))("attention to heads that are turned %s is what both are apart", (name) =>
+        forAll(attending.filter(({ position }) => position === 1).chain((sizes) =>
+          attention(sizes, 8, otherwise[name]!)(Arbitrary.real)), (computation) =>
+          agrees(computation, Tolerance.single), { numRuns: 8 }))
       it.effect("blocks that begin anywhere leave in a cache what they leave there on the reference", () =>
         forAll(blocks, (drawn) => Effect.gen(function*() {
           const found = yield* attended(drawn)

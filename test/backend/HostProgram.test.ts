@@ -53,7 +53,8 @@ describe("a refusal", () => {
     it.effect("of inputs beyond those that there are, however deep and however they are called", () =>
       Effect.gen(function*() {
         const one = Specification.real({})
-        const program = yield* Program.make("deep", { inputs: { "a.c": one, a: { length: one } }, state: {} }, (inputs) =>
+        const specification = { inputs: { "a.c": one, a: { length: one } }, state: {} }
+        const program = yield* Program.make("deep", specification, (inputs) =>
           ({ outputs: { sum: T.add(inputs["a.c"], inputs.a.length) } }))
         const { run } = yield* (yield* (yield* Backend).compile(program)).bind({})
         assert.deepStrictEqual([...(yield* run({ "a.c": 1, a: { length: 2 } })).sum.elements], [3])

@@ -20,6 +20,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Hash from "../random/Hash.ts"
+import { foreignAt } from "../token/Detokenizer.ts"
 import { textByteCount } from "../token/Utf8.ts"
 import * as Document from "./Document.ts"
 import type { Part } from "./Document.ts"
@@ -65,6 +66,27 @@ export class TokenRangeError extends Schema.TaggedError<TokenRangeError>()("Toke
     return `token ${this.index} of the document at ${this.file}:${this.line} has the id ${this.id}: ids must be ` +
       `whole numbers in [0, ${this.vocabSize}), and the BOS ${this.bosId} must not occur inside a document\n` +
       "  likely encode, vocabulary size and BOS are of different models: take all three from one tokenizer"
+  }
+}
+
+/** Fails when a store holds an id that a model does not have. */
+export class ForeignTokenError extends Schema.TaggedError<ForeignTokenError>()("ForeignTokenError", {
+  /** The place of the token in the store, of its document among all, and of the token in that, where a BOS is 0. */
+  index: Schema.Int,
+  document: Schema.Int,
+  place: Schema.Int,
+  id: Schema.Int,
+  /** How many tokens the model has, and how many the encoder of the store. */
+  vocabSize: Schema.Int,
+  storeVocabSize: Schema.Int
+}) {
+  override get message() {
+    const { document, id, index, place, storeVocabSize, vocabSize } = this
+    return `corpus: token ${index}, the token ${place} of document ${document} (from 0, its BOS counted), has the id ` +
+      `${id}: a model of ${vocabSize} tokens has the ids 0 to ${vocabSize - 1}\n  ` + (storeVocabSize === vocabSize
+      ? "The encoder was said to have as many: is its vocabulary larger?"
+      : `The texts were made tokens with a vocabulary of ${storeVocabSize}: take the tokenizer that belongs to the ` +
+          "model.")
   }
 }
 
@@ -151,6 +173,18 @@ export const fromTexts = (texts: Iterable<string>, encoder: Encoder): TokenStore
     if (error !== undefined) throw error
   }
   return store.finish()
+}
+
+/** Fails with the first token that a model of so many tokens does not have: it is of another tokenizer. */
+export const requireVocabulary = (
+  { starts, tokens, vocabSize: storeVocabSize }: TokenStore, vocabSize: number
+): Effect.Effect<void, ForeignTokenError> => {
+  const index = foreignAt(tokens, vocabSize)
+  const id = tokens[index]
+  if (id === undefined) return Effect.void
+  const document = starts.findLastIndex((start) => start <= index)
+  const place = index - (starts[document] ?? 0)
+  return Effect.fail(new ForeignTokenError({ index, document, place, id, vocabSize, storeVocabSize }))
 }
 
 /** The number of documents. */

@@ -24,7 +24,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { type AnyCell, Backend, type BackendError, type Cells } from "../backend/Backend.ts"
-import type { TokenStore } from "../data/TokenStore.ts"
+import { type ForeignTokenError, requireVocabulary, type TokenStore } from "../data/TokenStore.ts"
 import { frozenParameters } from "../generate/CachedProgram.ts"
 import type { Transformer } from "../llama/Transformer.ts"
 import * as Visibility from "../llama/Visibility.ts"
@@ -110,7 +110,7 @@ export class NonFiniteScoreError extends Schema.TaggedError<NonFiniteScoreError>
 }
 
 /** What can keep a text from being scored. */
-export type ScoreError = BackendError | NothingToScoreError | NonFiniteScoreError
+export type ScoreError = BackendError | ForeignTokenError | NothingToScoreError | NonFiniteScoreError
 
 /** Scores texts. */
 export interface Perplexity {
@@ -184,7 +184,9 @@ export const make = Effect.fnUntraced(function*<P>(
   const bound = yield* Effect.flatMap(
     backend.compile(program, { constants }), (executable) => executable.bind({ parameters }))
 
-  const score: Perplexity["score"] = Effect.fnUntraced(function*({ bytes, tokens }, onProgress) {
+  const score: Perplexity["score"] = Effect.fnUntraced(function*(store, onProgress) {
+    yield* requireVocabulary(store, model.config.vocabSize)
+    const { bytes, tokens } = store
     const placeCount = tokens.length - 1
     if (placeCount < 1 || bytes === 0) {
       return yield* new NothingToScoreError({ tokenCount: tokens.length, byteCount: bytes })

@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type * as Key from "../random/Key.ts"
 import { ShapeError } from "../tensor/ShapeError.ts"
+import { foreignAt } from "../token/Detokenizer.ts"
 import type { Codec } from "../token/Tokenizer.ts"
 import type { Rule } from "./Sampling.ts"
 
@@ -112,7 +113,7 @@ const settingFaults = (
   ...isCount(maximumTokens) ? [] : [`maximumTokens must be a whole number of at least 1, got ${maximumTokens}`],
   ...isCount(candidates) ? [] : [`candidates must be a whole number of at least 1, got ${candidates}`],
   ...stopIds.flatMap((id, i) =>
-    isId(id, vocabSize) ? [] : [`stopIds has ${id} at ${i}; ids are 0 to ${vocabSize - 1}`]),
+    foreignAt([id], vocabSize) < 0 ? [] : [`stopIds has ${id} at ${i}; ids are 0 to ${vocabSize - 1}`]),
   ...stopTexts.includes("") ? [`an empty stop text would end every answer before it began`] : []
 ]
 
@@ -121,16 +122,27 @@ const promptFaults = ({ ids, item }: Prompt, { bosId, vocabSize }: Codec) => {
   if (ids.length === 0) {
     return [...place, `prompt ${item} is empty; begin it with the beginning of sequence, id ${bosId}`]
   }
-  const strange = Array.from(ids).findIndex((id) => !isId(id, vocabSize))
-  return strange < 0
-    ? place
-    : [...place, `prompt ${item} has the id ${ids[strange]} at ${strange}; ids are 0 to ${vocabSize - 1}`]
+  return [...place, ...idFaults(`prompt ${item}`, ids, vocabSize)]
 }
 
-const isId = (id: number, vocabSize: number): boolean => Number.isInteger(id) && id >= 0 && id < vocabSize
+/** What is wrong with some ids for a model of so many tokens: the first that it does not have. */
+export const idFaults = (name: string, ids: ArrayLike<number>, vocabSize: number): ReadonlyArray<string> => {
+  const at = foreignAt(ids, vocabSize)
+  return at < 0 ? []
+    : [`${name} has the id ${ids[at]} at ${at}; ids are 0 to ${vocabSize - 1}: is it of another tokenizer?`]
+}
 
 /** Is this a whole number of at least 1? */
 const isCount = (value: number): boolean => Number.isSafeInteger(value) && value >= 1
+
+/** Fails where a context is longer than that of the model. */
+export const requireContext = (
+  operation: string, contextLength: number, model: number
+): Effect.Effect<void, ShapeError> => contextLength <= model ? Effect.void : Effect.fail(new ShapeError({
+  operation, place: "", invariant: "contextLength must be at most that of the model",
+  values: [[operation, String(contextLength)], ["model", String(model)]],
+  remedy: "Positions that were never trained give nonsense: ask for fewer, or leave contextLength out."
+}))
 
 /** Fails where one of the sizes is no whole number of at least 1. */
 export const requireCounts = (

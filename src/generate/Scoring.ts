@@ -28,7 +28,7 @@ import * as Specification from "../tensor/Specification.ts"
 import * as T from "../tensor/Tensor.ts"
 import type { Tensor } from "../tensor/Tensor.ts"
 import { cellsOf, extended, frozenParameters, type Sizes } from "./CachedProgram.ts"
-import { requireCounts } from "./Request.ts"
+import { idFaults, requireContext, requireCounts } from "./Request.ts"
 import { attempt, distribution, isRuleError, type Logits, logProbability, type Rule } from "./Sampling.ts"
 import type { Options as SlotsOptions } from "./Slots.ts"
 
@@ -85,6 +85,7 @@ export const make = Effect.fnUntraced(function*<P>(
   const source = contextLength ?? model.config.contextLength
   const length = Math.min(blockLength ?? 32, source)
   yield* requireCounts("scorer", { slots, contextLength: source, blockLength: length })
+  yield* requireContext("scorer", source, model.config.contextLength)
   const sizes = { batch: slots, position: length, source }
   const closed = yield* program(model, sizes, rule !== undefined)
   const executable = yield* backend.compile(closed, { constants: frozen ? frozenParameters(parameters) : new Map() })
@@ -183,13 +184,11 @@ const scores = Effect.fnUntraced(function*(
 
 const faultsOf = ({ answer, item, prompt }: Continuation, { source, vocabSize }: Engine): ReadonlyArray<string> => {
   const count = prompt.length + answer.length
-  const strange = [...Array.from(prompt), ...Array.from(answer)]
-    .findIndex((id) => !(Number.isInteger(id) && id >= 0 && id < vocabSize))
   return [
     ...prompt.length > 0 ? [] : [`answer ${item} has an empty prompt: nothing would predict its first token`],
     ...count <= source ? [] : [
       `answer ${item} has ${answer.length} tokens after ${prompt.length}, more than a context of ${source} holds`
     ],
-    ...strange < 0 ? [] : [`answer ${item} has an id at ${strange} of its sequence that is not 0 to ${vocabSize - 1}`]
+    ...idFaults(`the prompt of answer ${item}`, prompt, vocabSize), ...idFaults(`answer ${item}`, answer, vocabSize)
   ]
 }

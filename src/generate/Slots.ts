@@ -19,13 +19,13 @@ import { type AnyCell, Backend, type BackendError, type Bound, type Cells } from
 import { isCell } from "../backend/HostState.ts"
 import * as KeyValueCache from "../llama/KeyValueCache.ts"
 import type { Transformer } from "../llama/Transformer.ts"
-import { ShapeError } from "../tensor/ShapeError.ts"
+import type { ShapeError } from "../tensor/ShapeError.ts"
 import type { Specifications } from "../tensor/Specification.ts"
 import { entries } from "../tensor/Tree.ts"
 import { frozenParameters, type Inputs, type Outputs, program, scoresOf, type Sizes } from "./CachedProgram.ts"
 import * as Drafting from "./Drafting.ts"
 import * as Masses from "./Masses.ts"
-import { requireCounts } from "./Request.ts"
+import { requireContext, requireCounts } from "./Request.ts"
 import type { Rule, Scores } from "./Sampling.ts"
 
 /** What slots are made of. */
@@ -110,13 +110,7 @@ export const make = Effect.fnUntraced(function*<P>(
   const backend = yield* Backend
   const source = contextLength ?? model.config.contextLength
   yield* requireCounts("decoder", { slots, contextLength: source, blockLengths })
-  if (source > model.config.contextLength) {
-    return yield* new ShapeError({
-      operation: "decoder", place: "", invariant: "contextLength must be at most that of the model",
-      values: [["decoder", String(source)], ["model", String(model.config.contextLength)]],
-      remedy: "Positions that were never trained give nonsense: ask for fewer, or leave contextLength out."
-    })
-  }
+  yield* requireContext("decoder", source, model.config.contextLength)
   const lengths = [...new Set(blockLengths.map((length) => Math.min(length, source)))].sort((a, b) => a - b)
   const constants = frozen ? frozenParameters(parameters) : new Map<string, AnyCell>()
   const compiled = (name: string, sizes: Sizes) =>

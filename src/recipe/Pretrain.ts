@@ -241,6 +241,9 @@ const prepare = Effect.fnUntraced(
     const configuration = yield* encodeConfig(config)
 
     // 1. Data: shuffled windows, a function of the seed and the step
+    for (const part of [origin.data.train, origin.data.validation]) {
+      yield* TokenStore.requireVocabulary(part, config.model.vocabSize)
+    }
     const batches = Batches.make(origin.data.train, {
       key: Key.derive(key, "batches"), batchSize: config.batchSize, length: config.sequenceLength
     })

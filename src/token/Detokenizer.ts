@@ -28,6 +28,15 @@ export class IdRangeError extends Schema.TaggedError<IdRangeError>()("IdRangeErr
   }
 }
 
+/** Where the first id stands that a vocabulary of so many pieces does not have; −1 where there is none. */
+export const foreignAt = (ids: ArrayLike<number>, vocabSize: number): number => {
+  for (let i = 0; i < ids.length; i++) {
+    const id = ids[i]!
+    if (!(id >= 0 && id < vocabSize && Number.isInteger(id))) return i
+  }
+  return -1
+}
+
 /** Decodes one sequence id by id; the pieces of text that it returns, in order, are the text of all ids together. */
 export interface StreamDecoder {
   /**

@@ -108,6 +108,22 @@ describe("TokenStore", () => {
       }
     }))
 
+    it.effect("refuses ids that a model does not have, by place", () => Effect.gen(function*() {
+      const encode = (text: string) => text === "c" ? [3, 12, 29] : [1, 2]
+      const store = TokenStore.fromTexts(["a", "b", "c"], { ...encoder, encode })
+      assert.isUndefined(yield* TokenStore.requireVocabulary(store, 31))
+      assert.strictEqual((yield* Effect.flip(TokenStore.requireVocabulary({ ...store, bosId: 0 }, 30))).id, 30)
+      const none = { ...store, tokens: store.tokens.map((id) => id === 30 ? 0 : id) }
+      assert.strictEqual((yield* Effect.flip(TokenStore.requireVocabulary(none, 12))).message,
+        "corpus: token 8, the token 2 of document 2 (from 0, its BOS counted), has the id 12: a model of 12 tokens " +
+          "has the ids 0 to 11\n  The texts were made tokens with a vocabulary of 31: take the tokenizer that " +
+          "belongs to the model.")
+      const wrong = { ...store, tokens: Int32Array.of(30, 1, -1), starts: Float64Array.of(0, 3) }
+      assert.strictEqual((yield* Effect.flip(TokenStore.requireVocabulary(wrong, 31))).message,
+        "corpus: token 2, the token 2 of document 0 (from 0, its BOS counted), has the id -1: a model of 31 tokens " +
+          "has the ids 0 to 30\n  The encoder was said to have as many: is its vocabulary larger?")
+    }))
+
     it.effect("refuses a part without anything to predict, saying how to get one", () => Effect.gen(function*() {
       const failure = (list: ReadonlyArray<string>, validationShare: number) =>
         TokenStore.tokenize(Stream.fromIterable(documents(list)), { ...encoder, validationShare }).pipe(

@@ -172,6 +172,18 @@ layer(Reference.layer)("Perplexity", (it) => {
       }
     }))
 
+  it.effect("refuses tokens that the model does not have before it computes anything", () =>
+    Effect.gen(function*() {
+      const { score } = yield* make()
+      const store = (last: number) =>
+        TokenStore.fromTexts(["abcdef", "g"], { encode: (text) => text === "g" ? [last] : [1, 2, 3, 4, 5, 6],
+          bosId: 0, vocabSize: 100 })
+      const error = yield* Effect.flip(score(store(vocabSize), () => Effect.die("it computed")))
+      if (error._tag !== "ForeignTokenError") return assert.fail(error.message)
+      assert.deepStrictEqual([error.index, error.id, error.vocabSize], [8, vocabSize, vocabSize])
+      assert.strictEqual((yield* score(store(vocabSize - 1))).tokenCount, 8)
+    }))
+
   it.effect("refuses a text with nothing to foretell", () =>
     Effect.gen(function*() {
       const { score } = yield* make()

@@ -252,8 +252,8 @@ layer(services)("messages", (it) => {
   stopIds has 1.5 at 3; ids are 0 to 264
   an empty stop text would end every answer before it began
   prompt 1 is empty; begin it with the beginning of sequence, id 1
-  prompt 2 has the id 265 at 1; ids are 0 to 264
-  prompt 3 has the id 0.5 at 0; ids are 0 to 264`)
+  prompt 2 has the id 265 at 1; ids are 0 to 264: is it of another tokenizer?
+  prompt 3 has the id 0.5 at 0; ids are 0 to 264: is it of another tokenizer?`)
     }))
 
   it.effect("say what does not fit into the context, and what to do", () =>

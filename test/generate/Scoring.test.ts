@@ -109,12 +109,13 @@ layer(services)("messages of scoring", (it) => {
       const scorer = yield* Scoring.make({ model, parameters: yield* parameters(1), slots: 3 })
       const given = Stream.make<Array<Scoring.Continuation>>(
         { item: 4, prompt: [], answer: [1] }, { item: 5, prompt: [1, 2], answer: new Int32Array(11) },
-        { item: 6, prompt: [1], answer: [265] })
+        { item: 6, prompt: [1, -1], answer: [5, 265, 300] })
       const { message } = yield* Effect.flip(Stream.runCollect(scorer.score(given)))
       assert.strictEqual(message, `score: not every answer can be scored
   answer 4 has an empty prompt: nothing would predict its first token
   answer 5 has 11 tokens after 2, more than a context of 12 holds
-  answer 6 has an id at 1 of its sequence that is not 0 to 264`)
+  the prompt of answer 6 has the id -1 at 1; ids are 0 to 264: is it of another tokenizer?
+  answer 6 has the id 265 at 1; ids are 0 to 264: is it of another tokenizer?`)
     }))
 
   it.effect("name the token whose probability is not a number, with a rule and without", () =>
@@ -148,5 +149,15 @@ layer(services)("messages of scoring", (it) => {
       const { message } = yield* Effect.flip(Scoring.make({ model, parameters: yield* parameters(1), slots: 0.5 }))
       assert.include(message, "slots, contextLength and blockLength must be whole numbers of at least 1")
       assert.include(message, "0.5")
+    }))
+
+  it.effect("name a context that the model does not have", () =>
+    Effect.gen(function*() {
+      const cells = yield* parameters(1)
+      const { message } = yield* Effect.flip(Scoring.make({ model, parameters: cells, contextLength: 13 }))
+      assert.strictEqual(message, [
+        "scorer: contextLength must be at most that of the model", "  scorer  13", "  model   12",
+        "  Positions that were never trained give nonsense: ask for fewer, or leave contextLength out."
+      ].join("\n"))
     }))
 })

@@ -205,13 +205,26 @@ describe("Pretrain", () => {
       assert.include(other.message, "begin anew in another folder")
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
+  const idle = Layer.effect(Backend, Effect.map(Backend, (backend) =>
+    Backend.of({ ...backend, compile: () => Effect.die("compiled"), allocate: () => Effect.die("allocated") })
+  )).pipe(Layer.provide(Reference.layer))
+
+  it.live("refuses tokens that the model does not have before it compiles anything, in either part", () =>
+    Effect.gen(function*() {
+      const folder = yield* temporary
+      for (const part of ["train", "validation"] as const) {
+        const tokens = data[part].tokens.map((id, i) => i === 3 ? 32 : id)
+        const origin = { data: { ...data, [part]: { ...data[part], tokens } } }
+        const error = yield* Effect.flip(run(folder, { backend: idle, origin }))
+        if (error === "killed" || error._tag !== "ForeignTokenError") return assert.fail(String(error))
+        assert.deepStrictEqual([error.index, error.id, error.vocabSize], [3, 32, 32])
+      }
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
   it.live("refuses a folder before it compiles anything", () =>
     Effect.gen(function*() {
       const folder = yield* temporary
       yield* run(folder)
-      const idle = Layer.effect(Backend, Effect.map(Backend, (backend) =>
-        Backend.of({ ...backend, compile: () => Effect.die("compiled"), allocate: () => Effect.die("allocated") })
-      )).pipe(Layer.provide(Reference.layer))
       const taken = yield* Effect.flip(run(folder, { backend: idle }))
       assert.isTrue(taken !== "killed" && taken._tag === "RunExistsError")
       const options = { backend: idle, origin: { resume: "latest" }, config: { learningRate: 0.02 } } as const

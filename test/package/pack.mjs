@@ -1,7 +1,8 @@
 // @ts-check
 /**
  * The package as a stranger gets it: packed, installed in an empty folder, imported, type-checked, and running the
- * first model of README.md. Says which step failed, and leaves the folder for a look when one did.
+ * first model of README.md; with `--registry`, which takes packages of the day, also in the way that README.md tells.
+ * Says which step failed, and leaves the folder for a look when one did.
  */
 import { spawnSync } from "node:child_process"
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
@@ -79,7 +80,8 @@ if (loaded.length > 0) { console.error("loaded: " + loaded.join(", ")); process.
 )
 succeed("loads no native library on import", folder, process.execPath, ["natives.mjs", "cria"])
 
-const [model] = snippets(readFileSync(join(root, "README.md"), "utf8"))
+const readme = readFileSync(join(root, "README.md"), "utf8")
+const [model] = snippets(readme)
 step("has a first model in README.md", model !== undefined, () => "README.md has no ts fence")
 if (model !== undefined) {
   writeFileSync(join(folder, "model.ts"), model.code)
@@ -93,6 +95,18 @@ if (model !== undefined) {
   const complaints = run(folder, process.execPath, [compiler, ...settings]).stdout.split("\n")
     .filter((line) => /^(model\.ts|node_modules\/cria\/)/.test(line))
   step("type-checks the model, and the declarations it uses", complaints.length === 0, () => complaints.join("\n"))
+
+  const [, ...lines] = /```sh\n(npm ci .* npm pack [^`]*)\n```/.exec(readme)?.[1]?.split("\n") ?? []
+  step("has lines in README.md for a script of one's own", lines.length === 3)
+  if (process.argv.includes("--registry")) {
+    const own = mkdtempSync(join(tmpdir(), "cria-own-"))
+    writeFileSync(join(own, "model.mts"), model.code)
+    for (const line of lines) {
+      const told = line.replace(/ *#.*/, "")
+      succeed(told, own, "sh", ["-c", told.replace(/path\/to\/cria-[\d.]+\.tgz/, join(folder, packed.filename))])
+    }
+    rmSync(own, { recursive: true, force: true })
+  } else console.log("SKIPPED those lines: they take packages of the day from npm; --registry runs them")
 }
 
 const command = join(folder, "node_modules/.bin/cria")

@@ -67,6 +67,20 @@ describe("Hugging Face's config.json", () => {
         `eos_token_id = ${JSON.stringify(value)}: expected an id, or a list of ids, or no such key`)
     }
   })
+  it("passes over keys of other programs that change nothing", () => {
+    const keys = [
+      "max_length", "max_sequence_length", "is_llama_config", "attn_implementation", "_attn_implementation",
+      "_attn_implementation_autoset", "output_attentions", "output_hidden_states", "return_dict", "tokenizer_class",
+      "unsloth_fixed", "unsloth_version"
+    ]
+    const plain = Result.getOrThrow(read({}))
+    fc.assert(fc.property(fc.constantFrom(...keys), fc.jsonValue(), (key, value) => {
+      assert.deepStrictEqual(Result.getOrThrow(read({ [key]: value })), plain)
+    }))
+    assert.deepStrictEqual(Result.getOrThrow(read({ rope_interleaved: false })), plain)
+    assert.include(faultsOf(read({ rope_interleaved: true })),
+      "  rope_interleaved = true: expected false (the parts of a rotary plane lie in halves), or no such key")
+  })
   it("refuses by name every key that it does not know, all at once", () => {
     fc.assert(fc.property(fc.string({ minLength: 1 }).filter((key) => key !== "__proto__"), fc.jsonValue(),
       (key, value) => {

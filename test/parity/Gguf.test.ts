@@ -4,9 +4,10 @@
  */
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Option, Result, Schema } from "effect"
+import { Effect, FileSystem, Option, Result, Schema } from "effect"
 import { readFileSync } from "node:fs"
 import { fileURLToPath } from "node:url"
+import * as Gguf from "../../src/format/Gguf.ts"
 import * as Safetensors from "../../src/format/Safetensors.ts"
 import * as Checkpoint from "../../src/llama/Checkpoint.ts"
 import * as SentencePiece from "../../src/token/SentencePiece.ts"
@@ -44,6 +45,34 @@ describe("Llamas of the gguf package", () => {
       const cases = Schema.decodeUnknownSync(Encoded)(metadata["encoded"])
       assert.isAbove(cases.length, 5)
       for (const [text, ids] of cases) assert.deepStrictEqual([...codec.encode(text)], ids, JSON.stringify(text))
+    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
+
+  it.effect("are refused where positions are scaled, which a tensor alone says", () =>
+    Effect.gen(function*() {
+      const folder = yield* (yield* FileSystem.FileSystem).makeTempDirectoryScoped()
+      const file = yield* Gguf.open(place("gguf/merges.gguf"))
+      const { config } = yield* Checkpoint.open(place("gguf/merges.gguf"))
+      const planes = config.headSize / 2
+      const path = `${folder}/scaled.gguf`
+      const opened = Effect.fnUntraced(function*(divisors: ReadonlyArray<number>) {
+        yield* Gguf.write(path, file.typed, [
+          ...[...file.entries.values()].map((entry) => ({ ...entry, bytes: file.readBytes(entry.name) })),
+          {
+            name: "rope_freqs.weight", type: "F32", sizes: [divisors.length],
+            bytes: Effect.succeed(new Uint8Array(Float32Array.from(divisors).buffer))
+          }
+        ])
+        return yield* Checkpoint.open(path)
+      })
+      const ones = Array.from({ length: planes }, () => 1)
+      assert.deepStrictEqual((yield* opened(ones)).config, config)
+      for (const [at] of ones.entries()) {
+        const { message } = yield* Effect.flip(opened(ones.with(at, 8)))
+        assert.strictEqual(message.split("\n")[1], `  rope_freqs.weight = 8 at ${at}: expected 1 for each of ` +
+          `${planes} planes (Llama 2 scales no positions), or no such tensor`)
+      }
+      const { message } = yield* Effect.flip(opened([...ones, 1]))
+      assert.include(message, `rope_freqs.weight = a tensor of [${planes + 1}]: expected 1 for each of`)
     }).pipe(Effect.scoped, Effect.provide(NodeServices.layer)))
 
   it.effect("is read without its vocabulary, which is refused, where that is of merges", () =>

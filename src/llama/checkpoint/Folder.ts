@@ -186,11 +186,26 @@ const openMeta = Effect.fnUntraced(function*(
   } satisfies Opened
 })
 
+/** Fails where frequencies of the rotation are divided by anything but 1. */
+const requirePlainRotation = Effect.fnUntraced(function*(file: TensorFile, { headSize }: Llama.Config) {
+  const key = GgufModel.divisors
+  const sizes = file.entries.get(key)?.sizes
+  if (sizes === undefined) return
+  const isFit = sizes.join() === String(headSize / 2) // what is read is no larger than that
+  const read = isFit ? yield* file.read(key) : []
+  const at = read.findIndex((divisor) => divisor !== 1)
+  if (isFit && at < 0) return
+  const value = isFit ? `${read[at]} at ${at}` : `a tensor of [${sizes.join(", ")}]`
+  const expected = `1 for each of ${headSize / 2} planes (Llama 2 scales no positions), or no such tensor`
+  return yield* new CheckpointConfigError({ path: file.path, faults: [{ key, value, expected }] })
+})
+
 const openGguf = Effect.fnUntraced(function*(path: string) {
   const file = yield* Gguf.open(path)
   const { naming } = GgufModel
   const rows = file.entries.get(naming.names.embedding)?.sizes[0] ?? 1
   const config = yield* Effect.fromResult(GgufModel.configOf(path, file.metadata, rows))
+  yield* requirePlainRotation(file, config)
   const tokenizer = Effect.flatMap(Effect.fromResult(GgufModel.vocabularyOf(path, file.metadata)), (model) =>
     model === undefined ? Effect.succeedNone
       : Effect.map(Effect.fromResult(TokenizerFormat.ofModel(model)), (read) => Option.some({ path, ...read }))).pipe(

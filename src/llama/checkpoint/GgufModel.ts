@@ -203,6 +203,9 @@ export const vocabularyMetadata = (
   ])
 }
 
+/** The tensor that divides the frequencies of planes where positions are scaled, as for Llama 3.1: no key says so. */
+export const divisors = "rope_freqs.weight"
+
 /** Names and layout: the two parts of a rotary plane lie side by side, as Meta's. */
 export const naming: Naming = {
   rotary: "interleaved",
@@ -220,5 +223,5 @@ export const naming: Naming = {
     "norm.gain": "output_norm.weight",
     "head": "output.weight"
   },
-  computed: /^(blk\.\d+\.)?(rope_freqs|attn_rot_embd)\.weight$/
+  computed: /^(rope_freqs|blk\.\d+\.attn_rot_embd)\.weight$/
 }

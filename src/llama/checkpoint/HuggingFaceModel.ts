@@ -76,7 +76,20 @@ const rules: Keys.Rules = {
   bos_token_id: Keys.inert, // the tokenizer's
   eos_token_id: Keys.optional(endIds),
   pad_token_id: Keys.inert,
+  max_length: Keys.inert, // of a request, or of texts that it learned from
+  max_sequence_length: Keys.inert,
+  rope_interleaved: Keys.optional(Keys.oneOf([false], "the parts of a rotary plane lie in halves")),
+  is_llama_config: Keys.inert,
+  attn_implementation: Keys.inert, // which of transformers' kernels, which compute the same
+  _attn_implementation: Keys.inert,
+  _attn_implementation_autoset: Keys.inert,
+  output_attentions: Keys.inert, // what its function returns besides
+  output_hidden_states: Keys.inert,
+  return_dict: Keys.inert,
+  tokenizer_class: Keys.inert,
   transformers_version: Keys.inert,
+  unsloth_fixed: Keys.inert,
+  unsloth_version: Keys.inert,
   _name_or_path: Keys.inert
 }
 

@@ -183,7 +183,7 @@ export const fitting = (
 
 const toldOf = (pieces: Source["pieces"], tell: Effect.Effect<void>): Source["pieces"] => (parameter) =>
   Effect.map(pieces(parameter), (found) =>
-    found && { ...found, each: (use) => Effect.tap(found.each(use), () => tell) })
+    found && { ...found, each: (together, use) => Effect.tap(found.each(together, use), () => tell) })
 
 /** The same source, which tells on stderr every ten seconds how much has been read; nothing where it is read sooner. */
 export const telling = <S extends Pick<Source, "parameters" | "read"> & Partial<Pick<Source, "pieces">>>(

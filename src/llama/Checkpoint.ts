@@ -23,7 +23,7 @@ import { Backend, type BackendError } from "../backend/Backend.ts"
 import { isCell } from "../backend/HostState.ts"
 import * as TensorFile from "../format/TensorFile.ts"
 import type * as Snapshot from "../store/Snapshot.ts"
-import { describe, type Sizes } from "../tensor/Node.ts"
+import { describe } from "../tensor/Node.ts"
 import { entries } from "../tensor/Tree.ts"
 import {
   type CheckpointConfigError, type CheckpointFormatError, CheckpointMemoryError, CheckpointTensorError,
@@ -31,7 +31,10 @@ import {
 } from "./checkpoint/CheckpointError.ts"
 import * as Folder from "./checkpoint/Folder.ts"
 import { joined, type Place, places, type Reals, reordered } from "./checkpoint/Layout.ts"
+import { make as piecesOf, type Pieces } from "./checkpoint/Pieces.ts"
 import type { Config } from "./Config.ts"
+
+export type { Pieces }
 
 /** The forms of checkpoints. */
 export type Format = Folder.Opened["format"]
@@ -45,17 +48,6 @@ export interface Stored {
   readonly bytes: number
 }
 
-/** A parameter as it lies in a file, to be gone through piece by piece. */
-export interface Pieces<E = TensorFile.Failure> {
-  /** Our axes with their sizes, in the order of the file. */
-  readonly lying: Sizes
-  /**
-   * Gives `use` the elements, some whole rows of the outermost axis at a time, and the place of the first of them. They
-   * are there for that call alone: the next piece is being read meanwhile, and then takes their memory.
-   */
-  readonly each: <F>(use: (elements: Reals, start: number) => Result.Result<void, F>) => Effect.Effect<void, E | F>
-}
-
 /** An open checkpoint; it closes with the Scope in which it was opened. */
 export interface Checkpoint {
   readonly format: Format
@@ -67,7 +59,7 @@ export interface Checkpoint {
   readonly parameters: ReadonlyMap<string, Stored>
   /** A parameter by our path, in the order of our axes. Fails for unknown paths. */
   readonly read: (path: string) => Effect.Effect<Reals, TensorFile.Failure | CheckpointTensorError>
-  /** The same in pieces, where the file has the parameter whole and in an order of its own. Fails for unknown paths. */
+  /** The same in pieces, in the order of the file; none of what is kept in F64. Fails for unknown paths. */
   readonly pieces: (path: string) => Effect.Effect<Pieces | undefined, CheckpointTensorError>
   /** The tokenizer, where the checkpoint has one, and which function of it is meant. */
   readonly tokenizer: Folder.Opened["tokenizer"]
@@ -123,29 +115,6 @@ const readReals = (file: TensorFile.TensorFile, name: string): Effect.Effect<Rea
     ? Effect.map(file.readBytes(name), ({ buffer }) => new Float64Array(buffer))
     : file.read(name)
 
-const pieceElements = 2 ** 20 // two of which stay in the caches
-
-const piecesOf = (file: TensorFile.TensorFile, { name, sizes, theirs }: Place): Pieces => {
-  const [size = 1, ...rest] = sizes
-  const width = TensorFile.elementCount(rest)
-  const rows = Math.min(size, Math.max(1, Math.floor(pieceElements / width)))
-  return {
-    lying: theirs,
-    each: Effect.fnUntraced(function*(use) {
-      let [free, taken] = [new Float32Array(rows * width), new Float32Array(rows * width)]
-      const read = (from: number, into: Float32Array<ArrayBuffer>) =>
-        file.read(name, { from, to: Math.min(size, from + rows) }, into)
-      let piece = yield* read(0, taken)
-      for (let from = 0; from < size; from += rows) {
-        const used = Effect.suspend(() => Effect.fromResult(use(piece, from * width)))
-        const next = from + rows < size ? read(from + rows, free) : Effect.succeed(piece)
-        ;[piece] = yield* Effect.all([next, used], { concurrency: 2 })
-        ;[free, taken] = [taken, free]
-      }
-    })
-  }
-}
-
 /**
  * Opens what stands at a path: the folder of a run of Cria (its newest snapshot), a snapshot, a Hugging Face folder, a
  * Meta folder, a `.gguf` or a `.bin` of llama2.c. A snapshot's checksums are verified; of others, headers are read.
@@ -183,10 +152,9 @@ export const open = Effect.fnUntraced(function*(
   })
   const pieces: Checkpoint["pieces"] = (parameter) => {
     const place = byPath.get(parameter)
-    const [file] = shards
-    if (place === undefined || file === undefined) return Effect.fail(unknown(parameter))
-    const isWhole = shards.length === 1 && file.entries.get(place.name)?.type !== "F64" && naming !== undefined
-    return Effect.succeed(isWhole ? piecesOf(file, place) : undefined)
+    if (place === undefined) return Effect.fail(unknown(parameter))
+    const isSingle = shards.every(({ entries }) => entries.get(place.name)?.type !== "F64")
+    return Effect.succeed(isSingle ? piecesOf(shards, place) : undefined)
   }
   return {
     format, path: opened.path, config, isTied, parameters, read, pieces, tokenizer, generation, generationConfig

@@ -28,7 +28,7 @@ import type { AnySpecification, Specifications } from "../tensor/Specification.t
 import { isSpecification, leaves, zeros } from "../tensor/Specification.ts"
 import * as T from "../tensor/Tensor.ts"
 import { entries, mapAs, tensors } from "../tensor/Tree.ts"
-import type { Pieces } from "./Checkpoint.ts"
+import type { Pieces } from "./checkpoint/Pieces.ts"
 import type { Config } from "./Config.ts"
 import type { Transformer } from "./Transformer.ts"
 import { causal } from "./Visibility.ts"
@@ -148,7 +148,7 @@ export type Coded = Cells<Specifications<Hidden>>
 /**
  * Fills the cells of a coded model tensor by tensor, and seals them: no more than one tensor is held uncoded, and each
  * cell has memory of its own, so that none grows beyond what one array can hold. What `pieces` has is coded as it is
- * read, and never held whole.
+ * read, and held whole only where no part of it can be coded before all is there.
  */
 export const load = <E, R>(
   { coded, leaves: whole, scheme, specification }: Quantized, source: Source<E, R>,
@@ -168,17 +168,14 @@ export const load = <E, R>(
       yield* put(`${path}.codes`, codes)
       yield* put(`${path}.scales`, scales)
     })
-    const { bits, block } = scheme
     for (const [path, { sizes }] of whole) {
       const over = coded.get(path)
-      if (over !== undefined && typeof block === "number") {
-        const parts = yield* pieces(path)
-        const encoder = parts && BlockCodes.encoder(sizes, over, { bits, block }, parts.lying)
-        if (parts !== undefined && encoder?.isByRows === true) {
-          yield* parts.each(encoder.add)
-          yield* putCodes(path, encoder.encoded)
-          continue
-        }
+      const parts = over === undefined ? undefined : yield* pieces(path)
+      if (over !== undefined && parts !== undefined) {
+        const encoder = BlockCodes.encoder(sizes, over, scheme, parts.lying)
+        yield* parts.each(encoder.together, encoder.add)
+        yield* putCodes(path, encoder.encoded)
+        continue
       }
       const elements = yield* source(path, sizes)
       if (over === undefined || !isReal(elements)) yield* put(path, elements)

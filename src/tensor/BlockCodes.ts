@@ -25,12 +25,12 @@
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
 import * as BlockEncoder from "./BlockEncoder.ts"
-import { greatest, places } from "./BlockEncoder.ts"
 import { type Composite, composite, withLast } from "./Composite.ts"
 import { divide, floor, multiply, real, subtract } from "./Elementwise.ts"
 import type { Any, Sizes, Tensor, Untyped } from "./Node.ts"
 import { count, describe, fail, omit, requireKind, show } from "./Node.ts"
 import { contract } from "./Reduction.ts"
+import * as RowEncoder from "./RowEncoder.ts"
 import type { Specification } from "./Specification.ts"
 import * as Specifications from "./Specification.ts"
 import { merge, split, stack } from "./Structure.ts"
@@ -113,24 +113,19 @@ export interface Encoded {
 export const encode = (
   elements: Float32Array | Float64Array, sizes: Sizes, over: ReadonlyArray<string>, scheme: Scheme
 ): Result.Result<Encoded, WeightError> => {
-  const { bits, block } = scheme
   if (elements.length !== count(sizes)) {
     fail("block codes", "there must be as many elements as the sizes have places",
       [["elements", String(elements.length)], ["weights", describe(sizes)]], "Are they those of another parameter?")
   }
-  if (block === "row") {
-    sizesOf(sizes, over, scheme)
-    return encodeRows(elements, sizes, over)
-  }
-  const coder = encoder(sizes, over, { bits, block })
+  const coder = encoder(sizes, over, scheme)
   return Result.map(coder.add(elements, 0), () => coder.encoded)
 }
 
 /** Codes weights as they are read. */
 export interface Encoder {
-  /** Whether elements can be added row by row, in any order; otherwise all at once. */
-  readonly isByRows: boolean
-  /** Codes the elements from place `start` on: whole rows of them, or all. Fails where one is not finite. */
+  /** So many successive elements have codes of their own: pieces are multiples of it, in any order. */
+  readonly together: number
+  /** Codes a piece, whose first element lies at place `start` of `lying`. Fails where one is not finite. */
   readonly add: (elements: BlockEncoder.Weights, start: number) => Result.Result<void, WeightError>
   /** Their codes, once all have been added. */
   readonly encoded: Encoded
@@ -138,47 +133,21 @@ export interface Encoder {
 
 /**
  * Codes weights whose elements lie with the same axes in another order, `lying`: as `encode` does those in the order of
- * `sizes`. Where the axes `over` are the last ones there, elements may be added row by row.
+ * `sizes`. Where the axes `over` are the last ones there, elements may be added row by row; where they are the first,
+ * so many rows as a block has, which is all of them if a whole row shares a scale; else all.
  */
 export const encoder = (
-  sizes: Sizes, over: ReadonlyArray<string>, scheme: { readonly bits: 4 | 8; readonly block: number },
-  lying: Sizes = sizes
+  sizes: Sizes, over: ReadonlyArray<string>, scheme: Scheme, lying: Sizes = sizes
 ): Encoder => {
   sizesOf(sizes, over, scheme)
   const rest = Object.keys(sizes).filter((axis) => !over.includes(axis))
-  const { add, codes, isByRows, scales } = BlockEncoder.make(lying, rest, over, scheme.bits, scheme.block)
+  const { add, codes, scales, together } = scheme.block === "row" ? RowEncoder.make(lying, rest, over)
+    : BlockEncoder.make(lying, rest, over, scheme.bits, scheme.block)
   return {
-    isByRows,
+    together,
     encoded: { codes, scales },
     add: (elements, start) => add(elements, start) ? Result.void : Result.fail(notFinite(elements, start, lying, sizes))
   }
-}
-
-/** One scale for each row, codes as signed bytes, row next to row. */
-const encodeRows = (
-  elements: Float32Array | Float64Array, sizes: Sizes, over: ReadonlyArray<string>
-): Result.Result<Encoded, WeightError> => {
-  const columns = places(sizes, over)
-  const rows = places(sizes, Object.keys(sizes).filter((axis) => !over.includes(axis)))
-  const [codes, scales] = [new Uint8Array(columns.length * rows.length), new Float32Array(rows.length)]
-  const largest = new Float64Array(rows.length)
-  for (const column of columns) {
-    for (let row = 0; row < rows.length; row++) {
-      const size = Math.abs(elements[column + rows[row]!]!)
-      if (!(size <= greatest)) return Result.fail(notFinite(elements))
-      if (size > largest[row]!) largest[row] = size
-    }
-  }
-  largest.forEach((size, row) => scales[row] = size / 127)
-  let at = 0
-  for (const column of columns) {
-    for (let row = 0; row < rows.length; row++) {
-      const scale = scales[row]!
-      const steps = scale === 0 ? 0 : Math.round(elements[column + rows[row]!]! / scale)
-      codes[at++] = steps > 127 ? 127 : steps < -127 ? -127 : steps // a tiny scale is inexact
-    }
-  }
-  return Result.succeed({ codes, scales })
 }
 
 /** The first of some elements that is not finite, counted in the order of `sizes`; they begin at `start` of `lying`. */

@@ -6,9 +6,9 @@
  * w the weights of a block · s its scale · z the code of zero · c the codes (see `BlockCodes`)
  *
  * The second form rounds halves up, as `Math.round` does, without a branch that depends on the weight. The largest
- * weight is found among bits, for those of float32 numbers without their sign are ordered as the numbers are. Where the
- * blocks of a row lie one after another, rows can be coded piece by piece, in the order of a file; otherwise blocks are
- * gathered.
+ * weight is found among bits, for those of float32 numbers without their sign are ordered as the numbers are. Weights
+ * can be coded piece by piece, in the order of a file: row by row where the blocks of a row lie one after another; so
+ * many places of all rows as a block has where they lie beside one another, and the blocks are gathered.
  *
  * From     Cria's own.
  * Checked  test/tensor/BlockEncoder.test.ts (the codes of the formula written out, in any layout and any pieces).
@@ -22,11 +22,11 @@ export type Weights = Float32Array | Float64Array
 
 /** Codes weights that come piece by piece. */
 export interface Encoder {
-  /** Whether the elements of a row lie one after another, so that rows can be added one by one. */
-  readonly isByRows: boolean
+  /** So many successive elements have codes of their own: pieces are multiples of it. */
+  readonly together: number
   readonly codes: Uint8Array
   readonly scales: Float32Array
-  /** Codes the weights from place `start` on: whole rows, or all where rows lie apart. False if one is not finite. */
+  /** Codes a piece, whose first element lies at place `start`. False if one is not finite. */
   readonly add: (weights: Weights, start: number) => boolean
 }
 
@@ -74,17 +74,20 @@ export const make = (
       }
       return true
     }
-    return { codes, scales, isByRows: true, add }
+    return { codes, scales, together: width, add }
   }
-  const add: Encoder["add"] = (weights) => {
+  const isBeside = rows.every((place) => place < rows.length) &&
+    columns.every((column, i) => column === i * rows.length)
+  const add: Encoder["add"] = (weights, start) => {
+    const [begin, stop] = [start / rows.length, (start + weights.length) / rows.length] // of all: 0 and the width
     const gathered = weights instanceof Float32Array ? new Float32Array(tileRows * block)
       : new Float64Array(tileRows * block)
     const view = bitsOf(gathered)
     for (let tile = 0; tile < rows.length; tile += tileRows) {
       const end = Math.min(rows.length, tile + tileRows)
-      for (let first = 0; first < width; first += block) {
+      for (let first = begin; first < stop; first += block) {
         for (let i = 0; i < block; i++) {
-          const column = columns[first + i]!
+          const column = columns[first + i]! - start
           for (let row = tile; row < end; row++) gathered[(row - tile) * block + i] = weights[rows[row]! + column]!
         }
         for (let row = tile; row < end; row++) {
@@ -95,7 +98,7 @@ export const make = (
     }
     return true
   }
-  return { codes, scales, isByRows: false, add }
+  return { codes, scales, together: isBeside ? rows.length * block : rows.length * width, add }
 }
 
 const tileRows = 64 // whose elements of a column share cache lines
@@ -109,7 +112,7 @@ interface Into {
 }
 
 /** The bits of float32 numbers; none of others. */
-const bitsOf = (weights: Weights): Int32Array | undefined =>
+export const bitsOf = (weights: Weights): Int32Array | undefined =>
   weights instanceof Float32Array ? new Int32Array(weights.buffer, weights.byteOffset, weights.length) : undefined
 
 /** Codes `count` successive blocks, from place `at` on, as the blocks from `next` on. False if one is not finite. */
@@ -148,6 +151,21 @@ const encodeBlocks = (
   return true
 }
 
+/** The largest of some weights without its sign; NaN, or more than `greatest`, where one is not finite. */
+export const magnitude = (weights: Weights, view: Int32Array | undefined, at: number, length: number): number => {
+  if (view !== undefined) {
+    word[0] = largestOf(view, at, length)
+    return number[0]!
+  }
+  let largest = 0
+  for (let i = at; i < at + length; i++) {
+    const size = Math.abs(weights[i]!)
+    if (!(size <= greatest)) return NaN
+    if (size > largest) largest = size
+  }
+  return largest
+}
+
 const leastNormal = 2 ** -126
 const infinity = 0x7f800000
 const word = new Int32Array(1)
@@ -156,7 +174,9 @@ const number = new Float32Array(word.buffer)
 /** The largest of some numbers' bits without the sign; infinity's, or larger ones, where one is not finite. */
 const largestOf = (view: Int32Array, at: number, length: number): number => {
   let [a, b, c, d] = [0, 0, 0, 0] // four, so that no step waits for the one before it
-  for (let i = at; i < at + length; i += 4) {
+  const end = at + length
+  let i = at
+  for (; i + 3 < end; i += 4) {
     const over = (view[i]! & 0x7fffffff) - a
     a = a + (over & ~(over >> 31)) | 0
     const more = (view[i + 1]! & 0x7fffffff) - b
@@ -166,18 +186,15 @@ const largestOf = (view: Int32Array, at: number, length: number): number => {
     const still = (view[i + 3]! & 0x7fffffff) - d
     d = d + (still & ~(still >> 31)) | 0
   }
+  for (; i < end; i++) a = Math.max(a, view[i]! & 0x7fffffff)
   return Math.max(a, b, c, d)
 }
 
 /** One block by the formula as it stands: of float64 numbers, or with a scale that float32 holds inexactly. */
 const encodeOdd = (weights: Weights, at: number, next: number, { bits, block, codes, scales }: Into): boolean => {
   const zero = 2 ** (bits - 1)
-  let largest = 0
-  for (let i = at; i < at + block; i++) {
-    const size = Math.abs(weights[i]!)
-    if (!(size <= greatest)) return false
-    if (size > largest) largest = size
-  }
+  const largest = magnitude(weights, undefined, at, block)
+  if (!(largest <= greatest)) return false
   scales[next] = largest / (zero - 1)
   const inverse = scales[next] === 0 ? 0 : 1 / scales[next]!
   for (let i = 0; i < block; i++) {

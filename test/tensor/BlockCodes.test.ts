@@ -142,11 +142,15 @@ describe("block codes", () => {
   })
 
   it("are refused for weights that float32 does not hold, of which a scale would be infinite", () => {
-    const encode = (weight: number) => BlockCodes.encode(
-      new Float64Array(16).fill(weight), { in: 16, out: 1 }, ["in"], { bits: 4, block: 16 })
-    assert.isTrue(Result.isSuccess(encode(3e38)))
-    const result = encode(-1e300)
-    assert.include(Result.isFailure(result) ? result.failure.message : "", "element 0 of the weights is -1e+300")
+    for (const scheme of [{ bits: 4, block: 16 } as const, rows]) {
+      for (const out of [1, 2]) { // rows of one lie as a file's do
+        const encode = (weight: number) => BlockCodes.encode(
+          new Float64Array(16 * out).fill(weight), { in: 16, out }, ["in"], scheme)
+        assert.isTrue(Result.isSuccess(encode(3e38)))
+        const result = encode(-1e300)
+        assert.include(Result.isFailure(result) ? result.failure.message : "", "element 0 of the weights is -1e+300")
+      }
+    }
   })
 
   it("stay in their bits where a scale is so small that it is inexact", () => {

@@ -5,7 +5,10 @@ import * as BlockCodes from "../../src/tensor/BlockCodes.ts"
 import { count, type Sizes } from "../../src/tensor/Node.ts"
 
 /** The codes of the formula as BlockCodes has it, weight by weight; `at` finds one by row and place in the row. */
-const plain = (at: (row: number, i: number) => number, rows: number, width: number, bits: 4 | 8, block: number) => {
+const plain = (
+  at: (row: number, i: number) => number, rows: number, width: number, { bits, block }: BlockCodes.Scheme
+) => {
+  if (block === "row") return plainRows(at, rows, width)
   const zero = 2 ** (bits - 1)
   const codes = new Uint8Array(rows * width * bits / 8)
   const scales = new Float32Array(rows * width / block)
@@ -25,26 +28,45 @@ const plain = (at: (row: number, i: number) => number, rows: number, width: numb
   return { codes, scales }
 }
 
+/** Codes that lie with what is summed first. */
+const plainRows = (at: (row: number, i: number) => number, rows: number, width: number) => {
+  const [codes, scales] = [new Int8Array(rows * width), new Float32Array(rows)]
+  for (let row = 0; row < rows; row++) {
+    const weights = Array.from({ length: width }, (_, i) => at(row, i))
+    scales[row] = Math.max(...weights.map(Math.abs)) / 127
+    weights.forEach((weight, i) => {
+      const steps = scales[row] === 0 ? 0 : Math.round(weight / scales[row]!)
+      codes[i * rows + row] = Math.min(127, Math.max(-127, steps))
+    })
+  }
+  return { codes: new Uint8Array(codes.buffer), scales }
+}
+
 /** Where halves of a scale are as likely as anything else; and numbers so small that scales are inexact, or none. */
 const weight = fc.oneof(
   fc.float({ noNaN: true, noDefaultInfinity: true }),
   fc.integer({ min: -254, max: 254 }).map((halves) => halves / 2),
-  fc.integer({ min: -40, max: 40 }).map((steps) => steps * 2 ** -149),
+  fc.integer({ min: -400, max: 400 }).map((steps) => steps * 2 ** -149),
   fc.tuple(fc.integer({ min: -14, max: 14 }), fc.integer({ min: 1, max: 2 ** 24 }))
     .map(([halves, scale]) => Math.fround(halves / 2 * scale))
 )
 
 const cases = fc.record({
-  bits: fc.constantFrom<4 | 8>(4, 8), block: fc.constantFrom(16, 32), blocks: fc.integer({ min: 1, max: 3 }),
-  out: fc.integer({ min: 1, max: 3 }), part: fc.integer({ min: 1, max: 3 }),
+  scheme: fc.constantFrom<BlockCodes.Scheme>(
+    { bits: 4, block: 16 }, { bits: 4, block: 32 }, { bits: 8, block: 16 }, { bits: 8, block: 32 },
+    { bits: 8, block: "row" }
+  ),
+  blocks: fc.integer({ min: 1, max: 3 }), odd: fc.integer({ min: 1, max: 150 }),
+  out: fc.oneof(fc.integer({ min: 1, max: 3 }), fc.constant(30)), part: fc.integer({ min: 1, max: 3 }),
   Kind: fc.constantFrom<Float32ArrayConstructor | Float64ArrayConstructor>(Float32Array, Float64Array),
   weights: fc.array(fc.oneof(fc.array(weight, { minLength: 1, maxLength: 40 }), fc.constant([0])), {
     minLength: 1, maxLength: 12
   }),
   lying: fc.shuffledSubarray(["out", "part", "in"], { minLength: 3 }),
   cut: fc.integer({ min: 1, max: 4 })
-}).map(({ Kind, block, blocks, lying, out, part, weights, ...rest }) => {
-  const sizes: Sizes = { out, in: block * blocks, part }
+}).map(({ Kind, blocks, lying, odd, out, part, scheme, weights, ...rest }) => {
+  const width = scheme.block === "row" ? odd : scheme.block * blocks
+  const sizes: Sizes = { out, in: width, part }
   const theirs: Sizes = Object.fromEntries(lying.map((axis) => [axis, sizes[axis]!]))
   // each of a block's weights from one list, so that the weights of a block are of one magnitude
   const elements = new Kind(count(sizes))
@@ -56,22 +78,26 @@ const cases = fc.record({
     lying.slice(lying.indexOf(axis) + 1).reduce((product, name) => product * sizes[name]!, 1)
   const at = (row: number, i: number) =>
     elements[Math.floor(row / part) * stride("out") + row % part * stride("part") + i * stride("in")]!
-  return { ...rest, at, block, elements, sizes, theirs, width: block * blocks }
+  const order = lying.filter((axis) => sizes[axis]! > 1)
+  const rows = out * part
+  const together = width === 1 || order.at(-1) === "in" ? width
+    : order[0] === "in" && scheme.block !== "row" ? rows * scheme.block : rows * width
+  return { ...rest, at, elements, rows, scheme, sizes, theirs, together, width }
 })
 
 const runs = Number(process.env["CRIA_ENCODER_RUNS"] ?? 300)
 
-describe("the encoder of blocks", () => {
-  it("gives the codes of the formula, of weights in any order, and in any pieces where rows are whole", () =>
-    fc.assert(fc.property(cases, ({ at, bits, block, cut, elements, sizes, theirs, width }) => {
-      const encoder = BlockCodes.encoder(sizes, ["in"], { bits, block }, theirs)
-      assert.strictEqual(encoder.isByRows, Object.keys(theirs).filter((axis) => theirs[axis]! > 1).at(-1) === "in")
-      const piece = encoder.isByRows ? cut * width : elements.length
+describe("the encoder of blocks and rows", () => {
+  it("gives the codes of the formula, of weights in any order, and in any pieces that have codes of their own", () =>
+    fc.assert(fc.property(cases, ({ at, cut, elements, rows, scheme, sizes, theirs, together, width }) => {
+      const encoder = BlockCodes.encoder(sizes, ["in"], scheme, theirs)
+      assert.strictEqual(encoder.together, together)
+      const piece = cut * together
       const starts = Array.from({ length: Math.ceil(elements.length / piece) }, (_, i) => i * piece)
       for (const start of starts.toReversed()) {
         assert.isTrue(Result.isSuccess(encoder.add(elements.slice(start, start + piece), start)))
       }
-      assert.deepStrictEqual(encoder.encoded, plain(at, elements.length / width, width, bits, block))
+      assert.deepStrictEqual(encoder.encoded, plain(at, rows, width, scheme))
     }), { numRuns: runs }))
 
   it("rounds halves up, and what is a hair less than a half down", () => {
@@ -88,16 +114,18 @@ describe("the encoder of blocks", () => {
 
   it("names what is not finite as it would lie in the model, whatever piece it is found in", () =>
     fc.assert(fc.property(
-      fc.constantFrom(NaN, Infinity, -Infinity), fc.integer({ min: 0, max: 63 }), fc.constantFrom<4 | 8>(4, 8),
-      (value, place, bits) => {
-        const encoder = BlockCodes.encoder({ in: 32, out: 2 }, ["in"], { bits, block: 16 }, { out: 2, in: 32 })
-        const found = [0, 1].map((row) => {
-          const weights = new Float32Array(32).fill(row)
-          if (place >= row * 32 && place < row * 32 + 32) weights[place % 32] = value
-          return encoder.add(weights, row * 32)
-        }).find(Result.isFailure)
+      fc.constantFrom(NaN, Infinity, -Infinity), fc.integer({ min: 0, max: 31 }), fc.integer({ min: 0, max: 1 }),
+      fc.constantFrom<BlockCodes.Scheme>({ bits: 4, block: 16 }, { bits: 8, block: 16 }, { bits: 8, block: "row" }),
+      fc.boolean(),
+      (value, place, row, scheme, isTurned) => {
+        const lying: Sizes = isTurned ? { out: 2, in: 32 } : { in: 32, out: 2 }
+        const encoder = BlockCodes.encoder({ in: 32, out: 2 }, ["in"], scheme, lying)
+        const weights = new Float32Array(64).fill(1)
+        weights[isTurned ? row * 32 + place : place * 2 + row] = value
+        const found = Array.from({ length: 64 / encoder.together }, (_, i) => i * encoder.together).map((start) =>
+          encoder.add(weights.slice(start, start + encoder.together), start)).find(Result.isFailure)
         assert.deepStrictEqual(found?.failure, new BlockCodes.WeightError({
-          element: place % 32 * 2 + Math.floor(place / 32), value: String(value)
+          element: place * 2 + row, value: String(value)
         }))
       }
     )))

@@ -100,7 +100,9 @@ describe("llama2.c's stories260K", () => {
       const last = yield* reopened("a.gguf")
       yield* CheckpointWriter.llama2c(path("b.bin"), last)
       yield* CheckpointWriter.llama2cTokenizer(path("tokenizer.bin"), last.tokenizer)
-      yield* reopened("b.bin")
+      const whole = yield* reopened("b.bin")
+      yield* CheckpointWriter.llama2c(path("c.bin"), whole, { version: 1 })
+      yield* reopened("c.bin")
 
       // the very bytes, but for the tables of rotation, which are computed anew and read by nobody
       const [before, after] = [yield* fileSystem.readFile(`${folder}/stories260K.bin`),

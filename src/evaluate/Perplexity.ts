@@ -14,7 +14,8 @@
  * From     Jelinek et al. 1977 for perplexity, the unit of the training curves in Llama 2, figure 5; windows that
  *          overlap as in Baevski & Auli 2019.
  * Checked  test/evaluate/Perplexity.test.ts (each target once for any stride, a stride as long as the window is the
- *          loss of chunks, equal to float64 target by target, every refusal).
+ *          loss of chunks, equal to float64 target by target, every refusal); test/parity/Perplexity.test.ts (Hugging
+ *          Face's model, by the strided windows of its guide).
  * Departs  the paper does not say how it cuts texts. The BOS between two documents is a target too, as in training: it
  *          says that a document ends here.
  *

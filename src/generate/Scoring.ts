@@ -9,7 +9,7 @@
  *
  * From     Llama 2 §3.2.3 needs both kinds: what an answer was drawn from, and what policy and reference think of it.
  * Checked  test/generate/Scoring.test.ts (sampled = scored; the model's = cross-entropy of the whole sequence; blocks,
- *          company and order change nothing; messages).
+ *          company and order change nothing; messages); test/parity/Perplexity.test.ts (Hugging Face's).
  *
  * @module
  */

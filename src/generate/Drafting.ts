@@ -21,13 +21,14 @@
  */
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
-import { type AnyCell, Backend, type BackendError, type Cells } from "../backend/Backend.ts"
+import { type AnyCell, Backend, type BackendError, type Capabilities, type Cells } from "../backend/Backend.ts"
 import type { Config } from "../llama/Config.ts"
 import type { KeyValueCache } from "../llama/KeyValueCache.ts"
 import type { Transformer } from "../llama/Transformer.ts"
 import type { Hidden } from "../tensor/Hidden.ts"
+import { count as countOf } from "../tensor/Node.ts"
 import { ShapeError } from "../tensor/ShapeError.ts"
-import type { Specifications } from "../tensor/Specification.ts"
+import { leaves, type Specifications } from "../tensor/Specification.ts"
 import { frozenParameters, program, scoresOf } from "./CachedProgram.ts"
 import * as Masses from "./Masses.ts"
 import { rowOf, type Rule, type Scores } from "./Sampling.ts"
@@ -35,7 +36,7 @@ import { rowOf, type Rule, type Scores } from "./Sampling.ts"
 /**
  * What guesses: the model with its own weights in codes, as `Quantization.quantized` and `fromCells` give them. It
  * reads the keys and values of the other, so that a model trained apart from it would guess nothing. Its parameters are
- * constants of its program, with the values of now.
+ * constants of its program, with the values of now, and refused where the backend has no room for them there.
  */
 export interface Draft {
   readonly model: Transformer<Hidden>
@@ -102,6 +103,7 @@ export const make = Effect.fnUntraced(function*<P>(
 > {
   const backend = yield* Backend
   yield* requireFit(draft, model, { length, slots, source })
+  yield* requireConstant(draft, backend.capabilities)
   const count = Math.min(length, source - 2) // of a prompt and the token after it
   if (count < 1) return () => Effect.undefined
   const guess = yield* backend.compile(yield* program("guess", draft, { batch: 1, position: 1, source }), {
@@ -151,4 +153,19 @@ const requireFit = <P>(
   return given === wanted ? Effect.void : refused(
     "it must have the model's sizes, for both use one cache", [["model", wanted], ["draft", given]],
     "Take the model's own weights in codes.")
+}
+
+/** Fails where programs cannot hold a draft's weights, for codes that are no constants take longer than a model. */
+const requireConstant = (
+  { specification }: Transformer<Hidden>, { constantBytes = Infinity, precisions }: Capabilities
+): Effect.Effect<void, ShapeError> => {
+  const real = precisions.includes("f32") ? 4 : 8
+  const bytes = leaves(specification).reduce((sum, [, { kind, sizes }]) =>
+    sum + countOf(sizes) * (kind === "code" ? 1 : real), 0)
+  return bytes < constantBytes ? Effect.void : Effect.fail(new ShapeError({
+    operation: "decoder, draft", place: "", invariant: "its weights must have room among the constants of a program",
+    values: [["draft", `${bytes} bytes`], ["room", `${constantBytes} bytes`]],
+    remedy: "Others are unpacked anew for every guess, which takes longer than a token of the model. Leave the draft " +
+      "out, take fewer bits, or the engine through its C library, whose programs have no such bound."
+  }))
 }

@@ -196,5 +196,17 @@ layer(services)("a draft", (it) => {
         "  draft  {\"layerCount\":3,\"kvHeadCount\":2,\"headSize\":8,\"vocabSize\":265}",
         "  Take the model's own weights in codes."
       ].join("\n"))
+      const backend = yield* Backend
+      const bytes = 8 * Config.parameterCount(model.config)
+      const within = (constantBytes: number) => Effect.provideService(Backend, {
+        ...backend, capabilities: { ...backend.capabilities, constantBytes }
+      })
+      yield* Decoder.make({ model, parameters: cells, draft: own }).pipe(within(bytes + 1))
+      assert.strictEqual(yield* refused({ draft: own }).pipe(within(bytes)), [
+        "decoder, draft: its weights must have room among the constants of a program",
+        `  draft  ${bytes} bytes`, `  room   ${bytes} bytes`,
+        "  Others are unpacked anew for every guess, which takes longer than a token of the model. Leave the draft " +
+        "out, take fewer bits, or the engine through its C library, whose programs have no such bound."
+      ].join("\n"))
     }))
 })

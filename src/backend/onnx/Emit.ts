@@ -76,10 +76,11 @@ export const emit = (
   })
   const cells = leaves.cells.filter(({ port }) => !constants.has(port.name))
   const inputs = [...leaves.inputs, ...cells, ...cleared].map(({ value }) => value)
+  const nodes = needed(writer.nodes, outputs.map(({ name }) => name))
+  const read = new Set(nodes.flatMap(readsOf))
   return {
     graph: {
-      nodes: needed(writer.nodes, outputs.map(({ name }) => name)), inputs, outputs,
-      initializers: [...frozen, ...writer.initializers]
+      nodes, inputs, outputs, initializers: [...frozen, ...writer.initializers.filter(({ name }) => read.has(name))]
     },
     shapes: new Map([...inputs, ...frozen, ...outputs].map(({ name, sizes }) => [name, sizes])),
     cleared: cleared.map(({ port }) => port.name),

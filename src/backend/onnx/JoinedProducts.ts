@@ -15,6 +15,7 @@
  */
 import type { Instruction, Lowered, Port, Value } from "../../tensor/Instruction.ts"
 import { elementCount } from "./ModelProto.ts"
+import { fewRows } from "./Writer.ts"
 
 /** The bytes of frozen cells, by path. */
 export type Constants = ReadonlyMap<string, Uint8Array>
@@ -157,10 +158,7 @@ const codedProducts = (lowered: Lowered, constants: Constants): ReadonlyArray<Ca
   })
 }
 
-/** Rows of a product with matrices that is joined, at most: to part the rows of more takes longer than is won. */
-const mostRows = 32
-
-/** Products of few rows with matrices. */
+/** Products of few rows with matrices: to part the rows of more takes longer than is won. */
 const plainProducts = (lowered: Lowered, constants: Constants): ReadonlyArray<Candidate> => {
   const matrices = frozenMatrices(lowered, constants)
   return lowered.instructions.flatMap((instruction): ReadonlyArray<Candidate> => {
@@ -170,7 +168,7 @@ const plainProducts = (lowered: Lowered, constants: Constants): ReadonlyArray<Ca
     const { scale, transposeLeft, transposeRight } = primitive
     const isPlain = !transposeLeft && !transposeRight && scale === 1
     const [rows = 0] = shape
-    if (!isPlain || rows > mostRows || rows * elementCount(value.shape) === 0) return []
+    if (!isPlain || rows > fewRows || rows * elementCount(value.shape) === 0) return []
     const weight = { port: matrix.port, axis: 1, value: { ...value, axes: ["row", "column"] } }
     return [{ instruction, weights: [weight], reshapes: matrix.reshapes, alike: String(x) }]
   })

@@ -17,7 +17,7 @@ import { type Any, count, type Elements, type Sizes } from "../../tensor/Node.ts
 import { contractCodes, contractRows } from "./CodedProduct.ts"
 import { elementCount, type ElementType, type Node } from "./ModelProto.ts"
 import {
-  branch, bytesOf, elementType, type Lying, microsoft, productNode, writeElementwise, type Writer
+  branch, bytesOf, elementType, type Lying, microsoft, productNode, rowsOf, writeElementwise, type Writer
 } from "./Writer.ts"
 
 type Orders = ReadonlyArray<ReadonlyArray<string>>
@@ -36,12 +36,6 @@ export interface Kernel {
 }
 
 const lastAxis = { axis: { int: -1 } }
-
-/** An operand as it lies, if its last axis is whole there and the result may lie so too; else in its own shape. */
-const rowsOf = ({ isDeclared, lying, name, value }: Writer, id: number, result: number): Lying => {
-  const { shape } = value(id)
-  return !isDeclared(result) && lying(id).shape.at(-1) === shape.at(-1) ? lying(id) : { name: name(id), shape }
-}
 
 const softmax: Kernel = {
   write: (writer, { inputs, outputs }) => {

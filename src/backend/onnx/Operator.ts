@@ -19,7 +19,7 @@ import type { Precision } from "../Backend.ts"
 import { kernels } from "./Kernel.ts"
 import { elementCount, elements, type Node } from "./ModelProto.ts"
 import {
-  branch, bytesOf, elementType, type Lying, microsoft, productNode, writeElementwise, type Writer
+  branch, bytesOf, elementType, fewRows, type Lying, microsoft, productNode, rowsOf, writeElementwise, type Writer
 } from "./Writer.ts"
 
 type Of<Tag extends Primitive["_tag"]> = Extract<Primitive, { readonly _tag: Tag }>
@@ -232,9 +232,15 @@ const writeSumOfSquares = (writer: Writer, x: number, output: string): void => {
 
 /** Transposed operands and the scale are part of the operator, where there is one that takes them. */
 const writeProduct = (writer: Writer, primitive: Of<"matmul">, x: number, y: number, output: number): void => {
-  const { fuses, name, node, nodes, one, scalar, value } = writer
-  const result = writer.target(output).name
+  const { fuses, name, node, nodes, one, scalar, target, value } = writer
   const { scale, transposeLeft, transposeRight } = primitive
+  const isPlain = scale === 1 && !transposeLeft && !transposeRight
+  const [count = 1, size = 1] = value(output).shape
+  if (fuses && isPlain && value(x).shape.length === 2 && count <= fewRows) {
+    const { name: rows, shape } = rowsOf(writer, x, output)
+    return node("MatMul", [rows, name(y)], [target(output, [...shape.slice(0, -1), size]).name])
+  }
+  const result = target(output).name
   if (fuses) {
     const [rows, columns] = value(output).shape.slice(-2)
     const vector = scale === 1 ? -1 : rows === 1 ? 0 : columns === 1 ? 1 : -1
@@ -252,14 +258,16 @@ const writeProduct = (writer: Writer, primitive: Of<"matmul">, x: number, y: num
 
 /** A product with matrices that were joined (see `JoinedProducts`): each output is a part of its rows. */
 const writeJoined = (writer: Writer, { inputs, outputs }: Instruction): void => {
-  const { fresh, give, giveParts, longs, name, node, one, value } = writer
-  const whole = one("MatMul", inputs.map(name))
-  const [rows = 1] = value(inputs[0] ?? -1).shape
-  const parts = outputs.map((id) => elementCount(value(id).shape) / rows)
+  const { fresh, fuses, give, giveParts, longs, name, node, one, value } = writer
+  const [x = -1, y = -1] = inputs
+  const rows = fuses ? rowsOf(writer, x) : { name: name(x), shape: value(x).shape }
+  const outer = rows.shape.slice(0, -1)
+  const whole = one("MatMul", [rows.name, name(y)])
+  const parts = outputs.map((id) => elementCount(value(id).shape) / elementCount(outer))
   const names = parts.map(fresh)
   node("Split", [whole, longs(parts)], names, { axis: { int: -1 } })
-  giveParts(outputs, { name: whole, shape: [rows, parts.reduce((total, part) => total + part, 0)] })
-  outputs.forEach((id, i) => give(id, { name: names[i] ?? "", shape: [rows, parts[i] ?? 1] }))
+  giveParts(outputs, { name: whole, shape: [...outer, parts.reduce((total, part) => total + part, 0)] })
+  outputs.forEach((id, i) => give(id, { name: names[i] ?? "", shape: [...outer, parts[i] ?? 1] }))
 }
 
 /**
@@ -283,6 +291,7 @@ export const productSum = (writer: Writer, id: number): ProductSum | undefined =
   const { precision, producer, value } = writer
   const made = producer(id)
   if (precision !== "f32" || made?.primitive._tag !== "binary" || made.primitive.function !== "add") return undefined
+  if (isAddedByNorm(writer, id)) return undefined
   for (const [summand = -1, other = -1] of [made.inputs, made.inputs.toReversed()]) {
     const product = productOf(writer, summand)
     const { shape } = value(product?.outputs[0] ?? -1)
@@ -291,6 +300,14 @@ export const productSum = (writer: Writer, id: number): ProductSum | undefined =
     if (product !== undefined && shape.length === 2 && isOfOneSize && !isEmpty) return { product, other, shape }
   }
   return undefined
+}
+
+/** Whether the first that reads a sum of few rows is a norm, whose operator adds as well (see `rmsNorm`). */
+const isAddedByNorm = ({ fuses, isDeclared, reader, uses, value }: Writer, id: number): boolean => {
+  const { inputs: [x] = [], outputs: [, inverse = -1] = [], primitive } = reader(id) ?? {}
+  const isNorm = primitive?._tag === "composite" && primitive.composite.name === "rmsNorm" && x === id
+  const { shape } = value(id)
+  return fuses && isNorm && uses(inverse) === 0 && !isDeclared(id) && elementCount(shape.slice(0, -1)) <= fewRows
 }
 
 /** The product behind a value that is used once, reshaped or not. */
@@ -331,15 +348,18 @@ const indexOver = (
 }
 
 const writeGather = (writer: Writer, { axis, batch }: Of<"gather">, x: number, ids: number, output: number): void => {
-  const { give, isDeclared, name, node, one, target, value } = writer
-  const attributes = { axis: { int: axis } }
-  if (batch === 0) return node("Gather", [name(x), name(ids)], [target(output).name], attributes)
-  const rows = rowsShape(value(x).shape, axis, elementCount(value(ids).shape.slice(batch)))
-  const operands = [name(x), indexOver(writer, ids, batch, axis, rows)]
-  if (isDeclared(output) && rows.join() !== value(output).shape.join()) {
-    return give(output, { name: one("GatherElements", operands, attributes), shape: rows })
+  const { give, isDeclared, lying, name, node, one, target, value } = writer
+  const { shape } = value(x)
+  const isShared = elementCount(shape.slice(0, batch)) === 1 // one table, whose rows all ids choose from
+  const index = lying(ids)
+  const rows = isShared ? [...shape.slice(0, axis), ...index.shape, ...shape.slice(axis + 1)]
+    : rowsShape(shape, axis, elementCount(value(ids).shape.slice(batch)))
+  const operands = [name(x), isShared ? index.name : indexOver(writer, ids, batch, axis, rows)]
+  const [op, attributes] = [isShared ? "Gather" : "GatherElements", { axis: { int: axis } }]
+  if (isDeclared(output) && rows.join() !== lying(output).shape.join()) {
+    return give(output, { name: one(op, operands, attributes), shape: rows })
   }
-  node("GatherElements", operands, [target(output, rows).name], attributes)
+  node(op, operands, [target(output, rows).name], attributes)
 }
 
 /** Rows of at least so many elements are written as rows, shorter ones element by element. */

@@ -39,6 +39,8 @@ export interface Writer {
   readonly value: (id: number) => Value
   /** The instruction that computes a value. */
   readonly producer: (id: number) => Instruction | undefined
+  /** The first instruction that reads a value. */
+  readonly reader: (id: number) => Instruction | undefined
   /** How many operands and results of the program a value is. */
   readonly uses: (id: number) => number
   /** A value as it lies. */
@@ -73,7 +75,10 @@ export interface Writer {
   readonly longs: (values: ReadonlyArray<number>, shape?: ReadonlyArray<number>) => string
   readonly scalar: (value: number, kind?: Kind) => string
   readonly filled: (value: number, kind: Kind, shape: ReadonlyArray<number>) => string
-  /** A tensor in another shape, by a node only where there is not one already; never a reshape of a reshape. */
+  /**
+   * A tensor in another shape, by a node only where there is not one already; never a reshape of a reshape, nor of a
+   * literal, which is kept in either shape.
+   */
   readonly reshape: (tensor: Lying, shape: ReadonlyArray<number>) => string
 }
 
@@ -100,6 +105,17 @@ export const branch = (
   graph: { nodes, inputs: [], initializers: [], outputs: [{ name: nodes.at(-1)?.outputs[0] ?? "", type, sizes }] }
 })
 
+/** An operand as it lies, if its last axis is whole there and the results may lie so too; else in its own shape. */
+export const rowsOf = (
+  { isDeclared, lying, name, value }: Writer, id: number, ...results: ReadonlyArray<number>
+): Lying => {
+  const { shape } = value(id)
+  return !results.some(isDeclared) && lying(id).shape.at(-1) === shape.at(-1) ? lying(id) : { name: name(id), shape }
+}
+
+/** Products of so many rows, at most, are written in as few operators as can be; of more, in few passes over memory. */
+export const fewRows = 32
+
 /** A matrix product in float32: transposed operands and the scale are part of the operator. */
 export const productNode = (
   { scale, transposeLeft, transposeRight }: Extract<Primitive, { readonly _tag: "matmul" }>,
@@ -124,6 +140,9 @@ export const makeWriter = (
   const written = new Map<string, string>()
   const producers = new Map(lowered.instructions.flatMap((instruction) =>
     instruction.outputs.map((output) => [output, instruction] as const)))
+
+  const readers = new Map(lowered.instructions.toReversed().flatMap((instruction) =>
+    instruction.inputs.map((input) => [input, instruction] as const)))
 
   const uses = new Map<number, number>()
   const ends = [...lowered.outputs, ...lowered.writes, ...lowered.watched].map(({ value }) => value)
@@ -173,7 +192,9 @@ export const makeWriter = (
     const key = `${origin.name} ${shape.join()}`
     const known = reshapes.get(key)
     if (known !== undefined) return known
-    const output = one("Reshape", [origin.name, longs(shape)])
+    const constant = initializers.find(({ name }) => name === origin.name)
+    const output = constant === undefined ? one("Reshape", [origin.name, longs(shape)])
+      : literal(key, constant.type, shape, () => constant.bytes)
     origins.set(output, origin)
     reshapes.set(key, output)
     return output
@@ -202,6 +223,7 @@ export const makeWriter = (
     giveParts: (ids, whole) => void wholes.set(ids.map(origin).join(), whole),
     wholeOf: (ids) => wholes.get(ids.map(origin).join()),
     producer: (id) => producers.get(id),
+    reader: (id) => readers.get(id),
     uses: (id) => uses.get(id) ?? 0,
     name: (id) => reshape(lying(id), value(id).shape),
     declare: (id, result) => {

@@ -6,6 +6,10 @@ import { Effect, Layer, Stream } from "effect"
 import { Backend } from "../../../src/backend/Backend.ts"
 import * as OnnxRuntime from "../../../src/backend/onnx/OnnxRuntime.ts"
 import * as Reference from "../../../src/backend/Reference.ts"
+import { emit } from "../../../src/backend/onnx/Emit.ts"
+import { joinProducts } from "../../../src/backend/onnx/JoinedProducts.ts"
+import { hasKernel } from "../../../src/backend/onnx/Kernel.ts"
+import { program } from "../../../src/generate/CachedProgram.ts"
 import { collect } from "../../../src/generate/Answer.ts"
 import * as Decoder from "../../../src/generate/Decoder.ts"
 import * as Masses from "../../../src/generate/Masses.ts"
@@ -13,7 +17,9 @@ import type { Place } from "../../../src/generate/Request.ts"
 import { logProbability, sampling } from "../../../src/generate/Sampling.ts"
 import * as Scoring from "../../../src/generate/Scoring.ts"
 import * as KeyValueCache from "../../../src/llama/KeyValueCache.ts"
+import * as Transformer from "../../../src/llama/Transformer.ts"
 import * as Key from "../../../src/random/Key.ts"
+import { count } from "../../../src/tensor/Node.ts"
 import * as Program from "../../../src/tensor/Program.ts"
 import * as Specification from "../../../src/tensor/Specification.ts"
 import * as Tokenizer from "../../../src/token/Tokenizer.ts"
@@ -41,6 +47,35 @@ layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)
       const { placement } = yield* backend.compile(program)
       assert.deepStrictEqual(placement.copied, [])
       assert.strictEqual(placement.inPlace.length, 2 * model.config.layerCount)
+    }))
+
+  it.effect.each([1, 3, 33])("takes as few operators for a block of the model as there can be: %d sequences", (batch) =>
+    Effect.gen(function*() {
+      const operators = Effect.fnUntraced(function*(layerCount: number, isFrozen: boolean) {
+        const own = Transformer.llama({ ...divisible.config, layerCount })
+        const lowered = Program.lower(
+          yield* program("step", own, { batch, position: 1, source: contextLength }), { hasKernel, watch: [] })
+        const constants = new Map(lowered.cells.flatMap(({ name, sizes }) =>
+          isFrozen && name.startsWith("parameters") ? [[name, new Uint8Array(4 * count(sizes))] as const] : []))
+        const joined = joinProducts(lowered, constants)
+        return emit(joined.lowered, "f32", joined.constants).graph.nodes.map(({ op }) => op)
+      })
+      const ofOneMore = Effect.fnUntraced(function*(isFrozen: boolean) {
+        const all = yield* operators(3, isFrozen)
+        for (const op of yield* operators(2, isFrozen)) all.splice(all.indexOf(op), 1)
+        return all.toSorted()
+      })
+      const few = ["GroupQueryAttention", "Mul", "QuickGelu"]
+      const adds = Array<string>(2).fill("SkipSimplifiedLayerNormalization")
+      const products = (count: number) => Array<string>(count).fill("MatMul")
+      if (batch <= 32) {
+        assert.deepStrictEqual(yield* ofOneMore(false), [...few, ...products(7), ...adds].toSorted())
+        assert.deepStrictEqual(yield* ofOneMore(true), [...few, ...products(4), "Split", ...adds].toSorted())
+      } else {
+        const rows = [...Array<string>(2).fill("Gemm"), ...Array<string>(2).fill("SimplifiedLayerNormalization")]
+        const apart = [...few, ...products(5), ...rows, ...Array<string>(4).fill("Reshape")].toSorted()
+        assert.deepStrictEqual(yield* ofOneMore(true), apart)
+      }
     }))
 
   it.effect.each([[2, 1], [1, 3]] as const)("refuses places outside the cache, which stays as it is: %d blocks of %d", (

@@ -178,6 +178,19 @@ describe("operators", () => {
     })
     assert.deepStrictEqual(operators(emitted), ["Exp", "Reshape", "Neg", "Neg"])
   })
+  it("reshape no constant: it is written in the shape in which it is read", () => {
+    const emitted = graphOf({ i: 2, j: 3 }, (x) => ({ outputs: { y: T.multiply(x, T.values({ i: 2 }, [3, 4])) } }))
+    assert.deepStrictEqual(operators(emitted), ["Mul"])
+    assert.deepStrictEqual(ends(emitted.graph.initializers).map((each) => each.split(" ")[1]), ["[2,1]"])
+  })
+  it("choose rows of one table without looking for each element", () => {
+    const sizes = { batch: 1, i: 4, j: 3 }
+    const chosen = (batch: number) => operators(graphOf({ ...sizes, batch }, (x) => ({
+      outputs: { y: T.exp(T.take(x, "i", T.ids({ batch, k: 2 }, Array.from({ length: 2 * batch }, (_, i) => i)))) }
+    }))).filter((op) => op.startsWith("Gather"))
+    assert.deepStrictEqual(chosen(1), ["Gather"])
+    assert.deepStrictEqual(chosen(2), ["GatherElements"])
+  })
   it("sum many squares as products of rows, few at once", () => {
     const sum = (sizes: Sizes) =>
       graphOf(sizes, (x) => ({ outputs: { y: T.sum(T.square(x), Object.keys(sizes)) } })).graph.nodes
@@ -242,6 +255,7 @@ describe("every graph", () => {
         node.outputs.forEach((name) => known.add(name))
       }
       for (const node of graph.nodes) readsOf(node).forEach((name) => used.add(name))
+      for (const { name } of graph.initializers) assert.isTrue(used.has(name), `${name} is read`)
       for (const { op, outputs } of graph.nodes) {
         assert.isTrue(outputs.some((name) => used.has(name)), `${op} is needed`)
       }

@@ -244,6 +244,21 @@ const met: Readonly<Record<string, { readonly drawn: Drawn; readonly replaced: R
       }
     })),
     replaced: ["Add", "SimplifiedLayerNormalization"]
+  },
+  "the norm of what few products add": {
+    drawn: (draw) => fc.tuple(fc.integer({ min: 1, max: 3 }), fc.integer({ min: 1, max: 10 }), fc.boolean()).chain(
+      ([batch, position, isUsed]) => fc.tuple(
+        draw("x", { batch, position, embed: all.embed }), draw("y", { batch, position, hidden: 3 }),
+        draw("weight", { hidden: 3, embed: all.embed }), draw("gain", { embed: all.embed }), fc.constant(isUsed)
+      )).map(([x, y, weight, gain, isUsed]) => ({
+      given: [x, y, weight, gain],
+      build: ({ gain, weight, x, y }) => {
+        const product: Untyped = T.contract(T.negate(y!), weight!, "hidden")
+        const { normal, sum } = normalOfSum(x!, product, gain!)
+        return [isUsed ? T.multiply(normal, sum) : normal]
+      }
+    })),
+    replaced: ["Add", "Gemm", "SimplifiedLayerNormalization"]
   }
 }
 

@@ -6,11 +6,9 @@ import { Backend, type Elements } from "../../src/backend/Backend.ts"
 import { isCell } from "../../src/backend/HostState.ts"
 import * as Reference from "../../src/backend/Reference.ts"
 import * as Safetensors from "../../src/format/Safetensors.ts"
-import * as TorchFile from "../../src/format/TorchFile.ts"
 import * as Checkpoint from "../../src/llama/Checkpoint.ts"
 import * as HuggingFaceModel from "../../src/llama/checkpoint/HuggingFaceModel.ts"
 import { places, reordered } from "../../src/llama/checkpoint/Layout.ts"
-import * as MetaModel from "../../src/llama/checkpoint/MetaModel.ts"
 import * as CheckpointWriter from "../../src/llama/CheckpointWriter.ts"
 import * as Config from "../../src/llama/Config.ts"
 import * as Quantization from "../../src/llama/Quantization.ts"
@@ -19,7 +17,7 @@ import { count } from "../../src/tensor/Node.ts"
 import * as SnapshotStore from "../../src/store/SnapshotStore.ts"
 import * as Specification from "../../src/tensor/Specification.ts"
 import { entries } from "../../src/tensor/Tree.ts"
-import { scoresOf } from "./checkpoints.ts"
+import { cutInTwo, scoresOf } from "./checkpoints.ts"
 
 const config = Config.make({
   vocabSize: 12, embedSize: 8, layerCount: 2, headCount: 4, kvHeadCount: 2, hiddenSize: 12, contextLength: 4096
@@ -46,26 +44,6 @@ const messageOf = (path: string) =>
   Effect.map(Effect.flip(Effect.scoped(Checkpoint.open(path))), ({ message }) => message)
 
 const bytesOf = (elements: Float32Array<ArrayBuffer>) => new Uint8Array(elements.buffer)
-
-/** Cuts the one file of a folder of Meta into two, as Meta cuts the larger models. */
-const cutInTwo = Effect.fnUntraced(function*(from: string, to: string, config: Config.Config) {
-  const fileSystem = yield* FileSystem.FileSystem
-  const one = yield* TorchFile.open(`${from}/consolidated.00.pth`)
-  yield* fileSystem.makeDirectory(to)
-  yield* fileSystem.copyFile(`${from}/params.json`, `${to}/params.json`)
-  for (const shard of [0, 1]) {
-    const tensors = yield* Effect.forEach(places(config, MetaModel.naming), Effect.fnUntraced(function*(place) {
-      const whole = yield* one.read(place.name)
-      const [rows = 1, columns = 1] = place.sizes
-      const kept = whole.filter((_, i) => place.cut === undefined ||
-        (place.cut === 0 ? Math.floor(i / columns) < rows / 2 : i % columns < columns / 2) === (shard === 0))
-      const sizes = place.sizes.map((size, axis) => axis === place.cut ? size / 2 : size)
-      return { name: place.name, type: "F32" as const, sizes, bytes: bytesOf(kept) }
-    }))
-    const frequencies = { name: "rope.freqs", type: "F32" as const, sizes: [1], bytes: new Uint8Array(4) }
-    yield* TorchFile.write(`${to}/consolidated.0${shard}.pth`, [...tensors, frequencies])
-  }
-})
 
 /** Saves a run with one snapshot. */
 const save = (folder: string, config: Config.Config, model: ReadonlyArray<Safetensors.Tensor>) =>

@@ -1,6 +1,10 @@
-/** Models of checkpoints on the float64 reference: parameters as constants, scores of tokens. */
-import { Effect } from "effect"
+/** Models of checkpoints on the float64 reference: parameters as constants, scores of tokens; folders cut in two. */
+import { Effect, FileSystem } from "effect"
+import * as TorchFile from "../../src/format/TorchFile.ts"
 import type * as Checkpoint from "../../src/llama/Checkpoint.ts"
+import { places } from "../../src/llama/checkpoint/Layout.ts"
+import * as MetaModel from "../../src/llama/checkpoint/MetaModel.ts"
+import type * as Config from "../../src/llama/Config.ts"
 import * as Transformer from "../../src/llama/Transformer.ts"
 import { causal } from "../../src/llama/Visibility.ts"
 import { isSpecification, leaves } from "../../src/tensor/Specification.ts"
@@ -31,3 +35,23 @@ export const scoresOf = (
     })
     return elements(logits, ["batch", "position", "vocab"])
   })
+
+/** Cuts the one file of a folder of Meta into two, as Meta cuts the larger models. */
+export const cutInTwo = Effect.fnUntraced(function*(from: string, to: string, config: Config.Config) {
+  const fileSystem = yield* FileSystem.FileSystem
+  const one = yield* TorchFile.open(`${from}/consolidated.00.pth`)
+  yield* fileSystem.makeDirectory(to)
+  yield* fileSystem.copyFile(`${from}/params.json`, `${to}/params.json`)
+  for (const shard of [0, 1]) {
+    const tensors = yield* Effect.forEach(places(config, MetaModel.naming), Effect.fnUntraced(function*(place) {
+      const whole = yield* one.read(place.name)
+      const [rows = 1, columns = 1] = place.sizes
+      const kept = whole.filter((_, i) => place.cut === undefined ||
+        (place.cut === 0 ? Math.floor(i / columns) < rows / 2 : i % columns < columns / 2) === (shard === 0))
+      const sizes = place.sizes.map((size, axis) => axis === place.cut ? size / 2 : size)
+      return { name: place.name, type: "F32" as const, sizes, bytes: new Uint8Array(kept.buffer) }
+    }))
+    const frequencies = { name: "rope.freqs", type: "F32" as const, sizes: [1], bytes: new Uint8Array(4) }
+    yield* TorchFile.write(`${to}/consolidated.0${shard}.pth`, [...tensors, frequencies])
+  }
+})

@@ -1,10 +1,10 @@
 /**
- * Checkpoints with changed, cut and swapped bytes: opened and read to the end they give numbers or a typed error, and
- * never a defect. CRIA_FORMAT_RUNS says how many of each form.
+ * Checkpoints with changed, cut and swapped bytes: opened and read to the end, whole and in pieces, they give numbers or
+ * a typed error, and never a defect. CRIA_FORMAT_RUNS says how many of each form.
  */
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, FileSystem } from "effect"
+import { Effect, Exit, FileSystem, Result } from "effect"
 import * as Checkpoint from "../../src/llama/Checkpoint.ts"
 import * as CheckpointWriter from "../../src/llama/CheckpointWriter.ts"
 import * as Config from "../../src/llama/Config.ts"
@@ -12,6 +12,7 @@ import * as Transformer from "../../src/llama/Transformer.ts"
 import * as Key from "../../src/random/Key.ts"
 import { count } from "../../src/tensor/Node.ts"
 import { leaves } from "../../src/tensor/Specification.ts"
+import { cutInTwo } from "../llama/checkpoints.ts"
 
 const runs = Number(process.env["CRIA_FORMAT_RUNS"] ?? 40)
 
@@ -23,6 +24,9 @@ const model: CheckpointWriter.Source = {
   config, tokenizer: undefined, read: (path) => Effect.succeed(new Float32Array(sizes.get(path)!).fill(path.length))
 }
 
+const metaInTwo = (at: string) =>
+  Effect.andThen(CheckpointWriter.meta(`${at}/whole`, model), Effect.scoped(cutInTwo(`${at}/whole`, `${at}/a`, config)))
+
 /** The form of each file that is changed, and how it is written. */
 const forms = {
   "a/config.json": (at: string) => CheckpointWriter.huggingFace(`${at}/a`, model),
@@ -30,6 +34,7 @@ const forms = {
   "a/model.safetensors.index.json": (at: string) => CheckpointWriter.huggingFace(`${at}/a`, model, { shardBytes: 99 }),
   "a/params.json": (at: string) => CheckpointWriter.meta(`${at}/a`, model),
   "a/consolidated.00.pth": (at: string) => CheckpointWriter.meta(`${at}/a`, model),
+  "a/consolidated.01.pth": metaInTwo,
   "a.gguf": (at: string) => CheckpointWriter.gguf(`${at}/a.gguf`, model),
   "a.bin": (at: string) => CheckpointWriter.llama2c(`${at}/a.bin`, model, { version: 2 })
 }
@@ -65,7 +70,12 @@ describe("changed checkpoints", () => {
         const exit = yield* Effect.exit(Effect.scoped(Effect.gen(function*() {
           const checkpoint = yield* Checkpoint.open(path)
           for (const [path, { sizes }] of checkpoint.parameters) {
-            assert.strictEqual((yield* checkpoint.read(path)).length, sizes.reduce((a, b) => a * b, 1))
+            const elements = yield* checkpoint.read(path)
+            assert.strictEqual(elements.length, sizes.reduce((a, b) => a * b, 1))
+            const parts = yield* checkpoint.pieces(path)
+            let count = 0
+            yield* parts?.each(1, (piece) => Result.succeed(void (count += piece.length))) ?? Effect.void
+            assert.strictEqual(count, parts === undefined ? 0 : elements.length)
           }
         })))
         if (Exit.isSuccess(exit)) continue

@@ -1,7 +1,7 @@
 /**
  * Parity with Hugging Face: what transformers saved, in each way of sharing keys and values and each width, in one file
- * or shards, tied or not, is opened and has its scores; and so have such weights in Meta's shards. The fixtures were made
- * by make/checkpoint.py and make/meta.py.
+ * or shards, tied or not, is opened and has its scores; and so have such weights in Meta's shards. The fixtures were
+ * made by make/checkpoint.py and make/meta.py.
  */
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"

@@ -17,12 +17,11 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Schema from "effect/Schema"
 import * as Argument from "effect/cli/Argument"
-import * as Flag from "effect/cli/Flag"
 import * as Checkpoint from "../llama/Checkpoint.ts"
 import type { Model } from "../token/SentencePiece.ts"
 import type { Codec } from "../token/Tokenizer.ts"
 import * as BackendChoice from "./BackendChoice.ts"
-import { count, given } from "./Flags.ts"
+import { count, given, pathArgument, pathFlag } from "./Flags.ts"
 import * as RunFolder from "./RunFolder.ts"
 import * as Settings from "./Settings.ts"
 import * as TokenizerFile from "./tokenizer/TokenizerFile.ts"
@@ -39,10 +38,10 @@ export class TokenizerMissingError extends Schema.TaggedError<TokenizerMissingEr
 
 /** The flags of commands that take a checkpoint. */
 export const flags = {
-  path: Argument.String("checkpoint").pipe(Argument.withDescription(
+  path: pathArgument("checkpoint").pipe(Argument.withDescription(
     "A run or snapshot of Cria, a Hugging Face folder, a Meta folder, a .gguf, or a .bin of llama2.c"
   )),
-  tokenizer: given(Flag.String("tokenizer"), "PATH", "The tokenizer, where the checkpoint has none: .model, " +
+  tokenizer: given(pathFlag("tokenizer"), "PATH", "The tokenizer, where the checkpoint has none: .model, " +
     ".json (Hugging Face) or .bin (llama2.c), or a folder with one"),
   contextLength: count("context-length", "The longest sequence, which Meta's folders do not say; 4096 by default")
 }

@@ -88,16 +88,33 @@ const whole = (error: CliError.NonShowHelpErrors, args: ReadonlyArray<string>): 
     : new CliError.UnrecognizedOption({ option, suggestions: [], ...error.command && { command: error.command } })
 }
 
+/** Values that the parser took for flags, for they begin with a dash, as their flags would be given them. */
+const joined = (
+  errors: ReadonlyArray<CliError.NonShowHelpErrors>, args: ReadonlyArray<string>
+): ReadonlyArray<{ readonly flag: string; readonly value: string }> =>
+  errors.flatMap((error) => {
+    if (error._tag !== "InvalidValue" || error.value !== "") return []
+    const flag = `--${error.option}`
+    const value = args[args.indexOf(flag) + 1]
+    return errors.some((other) => other._tag === "UnrecognizedOption" && other.option === value) && value !== undefined
+      ? [{ flag, value }] : []
+  })
+
 /** Tells what cannot be read of a line, and where its help is. */
 const presenter = (args: ReadonlyArray<string>): CliOutput.Presenter => ({
   present: (event) => {
     if (event._tag !== "InvalidInvocation") return CliOutput.defaultPresenter.present(event)
     const name = event.commandPath.join(" ")
-    const errors = event.errors.map((error) => whole(error, args))
+    const all = event.errors.map((error) => whole(error, args))
+    const values = joined(all, args)
+    const errors = all.filter((error) =>
+      error._tag !== "UnrecognizedOption" || !values.some(({ value }) => value === error.option))
     const mayBeText = (event.helpDoc.args ?? []).length > 0 &&
       errors.some((error) => error._tag === "UnrecognizedOption" && error.suggestions.length === 0)
     return Console.error([
       ...new Set(errors.map(({ message }) => `error: ${visible(withBounds(message))}`)),
+      ...values.map(({ flag, value }) =>
+        `  A value that begins with a dash is joined to its flag: ${visible(`${flag}=${JSON.stringify(value)}`)}`),
       ...!mayBeText ? [] : name === "cria generate"
         ? [`  If it is a prompt: ${name} -- "-…", with all flags before --; or a line of --prompt-file -.`]
         : [`  If it is no flag: ${name} -- "-…", with all flags before --.`],

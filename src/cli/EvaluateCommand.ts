@@ -18,15 +18,15 @@ import { parameterCount } from "../llama/Config.ts"
 import * as Transformer from "../llama/Transformer.ts"
 import * as BackendChoice from "./BackendChoice.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
-import { backend, count, given, switched } from "./Flags.ts"
+import { backend, count, given, pathFlag, switched } from "./Flags.ts"
 import * as RunFolder from "./RunFolder.ts"
 import * as Screen from "./Screen.ts"
 import * as Weights from "./Weights.ts"
 
 const flags = {
-  model: given(Flag.String("model"), "PATH", "The model: the folder of a run (its newest snapshot), a snapshot, a " +
+  model: given(pathFlag("model"), "PATH", "The model: the folder of a run (its newest snapshot), a snapshot, a " +
     "folder of Hugging Face or Meta, a .gguf, a .bin of llama2.c; by default the run that trained last"),
-  text: Flag.String("text").pipe(
+  text: pathFlag("text").pipe(
     Flag.withMetavar("PATH"),
     Flag.withDescription(
       "What to foretell: a text file, a .jsonl file of rows {\"text\": …}, a folder of them, or a pattern; may be " +
@@ -34,7 +34,7 @@ const flags = {
     ),
     Flag.atLeast(1)
   ),
-  tokenizer: given(Flag.String("tokenizer"), "PATH", "Another tokenizer file (.model, .json, .bin); by default the " +
+  tokenizer: given(pathFlag("tokenizer"), "PATH", "Another tokenizer file (.model, .json, .bin); by default the " +
     "one beside the model"),
   window: count("window", "Tokens that the model sees at once; its context by default"),
   stride: count("stride", "How far each window begins behind the last: a token sees at least window − stride tokens " +
@@ -55,7 +55,7 @@ const perplexity = Command.make("perplexity", flags, Effect.fnUntraced(function*
   })
   const { config, format, path } = checkpoint
   const window = Option.getOrElse(given.window, () => config.contextLength)
-  const stride = Option.getOrElse(given.stride, () => Math.ceil(window / 2))
+  const stride = Option.getOrElse(given.stride, () => Math.max(1, Math.ceil(window / 2)))
   const mostWindows = Option.getOrElse(given.batchSize, () => Math.max(1, Math.floor(1024 / Math.max(1, window))))
   const codec = yield* CheckpointSource.codecOf(checkpoint)
   const corpus = yield* Corpus.Corpus.pipe(

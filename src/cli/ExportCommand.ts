@@ -14,6 +14,7 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Export from "../backend/onnx/Export.ts"
 import * as CheckpointWriter from "../llama/CheckpointWriter.ts"
+import { CheckpointExistsError } from "../llama/checkpoint/CheckpointError.ts"
 import { parameterCount } from "../llama/Config.ts"
 import * as Transformer from "../llama/Transformer.ts"
 import { causal } from "../llama/Visibility.ts"
@@ -22,7 +23,7 @@ import * as Program from "../tensor/Program.ts"
 import * as Specification from "../tensor/Specification.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
 import { drawing } from "./Continuation.ts"
-import { count, given } from "./Flags.ts"
+import { count, given, pathFlag } from "./Flags.ts"
 import * as Screen from "./Screen.ts"
 
 type Target = typeof targets[number]
@@ -137,7 +138,7 @@ export const command = Command.make("export", {
   to: Flag.Literals("to", targets).pipe(Flag.withDescription("huggingface: a folder that transformers loads; meta: a " +
     "folder as Meta's; gguf: a .gguf file that llama.cpp loads; llama2c: a .bin file for llama2.c; onnx: a folder " +
     "with the forward pass for ONNX Runtime")),
-  out: Flag.String("out").pipe(Flag.withMetavar("PATH"), Flag.withDescription("Where it goes; must not exist")),
+  out: pathFlag("out").pipe(Flag.withMetavar("PATH"), Flag.withDescription("Where it goes; must not exist")),
   type: given(Flag.Literals("type", types), "TYPE", "The numbers of the weights: f32 (the default), f16, bf16, or q8 " +
     "(8 bit with scales)"),
   length: count("length", "onnx: tokens that the model takes, always so many; its longest sequence by default")
@@ -153,11 +154,15 @@ export const command = Command.make("export", {
   const { contextLength } = source.config
   const wanted = Option.getOrElse(length, () => contextLength)
   if (wanted < 1 || wanted > contextLength) return yield* new LengthError({ length: wanted, contextLength })
+  const file = `${out.replace(/\.bin$/, "")}.tokenizer.bin`
+  const pieces = to === "llama2c" ? source.tokenizer : undefined
+  if (pieces !== undefined && (yield* (yield* FileSystem.FileSystem).exists(file))) { // or half would be written
+    return yield* new CheckpointExistsError({ path: file })
+  }
   yield* write(to, out, source, chosen, length)
-  if (to === "llama2c" && source.tokenizer !== undefined) {
-    const file = `${out.replace(/\.bin$/, "")}.tokenizer.bin`
-    yield* CheckpointWriter.llama2cTokenizer(file, source.tokenizer)
-    yield* screen.print(`${file}: ${source.tokenizer.pieces.length} pieces`)
+  if (pieces !== undefined) {
+    yield* CheckpointWriter.llama2cTokenizer(file, pieces)
+    yield* screen.print(`${file}: ${pieces.pieces.length} pieces`)
   }
   if (to !== "huggingface" && (yield* saysMore(source))) {
     yield* screen.print(`${to} has no place for what the model's folder says of generation: that is not kept`)

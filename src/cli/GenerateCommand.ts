@@ -32,7 +32,7 @@ import * as Tokenizer from "../token/Tokenizer.ts"
 import * as BackendChoice from "./BackendChoice.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
 import { decoderOf, drawing, idsOf, settingsOf } from "./Continuation.ts"
-import { backend, count, FlagConflictError, given, switched } from "./Flags.ts"
+import { backend, count, FlagConflictError, given, pathFlag, switched, textArgument, textFlag } from "./Flags.ts"
 import * as Input from "./Input.ts"
 import * as Prompts from "./Prompts.ts"
 import * as RunFolder from "./RunFolder.ts"
@@ -41,17 +41,17 @@ import * as Settings from "./Settings.ts"
 import * as Weights from "./Weights.ts"
 
 const flags = {
-  prompt: Argument.String("prompt").pipe(
+  prompt: textArgument("prompt").pipe(
     Argument.withDescription("What to continue; without it, the file, or all of standard input as " +
       "one prompt, whose last line break is no part of it; one that begins with a dash stands last, behind --"),
     Argument.optional
   ),
-  promptFile: given(Flag.String("prompt-file"), "PATH", "Many prompts: one on each line, without its break, or in a " +
+  promptFile: given(pathFlag("prompt-file"), "PATH", "Many prompts: one on each line, without its break, or in a " +
     ".jsonl file rows of {\"prompt\": …, \"id\": …}; - is standard input with lines, " +
     "--prompt-file=-.jsonl with rows"),
-  model: given(Flag.String("model"), "PATH", "The model: the folder of a run, a snapshot, a folder of Hugging Face " +
+  model: given(pathFlag("model"), "PATH", "The model: the folder of a run, a snapshot, a folder of Hugging Face " +
     "or Meta, a .gguf, a .bin of llama2.c; by default the run that trained last"),
-  tokenizer: given(Flag.String("tokenizer"), "PATH", "Another tokenizer (.model, .json, .bin, or a folder with one); " +
+  tokenizer: given(pathFlag("tokenizer"), "PATH", "Another tokenizer (.model, .json, .bin, or a folder with one); " +
     "by default the one beside the model"),
   snapshot: given(Flag.Int("snapshot"), "STEP", "The step of the run's snapshot; by default the newest"),
   best: switched("best", "The run's snapshot with the lowest validation loss"),
@@ -67,7 +67,7 @@ const flags = {
   maxTokens: Flag.Int("max-tokens").pipe(
     Flag.withMetavar("COUNT"), Flag.withDefault(200), Flag.withDescription("How many tokens at most; 200 by default")
   ),
-  stop: Flag.String("stop").pipe(
+  stop: textFlag("stop").pipe(
     Flag.withMetavar("TEXT"), Flag.withDescription("End an answer before this text; may be given more than once"),
     Flag.atLeast(0)
   ),

@@ -9,18 +9,17 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Command from "effect/cli/Command"
-import * as Flag from "effect/cli/Flag"
 import * as CheckpointWriter from "../llama/CheckpointWriter.ts"
 import { parameterCount } from "../llama/Config.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
-import { given } from "./Flags.ts"
+import { given, pathFlag } from "./Flags.ts"
 import * as Host from "./Host.ts"
 import * as Screen from "./Screen.ts"
 
 /** The command. */
 export const command = Command.make("import", {
   ...CheckpointSource.flags,
-  out: given(Flag.String("out"), "FOLDER", "Where it goes; by default runs/ and the name of the checkpoint")
+  out: given(pathFlag("out"), "FOLDER", "Where it goes; by default runs/ and the name of the checkpoint")
 }, Effect.fnUntraced(function*({ out, ...from }) {
   const path = yield* Path.Path
   const screen = yield* Screen.make

@@ -30,7 +30,7 @@ import * as Snapshot from "../store/Snapshot.ts"
 import { TokenizerFileError, UnsupportedModelError } from "../token/Tokenizer.ts"
 import { TokenizerJsonError } from "../token/TokenizerJson.ts"
 import * as FailureMessage from "./FailureMessage.ts"
-import { switched } from "./Flags.ts"
+import { pathArgument, switched } from "./Flags.ts"
 import * as Screen from "./Screen.ts"
 
 /** How a file of tensors is opened, by its name. */
@@ -166,7 +166,7 @@ const showModel = Effect.fnUntraced(function*(
 
 /** The command. */
 export const command = Command.make("inspect", {
-  path: Argument.String("path").pipe(Argument.withDescription(
+  path: pathArgument("path").pipe(Argument.withDescription(
     "A .safetensors, .pth, .gguf or .bin of llama2.c, or a folder: a run, a snapshot, Hugging Face's, Meta's"
   )),
   json: switched("json", "Print one JSON object, with every tensor and all that is known of the model")

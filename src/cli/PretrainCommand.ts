@@ -14,7 +14,7 @@ import * as Flag from "effect/cli/Flag"
 import * as Corpus from "../data/Corpus.ts"
 import * as BackendChoice from "./BackendChoice.ts"
 import * as Estimate from "./Estimate.ts"
-import { backend, count, FlagConflictError, given, switched } from "./Flags.ts"
+import { backend, count, FlagConflictError, given, pathFlag, switched, textFlag } from "./Flags.ts"
 import * as Host from "./Host.ts"
 import * as Pretrained from "./Pretrained.ts"
 import * as RunFolder from "./RunFolder.ts"
@@ -25,7 +25,7 @@ import * as Verification from "./Verification.ts"
 
 /** The flags that are settings too, by their key. */
 const settingFlags = {
-  text: Flag.String("text").pipe(
+  text: pathFlag("text").pipe(
     Flag.withMetavar("PATH"),
     Flag.withDescription(
       "What to learn from: a text file, a .jsonl file, a folder of them, or a pattern; may be given more than once. " +
@@ -33,9 +33,9 @@ const settingFlags = {
     ),
     Flag.atLeast(0)
   ),
-  out: given(Flag.String("out"), "FOLDER", "The folder of the run; by default the first free of runs/stories, " +
+  out: given(pathFlag("out"), "FOLDER", "The folder of the run; by default the first free of runs/stories, " +
     "runs/stories-2, … (with --text: runs/NAME)"),
-  from: given(Flag.String("from"), "PATH", "Train the model of a checkpoint on, with its sizes and its tokenizer: a " +
+  from: given(pathFlag("from"), "PATH", "Train the model of a checkpoint on, with its sizes and its tokenizer: a " +
     "run, or what cria import made of another"),
   preset: given(Flag.Literals("preset", Settings.presetNames), "NAME", "The model to begin from, which the sizes " +
     "below change; 1M by default"),
@@ -64,12 +64,12 @@ const settingFlags = {
   seed: given(Flag.Int("seed"), "NUMBER", "Everything random follows from it; 0 by default"),
   threads: count("threads", "Threads that compute; the cores of this machine by default"),
   backend: backend("by default the fastest of them"),
-  prompt: given(Flag.String("prompt"), "TEXT", "What the trained model continues at the end")
+  prompt: given(textFlag("prompt"), "TEXT", "What the trained model continues at the end")
 } as const satisfies Record<Settings.Key, Flag.Flag<unknown>>
 
 const flags = {
   settings: settingFlags,
-  config: given(Flag.String("config"), "FILE", "A JSON file with settings, named as the flags are: " +
+  config: given(pathFlag("config"), "FILE", "A JSON file with settings, named as the flags are: " +
     "{ \"batchSize\": 16 }; flags win over it. A run's configuration.json is one"),
   resume: switched("resume", "Go on with the run in the folder from its newest snapshot, as if it had never stopped"),
   resumeIntact: switched("resume-intact", "The same from the newest snapshot that is undamaged"),

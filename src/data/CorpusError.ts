@@ -10,11 +10,13 @@ import * as Schema from "effect/Schema"
 /** Fails when a path cannot be read. */
 export class UnreadablePathError extends Schema.TaggedError<UnreadablePathError>()("UnreadablePathError", {
   path: Schema.String,
-  problem: Schema.String
+  problem: Schema.String,
+  /** What to do, where it is not to look for another place. */
+  remedy: Schema.optionalKey(Schema.String)
 }) {
   override get message() {
-    return `cannot read ${this.path}: ${this.problem}\n` +
-      "  check the spelling and the permissions; a relative path starts at the folder the command runs in"
+    return `cannot read ${this.path}: ${this.problem}\n  ` + (this.remedy ??
+      "check the spelling and the permissions; a relative path starts at the folder the command runs in")
   }
 }
 

@@ -79,6 +79,9 @@ const findMatches = Effect.fnUntraced(function*(pattern: string) {
 
 const findAt = Effect.fnUntraced(function*(path: string) {
   const { type, ...found } = yield* status(path)
+  if (type !== "File" && type !== "Directory") return yield* new UnreadablePathError({
+    path, problem: "it is a pipe or a device, and a corpus is read more than once", remedy: "write it to a file first"
+  })
   return type === "Directory" ? yield* findBelow(path) : [yield* notEmpty(found)]
 })
 
@@ -98,8 +101,16 @@ const findBelow: (folder: string) => Effect.Effect<ReadonlyArray<Found>, CorpusE
   })
 
 const bytesOf = (file: string): Stream.Stream<Uint8Array, CorpusError, FileSystem.FileSystem> => {
-  const packed = Stream.unwrap(Effect.map(FileSystem.FileSystem, (fileSystem) => fileSystem.stream(file))).pipe(
-    Stream.mapError(unreadable(file)))
+  const packed = Stream.unwrap(Effect.gen(function*() {
+    const fileSystem = yield* FileSystem.FileSystem
+    const { type } = yield* Effect.mapError(fileSystem.stat(file), unreadable(file))
+    if (type === "Directory") {
+      return yield* new UnreadablePathError({ path: file, problem: "it is a folder", remedy: "name a file" })
+    }
+    // a pipe has no places to be read at: it is read to its end
+    const pieces = type === "File" ? fileSystem.stream(file) : Stream.fromEffect(fileSystem.readFile(file))
+    return Stream.mapError(pieces, unreadable(file))
+  }))
   if (!file.endsWith(".gz")) return packed
   return Stream.unwrap(Effect.map(Stream.toReadableStreamEffect(packed), (readable) =>
     Stream.fromReadableStream<Uint8Array, CorpusError>({

@@ -155,7 +155,7 @@ export const requireWindows = (
   const faults = [
     ...isCount(window) && window <= contextLength ? []
       : [`window must be a whole number between 1 and the model's context, ${contextLength}, got ${window}`],
-    ...isCount(stride) && stride <= window ? []
+    ...isCount(stride) && (stride <= window || !isCount(window)) ? []
       : [`stride must be a whole number between 1 and the window, ${window}, got ${stride}: a longer one skips tokens`],
     ...isCount(batchSize) ? [] : [`batchSize must be a whole number of at least 1, got ${batchSize}`]
   ]

@@ -56,6 +56,35 @@ describe("cria", () => {
         `error: Unrecognized flag: -s in command cria doctor\n${help("cria doctor")}`)
       assert.notInclude(yield* said("generate", "--", "-one"), "flag")
     }))
+  it.live("says how a value is given that begins with a dash", () =>
+    Effect.gen(function*() {
+      const help = "  cria generate --help explains what it takes.\n"
+      for (const [flag, value, kind] of [["--prompt-file", "-.jsonl", "PATH"], ["--stop", "- ", "TEXT"]] as const) {
+        const { errors } = yield* run("generate", "a", flag, value)
+        assert.strictEqual(errors, `error: Missing value for flag ${flag}. Expected: ${kind}\n` +
+          `  A value that begins with a dash is joined to its flag: ${flag}="${value}"\n${help}`)
+      }
+      assert.strictEqual((yield* run("generate", "a", "--stop", "--json")).errors,
+        `error: Missing value for flag --stop. Expected: TEXT\n${help}`)
+    }))
+  it.live("refuses paths that are empty, and text whose bytes were not UTF-8", () =>
+    Effect.gen(function*() {
+      const path = "Expected: a path (a variable of the shell that is not set gives an empty one)\n"
+      for (const [args, name] of [
+        [["generate", "a", "--model", ""], "--model"], [["generate", "--prompt-file", ""], "--prompt-file"],
+        [["import", "a", "--out", ""], "--out"], [["export", "a", "--to", "gguf", "--out", ""], "--out"],
+        [["evaluate", "perplexity", "--text", ""], "--text"]
+      ] as const) {
+        assert.include((yield* run(...args)).errors, `error: Missing value for flag ${name}. ${path}`)
+      }
+      assert.include((yield* run("inspect", "")).errors, `error: Invalid value for argument <path>: "". ${path}`)
+      const text = "Expected: text in UTF-8 (� stands where bytes are not: convert them, for instance with iconv -f " +
+        "LATIN1 -t UTF-8)\n"
+      assert.include((yield* run("generate", "caf�")).errors,
+        `error: Invalid value for argument <prompt>: "caf�". ${text}`)
+      assert.include((yield* run("generate", "a", "--stop", "�")).errors,
+        `error: Invalid value for flag --stop: "�". ${text}`)
+    }))
   it.live("says of a number that is too great to be told from others how great it may be", () =>
     Effect.gen(function*() {
       const said = (number: string) => Effect.map(run("generate", "a", "--seed", number), ({ errors }) => errors)

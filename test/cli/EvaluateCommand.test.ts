@@ -136,7 +136,7 @@ describe("cria evaluate perplexity", () => {
         "  --window must be a whole number between 1 and the model's context, 32, got 64",
         "  --stride must be a whole number between 1 and the window, 64, got 65: a longer one skips tokens", ""
       ].join("\n"))
-      assert.notInclude(yield* fails(...text, "--window", "0"), "--batch-size")
+      for (const none of ["0", "-1"]) assert.match(yield* fails(...text, "--window", none), /cut like this\n.*\n$/)
       assert.match(yield* fails(...text, "--batch-size", "9999999999"), new RegExp("^error: .* takes at least \\d+ " +
         "GB of memory here, .*\n.* \\d+ GB of scores of 9999999999 windows \\(--batch-size\\), each 32 tokens\n" +
         " {2}Take a smaller --batch-size, a shorter --window, or a machine with more memory\\.\n$"))

@@ -58,6 +58,15 @@ describe("cria export", () => {
         "error: /a.gguf does not end in .bin, by which a llama2c file is known\n  Give --out /a.gguf.bin.\n")
       for (const path of ["/out-gguf", "/a.gguf"]) assert.isFalse(yield* disk.fileSystem.exists(path))
     }))
+  it.live("writes no model where its tokenizer has no place", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      const letters = [..."▁abcdefghijklmno"].map((text): SentencePiece.Piece => ({ text, score: -1, type: "normal" }))
+      yield* withFiles(disk, { "/hf/tokenizer.model": modelOf(letters, false).bytes, "/a.tokenizer.bin": "mine" })
+      assert.strictEqual(yield* told(disk, "export", "/hf", "--to", "llama2c", "--out", "/a.bin"),
+        "error: /a.tokenizer.bin exists already, and is left as it is\n  Name another place, or remove it first.\n")
+      assert.isFalse(yield* disk.fileSystem.exists("/a.bin"))
+    }))
   it.live("takes a longest sequence only for what does not say its own", () =>
     Effect.gen(function*() {
       const disk = yield* withModel

@@ -2,9 +2,11 @@ import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, FileSystem, Layer, Stream } from "effect"
 import * as fc from "fast-check"
+import { execFileSync, spawn } from "node:child_process"
 import * as Zlib from "node:zlib"
 import * as Corpus from "../../src/data/Corpus.ts"
 import * as Document from "../../src/data/Document.ts"
+import * as SourceFile from "../../src/data/SourceFile.ts"
 import * as Split from "../../src/data/Split.ts"
 
 type Files = Readonly<Record<string, string | Uint8Array>>
@@ -29,6 +31,17 @@ const read = (paths: ReadonlyArray<string>, options?: Parameters<typeof Corpus.l
 const texts = (documents: ReadonlyArray<Document.Document>) => documents.map(({ text }) => text)
 
 const { layer } = NodeServices
+
+describe("the text of a file", () => {
+  it.live.skipIf(process.platform === "win32")("is read of a pipe too, to its end", () =>
+    Effect.gen(function*() {
+      const pipe = `${yield* folderOf({})}/pipe`
+      execFileSync("mkfifo", [pipe])
+      const writer = spawn("sh", ["-c", `printf 'One\\nTwo' > '${pipe}'`])
+      assert.strictEqual(yield* Stream.mkString(SourceFile.text(pipe)), "One\nTwo")
+      writer.kill()
+    }).pipe(Effect.provide(layer)))
+})
 
 describe("Corpus", () => {
   it.effect("a short file is one document; a long one is cut, and its documents put together are the file", () =>

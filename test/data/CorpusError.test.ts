@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, FileSystem, Layer, PlatformError, Stream } from "effect"
 import * as Zlib from "node:zlib"
 import * as Corpus from "../../src/data/Corpus.ts"
+import * as SourceFile from "../../src/data/SourceFile.ts"
 
 /** The message of reading `paths`, where the folder is written F. */
 const failure = (
@@ -35,6 +36,16 @@ describe("CorpusError", () => {
       yield* failure({ "a.txt": "a" }, ["F/a.txt"], (files) => ({ ...files, access: () => Effect.fail(denied) })),
       ["UnreadablePathError", "cannot read F/a.txt: PermissionDenied: FileSystem.access\n" +
         "  check the spelling and the permissions; a relative path starts at the folder the command runs in"])
+  }))
+
+  it.effect("what is read only once, and a folder where one file is read", () => Effect.gen(function*() {
+    const onPipe = (files: FileSystem.FileSystem): FileSystem.FileSystem => ({
+      ...files, stat: (path) => Effect.map(files.stat(path), (info) => ({ ...info, type: "FIFO" as const }))
+    })
+    assert.deepStrictEqual(yield* failure({ "a.txt": "a" }, ["F/a.txt"], onPipe), ["UnreadablePathError",
+      "cannot read F/a.txt: it is a pipe or a device, and a corpus is read more than once\n  write it to a file first"])
+    const folder = yield* Stream.runDrain(SourceFile.text(".")).pipe(Effect.flip, Effect.provide(NodeServices.layer))
+    assert.strictEqual(folder.message, "cannot read .: it is a folder\n  name a file")
   }))
 
   it.effect("a disk that fails while a file is read, packed or not", () => Effect.gen(function*() {

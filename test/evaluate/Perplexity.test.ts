@@ -167,6 +167,8 @@ layer(Reference.layer)("Perplexity", (it) => {
         "  stride must be a whole number between 1 and the window, 7, got 8: a longer one skips tokens",
         "  batchSize must be a whole number of at least 1, got 0"
       ].join("\n"))
+      const none = yield* Effect.flip(make({ window: -1, stride: 1 })) // beside which no stride is right
+      assert.match(none.message, /^perplexity: .*\n {2}window must .* got -1$/)
       for (const wrong of [{ window: 0 }, { stride: 0 }, { stride: 1.5 }, { window: NaN }]) {
         assert.strictEqual((yield* Effect.flip(make(wrong)))._tag, "WindowError")
       }

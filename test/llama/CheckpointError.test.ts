@@ -47,6 +47,10 @@ describe("errors of checkpoints", () => {
         "snapshots; a Hugging Face folder (config.json and *.safetensors); a Meta folder (params.json and " +
         "consolidated.NN.pth); .gguf; .bin of llama2.c.\n  The order of the numbers in a query differs between " +
         "them, so a file of unknown form is never guessed at.")
+    for (const [path, found] of [["a", "model.onnx, model.onnx.data"], ["a.onnx", "a file of another name"]] as const) {
+      assert.match(new CheckpointFormatError({ path, found }).message,
+        /\n {2}An ONNX model is written for others and not read: name what it was exported from\.$/)
+    }
   })
   it("give the figure where memory does not suffice", () => {
     const parts = [

@@ -16,6 +16,7 @@ import type { Document } from "../../data/Document.ts"
 import * as Utf8 from "../../token/Utf8.ts"
 import * as Screen from "../Screen.ts"
 import { corpusLayer } from "../Training.ts"
+import { pathArgument, pathFlag } from "../Flags.ts"
 import * as TokenizerFile from "./TokenizerFile.ts"
 
 /** Two tokenizers cut a corpus differently; told, so that a script sees it. */
@@ -35,9 +36,9 @@ const around = (pieces: ReadonlyArray<string>, at: number): string =>
 
 /** The command. */
 export const command = Command.make("compare", {
-  one: Argument.String("one").pipe(Argument.withDescription("A tokenizer file, or a folder with one")),
-  other: Argument.String("other").pipe(Argument.withDescription("Another")),
-  text: Flag.String("text").pipe(
+  one: pathArgument("one").pipe(Argument.withDescription("A tokenizer file, or a folder with one")),
+  other: pathArgument("other").pipe(Argument.withDescription("Another")),
+  text: pathFlag("text").pipe(
     Flag.atLeast(0), Flag.withMetavar("PATH"),
     Flag.withDescription("The corpus: files, folders or patterns; small stories by default")
   ),

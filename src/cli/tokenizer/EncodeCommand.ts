@@ -14,9 +14,8 @@ import * as Stdio from "effect/Stdio"
 import * as Terminal from "effect/Terminal"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
-import * as Flag from "effect/cli/Flag"
 import { IdRangeError } from "../../token/Detokenizer.ts"
-import { given, switched } from "../Flags.ts"
+import { given, pathFlag, switched, textArgument } from "../Flags.ts"
 import * as Input from "../Input.ts"
 import { visible } from "../Screen.ts"
 import * as TokenizerFile from "./TokenizerFile.ts"
@@ -43,10 +42,10 @@ const partsOf = (text: string, isByLine: boolean): ReadonlyArray<string> => isBy
 
 /** Text to ids. */
 export const encode = Command.make("encode", {
-  text: Argument.String("text").pipe(
+  text: textArgument("text").pipe(
     Argument.withDescription("What to encode; without it, the file or standard input"), Argument.optional
   ),
-  file: given(Flag.String("file"), "PATH", "Read the text from a file"),
+  file: given(pathFlag("file"), "PATH", "Read the text from a file"),
   tokenizer: TokenizerFile.flag,
   lines: switched("lines", "Each line is a text of its own: a line of ids for each"),
   bos: switched("bos", "Begin with the id of the beginning of a sequence"),
@@ -77,7 +76,7 @@ export const decode = Command.make("decode", {
   ids: Argument.String("ids").pipe(
     Argument.withDescription("Ids; without them, the file or standard input"), Argument.variadic()
   ),
-  file: given(Flag.String("file"), "PATH", "Read the ids from a file"),
+  file: given(pathFlag("file"), "PATH", "Read the ids from a file"),
   tokenizer: TokenizerFile.flag,
   lines: switched("lines", "Each line is a sequence of its own")
 }, Effect.fnUntraced(function*({ file, ids, lines, tokenizer }) {

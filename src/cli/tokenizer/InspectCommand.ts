@@ -8,11 +8,10 @@
 import * as Effect from "effect/Effect"
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
-import * as Flag from "effect/cli/Flag"
 import { isDigit } from "../../token/Script.ts"
 import type { PieceType } from "../../token/SentencePiece.ts"
 import * as Utf8 from "../../token/Utf8.ts"
-import { given, switched } from "../Flags.ts"
+import { given, pathFlag, switched, textArgument } from "../Flags.ts"
 import * as Input from "../Input.ts"
 import * as Screen from "../Screen.ts"
 import * as TokenizerFile from "./TokenizerFile.ts"
@@ -95,11 +94,11 @@ const cut = ({ codec, model }: TokenizerFile.Opened, ids: Int32Array, isColoured
 
 /** The command. */
 export const command = Command.make("inspect", {
-  text: Argument.String("text").pipe(
+  text: textArgument("text").pipe(
     Argument.withDescription("A text to cut; without it, the file or standard input, or only the vocabulary"),
     Argument.optional
   ),
-  file: given(Flag.String("file"), "PATH", "Read the text from a file"),
+  file: given(pathFlag("file"), "PATH", "Read the text from a file"),
   tokenizer: TokenizerFile.flag,
   all: switched("all", "Show all pieces of a long text, not only the first 400")
 }, Effect.fnUntraced(function*({ all, file, text, tokenizer }) {

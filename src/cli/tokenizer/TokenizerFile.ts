@@ -11,12 +11,11 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Result from "effect/Result"
 import * as Schema from "effect/Schema"
-import * as Flag from "effect/cli/Flag"
 import * as Durable from "../../store/Durable.ts"
 import type * as SentencePiece from "../../token/SentencePiece.ts"
 import * as Tokenizer from "../../token/Tokenizer.ts"
 import * as TokenizerFormat from "../../token/TokenizerFormat.ts"
-import { given } from "../Flags.ts"
+import { given, pathFlag } from "../Flags.ts"
 import * as RunFolder from "../RunFolder.ts"
 
 /** A path that leads to no tokenizer. */
@@ -74,7 +73,7 @@ export const open = Effect.fnUntraced(function*(given: string) {
 })
 
 /** The flag that names a tokenizer. */
-export const flag = given(Flag.String("tokenizer"), "PATH", "A tokenizer file (.model, .json, .bin), or a folder " +
+export const flag = given(pathFlag("tokenizer"), "PATH", "A tokenizer file (.model, .json, .bin), or a folder " +
   "with one; by default that of the run that trained last")
 
 /** The tokenizer that a command means. */

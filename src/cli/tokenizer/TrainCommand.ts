@@ -15,7 +15,7 @@ import * as Corpus from "../../data/Corpus.ts"
 import * as Key from "../../random/Key.ts"
 import * as Trainer from "../../token/Trainer.ts"
 import * as Utf8 from "../../token/Utf8.ts"
-import { given } from "../Flags.ts"
+import { given, pathFlag } from "../Flags.ts"
 import * as Screen from "../Screen.ts"
 import { corpusLayer } from "../Training.ts"
 import * as TokenizerFile from "./TokenizerFile.ts"
@@ -29,12 +29,12 @@ const symbols = (name: string, description: string) =>
   Flag.String(name).pipe(Flag.atLeast(0), Flag.withMetavar("PIECE"), Flag.withDescription(description))
 
 const flags = {
-  text: Flag.String("text").pipe(
+  text: pathFlag("text").pipe(
     Flag.atLeast(0), Flag.withMetavar("PATH"),
     Flag.withDescription("What to learn from: a text file, a .jsonl file, a folder of them, or a pattern; may be " +
       "given more than once. Without it: small stories that Cria makes up.")
   ),
-  out: Flag.String("out").pipe(
+  out: pathFlag("out").pipe(
     Flag.withMetavar("FILE"), Flag.withDefault("tokenizer.model"),
     Flag.withDescription("Where the tokenizer goes; the ending says how it is written: .model (SentencePiece), .json " +
       "(Hugging Face), .bin (llama2.c); tokenizer.model by default")

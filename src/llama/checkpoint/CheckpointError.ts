@@ -83,7 +83,9 @@ export class CheckpointFormatError extends Schema.TaggedError<CheckpointFormatEr
     return `${this.path}: no checkpoint that Cria reads; found ${this.found}\n` +
       "  These are read: a run of Cria or one of its snapshots; a Hugging Face folder (config.json and " +
       "*.safetensors); a Meta folder (params.json and consolidated.NN.pth); .gguf; .bin of llama2.c.\n" +
-      "  The order of the numbers in a query differs between them, so a file of unknown form is never guessed at."
+      "  The order of the numbers in a query differs between them, so a file of unknown form is never guessed at." +
+      (/\.onnx\b/.test(`${this.path} ${this.found}`)
+        ? "\n  An ONNX model is written for others and not read: name what it was exported from." : "")
   }
 }
 

@@ -12,6 +12,7 @@ import * as Stream from "effect/Stream"
 import { Backend } from "../backend/Backend.ts"
 import * as Decoder from "../generate/Decoder.ts"
 import type { Rule } from "../generate/Sampling.ts"
+import * as Slots from "../generate/Slots.ts"
 import * as Checkpoint from "../llama/Checkpoint.ts"
 import type { Config } from "../llama/Config.ts"
 import * as KeyValueCache from "../llama/KeyValueCache.ts"
@@ -32,6 +33,8 @@ export interface Loading {
   readonly draft?: Weights.Coded
   /** The longest sequence; the model's own where it is absent. */
   readonly contextLength?: number
+  /** The tokens of every prompt, where that is known: no program is compiled for prompts of other lengths. */
+  readonly promptLength?: number
 }
 
 /** What a decoder holds beside the weights: a cache and the scores of a token for each slot, and its draft. */
@@ -52,14 +55,18 @@ export const cachesOf = (
 
 /** A decoder over the weights of a checkpoint. */
 export const decoderOf = Effect.fnUntraced(function*(checkpoint: Weights.Source, loading: Loading) {
-  const { draft, weights, ...options } = loading
+  const { draft, promptLength, weights, ...options } = loading
   const { capabilities, name } = yield* Backend
   const warning = draft === undefined ? undefined : Weights.draftWarning(draft, name, capabilities)
   if (warning !== undefined) yield* Console.error(warning)
   return yield* Weights.load(checkpoint, weights, cachesOf(checkpoint.config, loading), (loaded) =>
     Effect.gen(function*() {
       const guessing = draft === undefined ? undefined : yield* Weights.draftOf(checkpoint, loaded, draft)
-      return yield* Decoder.make({ ...loaded, ...options, ...guessing === undefined ? {} : { draft: guessing } })
+      const { contextLength = checkpoint.config.contextLength } = options
+      return yield* Decoder.make({
+        ...loaded, ...options, ...guessing === undefined ? {} : { draft: guessing },
+        ...promptLength === undefined ? {} : { blockLengths: Slots.lengthsFor(promptLength, contextLength) }
+      })
     }))
 })
 
@@ -84,6 +91,8 @@ export const settingsOf = (tokenizer: Tokenizer.Codec, { maximumTokens, rule, se
 export const continuation = (path: string, { prompt, ...options }: Options & { readonly prompt: string }) =>
   Stream.unwrap(Effect.gen(function*() {
     const tokenizer = yield* Tokenizer.Tokenizer
-    const decoder = yield* decoderOf(yield* Checkpoint.open(path), { weights: "f32", slots: 1 })
-    return decoder.generate({ ...settingsOf(tokenizer, options), prompts: [idsOf(tokenizer, prompt)] })
+    const ids = idsOf(tokenizer, prompt)
+    const checkpoint = yield* Checkpoint.open(path)
+    const decoder = yield* decoderOf(checkpoint, { weights: "f32", slots: 1, promptLength: ids.length })
+    return decoder.generate({ ...settingsOf(tokenizer, options), prompts: [ids] })
   }))

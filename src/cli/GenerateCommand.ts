@@ -301,7 +301,8 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   }
   const generate = Effect.gen(function*() {
     const decoder = yield* decoderOf(source, {
-      weights: given.weights, slots, contextLength, ...Option.isSome(given.draft) ? { draft: given.draft.value } : {}
+      weights: given.weights, slots, contextLength, ...Option.isSome(given.draft) ? { draft: given.draft.value } : {},
+      ...single === undefined ? {} : { promptLength: idsOf(codec, single).length }
     })
     if (isOne && !given.json) yield* terminal.display(show(single))
     const began = yield* Clock.currentTimeNanos

@@ -74,6 +74,19 @@ export const blocks = (length: number, sizes: ReadonlyArray<number>, contextLeng
   return found
 }
 
+const defaultLengths = [16, 128]
+
+/** The lengths of blocks within a context, the shortest first. */
+const ascending = (lengths: ReadonlyArray<number>, contextLength: number): ReadonlyArray<number> =>
+  [...new Set(lengths.map((length) => Math.min(length, contextLength)))].sort((a, b) => a - b)
+
+/**
+ * The lengths of the blocks, among those by default, that a prompt of some length is cut into. Where no other prompt
+ * comes, no program need be compiled for others.
+ */
+export const lengthsFor = (length: number, contextLength: number): ReadonlyArray<number> =>
+  [...new Set(blocks(length, ascending(defaultLengths, contextLength), contextLength).map(({ size }) => size))]
+
 /** Slots with caches of their own, over compiled programs. Whoever holds them uses them one call at a time. */
 export interface Slots {
   readonly count: number
@@ -101,8 +114,6 @@ export interface Machine {
   readonly allocate: (rule?: Rule) => Effect.Effect<Slots, BackendError, Scope.Scope>
 }
 
-const defaultLengths = [16, 128]
-
 /** Compiles the programs: one for each length of a block of a prompt, and one for a step. */
 export const make = Effect.fnUntraced(function*<P>(
   { blockLengths = defaultLengths, contextLength, draft, frozen = false, model, parameters, slots = 1 }: Options<P>
@@ -111,7 +122,7 @@ export const make = Effect.fnUntraced(function*<P>(
   const source = contextLength ?? model.config.contextLength
   yield* requireCounts("decoder", { slots, contextLength: source, blockLengths })
   yield* requireContext("decoder", source, model.config.contextLength)
-  const lengths = [...new Set(blockLengths.map((length) => Math.min(length, source)))].sort((a, b) => a - b)
+  const lengths = ascending(blockLengths, source)
   const constants = frozen ? frozenParameters(parameters) : new Map<string, AnyCell>()
   const compiled = (name: string, sizes: Sizes) =>
     Effect.flatMap(program(name, model, sizes), (closed) => backend.compile(closed, { constants }))

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
-import { blocks } from "../../src/generate/Slots.ts"
+import { blocks, lengthsFor } from "../../src/generate/Slots.ts"
 
 const plans = fc.tuple(
   fc.integer({ min: 1, max: 600 }), fc.uniqueArray(fc.integer({ min: 1, max: 200 }), { minLength: 1, maxLength: 4 })
@@ -39,5 +39,16 @@ describe("the blocks of a prompt", () => {
     assert.deepStrictEqual(sizes(70), [64, 16])
     assert.deepStrictEqual(sizes(200), [64, 64, 64, 16])
     assert.deepStrictEqual(blocks(70, [64], 100), [{ start: 0, size: 64 }, { start: 36, size: 64 }])
+  })
+
+  it("are the same where only the lengths that they have are there", () => {
+    fc.assert(fc.property(plans, ({ contextLength, length, sizes }) => {
+      const all = blocks(length, sizes, contextLength)
+      const needed = sizes.filter((size) => all.some((block) => block.size === size))
+      assert.deepStrictEqual(blocks(length, needed, contextLength), all)
+    }), { numRuns: 1000 })
+    assert.deepStrictEqual([5, 64, 65, 140, 300].map((length) => lengthsFor(length, 4096)),
+      [[16], [16], [128], [128, 16], [128, 16]])
+    assert.deepStrictEqual([lengthsFor(5, 12), lengthsFor(60, 100), lengthsFor(40, 100)], [[12], [100], [16]])
   })
 })

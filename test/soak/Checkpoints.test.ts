@@ -1,6 +1,6 @@
 /**
- * Checkpoints with changed, cut and swapped bytes: opened and read to the end, whole and in pieces, they give numbers or
- * a typed error, and never a defect. CRIA_FORMAT_RUNS says how many of each form.
+ * Checkpoints with changed, cut and swapped bytes: opened and read to the end, whole and in pieces, they give numbers
+ * or a typed error, and never a defect. CRIA_FORMAT_RUNS says how many of each form.
  */
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"

@@ -5,7 +5,8 @@
 import { assert, describe, it } from "@effect/vitest"
 import * as fc from "fast-check"
 import {
-  draw, drawFrom, greedy, inverseOf, LogitsError, logProbability, type Options, type Rule, sampling, type Scores
+  draw, drawFrom, greedy, inverseOf, type Logits, LogitsError, logProbability, type Options, type Rule, sampling,
+  type Scores
 } from "../../src/generate/Sampling.ts"
 import * as Key from "../../src/random/Key.ts"
 
@@ -43,7 +44,7 @@ const direct = (row: Float32Array, { temperature, topK = Infinity, topP = 1 }: O
   return new Map(kept.map(({ id, weight }) => [id, weight / total]))
 }
 
-const probabilities = (rule: Rule, row: Float32Array): Map<number, number> => {
+const probabilities = (rule: Rule, row: Logits): Map<number, number> => {
   const { ids, total, weights } = rule(row)
   const all = Array.from(ids, (id, i) => [id, weights[i]! / total] as const)
   return new Map(all.filter(([, probability]) => probability > 0))
@@ -87,8 +88,9 @@ const key = Key.make("sampling")
 
 describe("a distribution", () => {
   it("keeps what sorting everything keeps, with the same probabilities", () => {
-    fc.assert(fc.property(rows, options, (row, chosen) => {
-      const [found, expected] = [probabilities(sampling(chosen), row), direct(row, chosen)]
+    fc.assert(fc.property(rows, options, fc.boolean(), (row, chosen, isDouble) => {
+      const found = probabilities(sampling(chosen), isDouble ? Float64Array.from(row) : row)
+      const expected = direct(row, chosen)
       assert.deepStrictEqual([...found.keys()].sort(), [...expected.keys()].sort())
       for (const [id, probability] of expected) assert.closeTo(found.get(id)!, probability, 1e-12)
     }), { numRuns: 1000 })
@@ -204,25 +206,18 @@ describe("greedy", () => {
 })
 
 describe("draws", () => {
-  /** χ² of the counts of many draws, and the value that it exceeds once in 100 000 times (Wilson & Hilferty 1931). */
-  const chiSquare = (
-    rule: Rule, row: Float32Array, drawn: (key: Key.Key) => ReturnType<typeof draw>
-  ): readonly [found: number, limit: number] => {
-    const count = 20_000
+  /** χ² of the counts of many draws is below what it exceeds once in 100 000 times (Wilson & Hilferty 1931). */
+  const haveFrequencies = (expected: ReadonlyMap<number, number>, drawn: ReadonlyArray<number>): void => {
     const counts = new Map<number, number>()
-    for (let i = 0; i < count; i++) {
-      const { id } = drawn(Key.derive(key, i))
-      counts.set(id, (counts.get(id) ?? 0) + 1)
-    }
-    const expected = probabilities(rule, row)
-    assert.isTrue([...counts.keys()].every((id) => expected.has(id)))
+    for (const one of drawn) counts.set(one, (counts.get(one) ?? 0) + 1)
+    assert.isTrue([...counts.keys()].every((one) => expected.has(one)))
     let found = 0
-    for (const [id, probability] of expected) {
-      const wanted = count * probability
-      found += ((counts.get(id) ?? 0) - wanted) ** 2 / wanted
+    for (const [one, probability] of expected) {
+      const wanted = drawn.length * probability
+      found += ((counts.get(one) ?? 0) - wanted) ** 2 / wanted
     }
     const freedom = expected.size - 1
-    return [found, freedom * (1 - 2 / (9 * freedom) + 4.265 * Math.sqrt(2 / (9 * freedom))) ** 3]
+    assert.isBelow(found, freedom * (1 - 2 / (9 * freedom) + 4.265 * Math.sqrt(2 / (9 * freedom))) ** 3)
   }
   const row = Float32Array.from([0.3, -1, 2, 1.5, -0.2, 1.5, -3, 0.8])
 
@@ -236,9 +231,26 @@ describe("draws", () => {
     const distribution = structuredClone(rule(row)) // it is filled again
     const scores = scoresOf(row, 2, inverseOf(rule))
     for (const drawn of [(key: Key.Key) => draw(distribution, key), (key: Key.Key) => drawFrom(rule, scores, key)]) {
-      const [found, limit] = chiSquare(rule, row, drawn)
-      assert.isBelow(found, limit)
+      haveFrequencies(direct(row, chosen), Array.from({ length: 20_000 }, (_, i) => drawn(Key.derive(key, i)).id))
     }
+  })
+
+  it.each(["seed", "prompt", "candidate", "place"])("know nothing of those of the next %s", (next) => {
+    const distribution = sampling({ temperature: 1 })(row)
+    const alone = direct(row, { temperature: 1 })
+    const together = new Map([...alone].flatMap(([left, p]) =>
+      [...alone].map(([right, q]) => [row.length * left + right, p * q] as const)))
+    const axis = ["seed", "prompt", "candidate", "place"].indexOf(next)
+    haveFrequencies(together, Array.from({ length: 10_000 }, (_, i) => {
+      const [left = -1, right = -1] = [0, 1].map((behind) => {
+        const [seed, ...path] = [0, 1, 2, 3].map((digit) => {
+          const own = Math.floor(i / 10 ** digit) % 10
+          return digit === axis ? 2 * own + behind : own
+        })
+        return draw(distribution, Key.derive(Key.make(seed!), ...path)).id
+      })
+      return row.length * left + right
+    }))
   })
 })
 

@@ -77,8 +77,9 @@ export class EndingError extends Schema.TaggedError<EndingError>()("EndingError"
   ending: Schema.String
 }) {
   override get message() {
+    const name = this.path.replace(/\/+$/, "") // a file, and no folder
     return `${this.path} does not end in ${this.ending}, by which a ${this.target} file is known\n` +
-      `  Give --out ${this.path}${this.ending}.`
+      `  Give --out ${name}${name.endsWith(this.ending) ? "" : this.ending}.`
   }
 }
 

@@ -60,6 +60,9 @@ const isStandardInput = (path: string): boolean => path === "-" || path === "-.j
 const nameOf = (path: string): string => isStandardInput(path) ? "standard input" : path
 
 const fromLine = (path: string, line: number, text: string): Result.Result<Named, PromptFileError> => {
+  if (isRows(path) && text.trim() === "") {
+    return Result.fail(new PromptFileError({ path: nameOf(path), line, issue: "the line is empty: remove it" }))
+  }
   if (isRows(path)) {
     return Result.mapBoth(decodeRow(text), {
       onSuccess: ({ id = line, prompt }) => ({ id, prompt }),

@@ -56,6 +56,8 @@ describe("cria export", () => {
         "error: /out-gguf does not end in .gguf, by which a gguf file is known\n  Give --out /out-gguf.gguf.\n")
       assert.strictEqual(yield* told(disk, "export", "/hf", "--to", "llama2c", "--out", "/a.gguf"),
         "error: /a.gguf does not end in .bin, by which a llama2c file is known\n  Give --out /a.gguf.bin.\n")
+      assert.strictEqual(yield* told(disk, "export", "/hf", "--to", "gguf", "--out", "/a.gguf/"),
+        "error: /a.gguf/ does not end in .gguf, by which a gguf file is known\n  Give --out /a.gguf.\n")
       for (const path of ["/out-gguf", "/a.gguf"]) assert.isFalse(yield* disk.fileSystem.exists(path))
     }))
   it.live("writes no model where its tokenizer has no place", () =>

@@ -239,6 +239,7 @@ describe("cria generate", () => {
         return errors.match(/error: \/p\.jsonl, (.*)\n/)?.[1]
       })
       assert.strictEqual(yield* issueOf("{"), "line 1: expected a valid JSON string")
+      assert.strictEqual(yield* issueOf(`{"prompt": "a"}\n \n`), "line 2: the line is empty: remove it")
       assert.strictEqual(yield* issueOf(`{"prompt": 3, "id": null}`),
         "line 1: \"prompt\": expected string; \"id\": expected string | number")
       assert.strictEqual(yield* issueOf(`{"prompt": "Once", "id": 2}\n{"prompt": "The dog"}`),

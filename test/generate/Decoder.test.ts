@@ -12,7 +12,9 @@ import * as Decoder from "../../src/generate/Decoder.ts"
 import type { Request } from "../../src/generate/Request.ts"
 import { type Distribution, draw, greedy, type Logits, type Rule, sampling } from "../../src/generate/Sampling.ts"
 import * as Quantization from "../../src/llama/Quantization.ts"
+import * as Transformer from "../../src/llama/Transformer.ts"
 import * as Key from "../../src/random/Key.ts"
+import { count, type Sizes } from "../../src/tensor/Node.ts"
 import * as Tokenizer from "../../src/token/Tokenizer.ts"
 import { codec, contextLength, divisible, divisibleParameters, model, parameters, whole } from "./models.ts"
 
@@ -108,14 +110,15 @@ layer(services)("a decoder", (it) => {
       const [plain, cells] = [divisible, yield* divisibleParameters]
       const rule = sampling({ temperature: 1 })
       const answer = (decoder: Decoder.Decoder) =>
-        collect(decoder.generate({ prompts: [[1, 70], [1]], maximumTokens: 5, rule, key, stopIds: [] }))
-      const asked = yield* answer(yield* Decoder.make({ model: plain, parameters: cells, weights: "4-bit" }))
+        collect(decoder.generate({ prompts: [[1, 70], [1]], maximumTokens: 3, rule, key, stopIds: [] }))
+      const options = { model: plain, parameters: cells, blockLengths: [2] }
+      const asked = yield* answer(yield* Decoder.make({ ...options, weights: "4-bit" }))
       const coded = yield* Quantization.quantized(plain, Quantization.schemes["4-bit"])
       const parameters = yield* Quantization.fromCells(coded, cells)
-      assert.deepStrictEqual(yield* answer(yield* Decoder.make({ model: coded, parameters })), asked)
-      const frozen = yield* Decoder.make({ model: plain, parameters: cells, weights: "4-bit", frozen: true })
+      assert.deepStrictEqual(yield* answer(yield* Decoder.make({ ...options, model: coded, parameters })), asked)
+      const frozen = yield* Decoder.make({ ...options, weights: "4-bit", frozen: true })
       assert.deepStrictEqual(yield* answer(frozen), asked)
-      const whole = yield* answer(yield* Decoder.make({ model: plain, parameters: cells }))
+      const whole = yield* answer(yield* Decoder.make(options))
       assert.notDeepEqual(whole.map(({ logProbs }) => logProbs), asked.map(({ logProbs }) => logProbs))
     }))
 
@@ -139,7 +142,10 @@ layer(services)("an answer", (it) => {
 
   it.effect("is text that follows the text of its prompt", () =>
     Effect.gen(function*() {
-      const decoder = yield* Decoder.make({ model, parameters: yield* parameters(1) })
+      const small = Transformer.llama({ ...model.config, layerCount: 1 }) // a script says what is drawn
+      const initial = (_: string, sizes: Sizes) => new Float64Array(count(sizes))
+      const cells = yield* (yield* Backend).allocate(small.specification, { initial })
+      const decoder = yield* Decoder.make({ model: small, parameters: cells, blockLengths: [4] })
       const run = (ids: ReadonlyArray<number>, before: string) => {
         const start = codec.encodeSegments([Tokenizer.bos, before])
         const request = { prompts: [start], maximumTokens: 3, rule: scripted(ids), key, stopTexts: ["b\n"] }

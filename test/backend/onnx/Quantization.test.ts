@@ -40,12 +40,14 @@ const scores = (width: Quantization.Width) => Effect.gen(function*() {
 
 describe("a coded model", () => {
   const widths = ["8-bit", "8-bit-rows", "4-bit"] as const
+  const onReference = Object.fromEntries(widths.map((width) =>
+    [width, Effect.runSync(Effect.cached(Effect.scoped(scores(width)).pipe(Effect.provide(Reference.layer))))]))
   for (const [engine, backend] of [...backends, saturating]) {
     it.effect.each(widths)(`over ${engine} scores %s weights as the reference does`, (width) =>
       Effect.gen(function*() {
         const { capabilities: { kernels } } = yield* Effect.provide(Backend, backend)
         const found = yield* Effect.scoped(scores(width)).pipe(Effect.provide(backend))
-        const wanted = yield* Effect.scoped(scores(width)).pipe(Effect.provide(Reference.layer))
+        const wanted = yield* onReference[width]!
         const distance = Math.hypot(...found.map((score, i) => score - wanted[i]!)) / Math.hypot(...wanted)
         const isFused = width !== "8-bit-rows" || kernels.includes("contractRows")
         assert.strictEqual(distance > 1e-5, isFused) // where it is not, nothing but rounding

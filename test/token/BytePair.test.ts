@@ -137,7 +137,9 @@ describe("BytePair", () => {
     const expected = [...codecOf(model).encode(first)]
     const all = encode(words.join(" ")) // a memory holds some 65 000 of them
     assert.deepStrictEqual([...encode(first)], expected)
-    assert.deepStrictEqual(encode(words.join(" ")), all)
+    const again = encode(words.join(" "))
+    assert.strictEqual(again.length, all.length)
+    assert.isTrue(again.every((id, i) => id === all[i]))
     assert.strictEqual(codecOf(model).decode(all), words.join(" "))
   })
 

@@ -72,21 +72,26 @@ const findMatches = Effect.fnUntraced(function*(pattern: string) {
   const fileSystem = yield* FileSystem.FileSystem
   const matches = yield* fileSystem.glob(pattern).pipe(Effect.mapError(unreadable(pattern)))
   return (yield* Effect.forEach(matches.sort(), Effect.fnUntraced(function*(match) {
-    const { type, ...found } = yield* status(match)
-    return type === "Directory" ? [] : [yield* notEmpty(found)]
+    const found = yield* status(match)
+    return found.type === "Directory" ? [] : [yield* lasting(found)]
   }))).flat()
 })
 
 const findAt = Effect.fnUntraced(function*(path: string) {
-  const { type, ...found } = yield* status(path)
-  if (type !== "File" && type !== "Directory") return yield* new UnreadablePathError({
-    path, problem: "it is a pipe or a device, and a corpus is read more than once", remedy: "write it to a file first"
-  })
-  return type === "Directory" ? yield* findBelow(path) : [yield* notEmpty(found)]
+  const found = yield* status(path)
+  return found.type === "Directory" ? yield* findBelow(path) : [yield* lasting(found)]
 })
 
-const notEmpty = (found: Found): Effect.Effect<Found, EmptyFileError> =>
-  found.bytes === 0 ? Effect.fail(new EmptyFileError({ file: found.file })) : Effect.succeed(found)
+/** A file that holds something, and will when it is read again. */
+const lasting = (
+  { bytes, file, type }: Found & { readonly type: FileSystem.File.Type }
+): Effect.Effect<Found, EmptyFileError | UnreadablePathError> =>
+  type !== "File"
+    ? Effect.fail(new UnreadablePathError({
+      path: file, problem: "it is a pipe or a device, and a corpus is read more than once",
+      remedy: "write it to a file first"
+    }))
+    : bytes === 0 ? Effect.fail(new EmptyFileError({ file })) : Effect.succeed({ file, bytes })
 
 const findBelow: (folder: string) => Effect.Effect<ReadonlyArray<Found>, CorpusError, FileSystem.FileSystem> =
   Effect.fnUntraced(function*(folder) {
@@ -94,9 +99,9 @@ const findBelow: (folder: string) => Effect.Effect<ReadonlyArray<Found>, CorpusE
     const names = yield* fileSystem.readDirectory(folder).pipe(Effect.mapError(unreadable(folder)))
     const visible = names.filter((name) => !name.startsWith(".")).sort()
     return (yield* Effect.forEach(visible, Effect.fnUntraced(function*(name) {
-      const { type, ...found } = yield* status(`${folder.replace(/\/$/, "")}/${name}`)
-      if (type === "Directory") return yield* findBelow(found.file)
-      return isKnown(name) ? [yield* notEmpty(found)] : yield* new UnknownFormatError({ file: found.file, folder })
+      const found = yield* status(`${folder.replace(/\/$/, "")}/${name}`)
+      if (found.type === "Directory") return yield* findBelow(found.file)
+      return isKnown(name) ? [yield* lasting(found)] : yield* new UnknownFormatError({ file: found.file, folder })
     }))).flat()
   })
 

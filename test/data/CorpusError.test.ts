@@ -1,6 +1,6 @@
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, FileSystem, Layer, PlatformError, Stream } from "effect"
+import { ByteSize, Effect, FileSystem, Layer, PlatformError, Stream } from "effect"
 import * as Zlib from "node:zlib"
 import * as Corpus from "../../src/data/Corpus.ts"
 import * as SourceFile from "../../src/data/SourceFile.ts"
@@ -40,10 +40,13 @@ describe("CorpusError", () => {
 
   it.effect("what is read only once, and a folder where one file is read", () => Effect.gen(function*() {
     const onPipe = (files: FileSystem.FileSystem): FileSystem.FileSystem => ({
-      ...files, stat: (path) => Effect.map(files.stat(path), (info) => ({ ...info, type: "FIFO" as const }))
+      ...files, stat: (path) => Effect.map(files.stat(path), (info) =>
+        path.endsWith(".txt") ? { ...info, size: ByteSize.bytes(0), type: "FIFO" as const } : info)
     })
-    assert.deepStrictEqual(yield* failure({ "a.txt": "a" }, ["F/a.txt"], onPipe), ["UnreadablePathError",
-      "cannot read F/a.txt: it is a pipe or a device, and a corpus is read more than once\n  write it to a file first"])
+    for (const path of ["F/a.txt", "F/*.txt", "F"]) {
+      assert.deepStrictEqual(yield* failure({ "a.txt": "a" }, [path], onPipe), ["UnreadablePathError", "cannot read " +
+        "F/a.txt: it is a pipe or a device, and a corpus is read more than once\n  write it to a file first"])
+    }
     const folder = yield* Stream.runDrain(SourceFile.text(".")).pipe(Effect.flip, Effect.provide(NodeServices.layer))
     assert.strictEqual(folder.message, "cannot read .: it is a folder\n  name a file")
   }))

@@ -156,7 +156,7 @@ const difference = (
 /** Checks the inputs of each run of a program, and gives them in the order of the specification. */
 export const inputsOf = <X extends Stretch>(state: HostState<X>, program: AnyProgram) => {
   const wanted = leaves(program.inputs)
-  const keys = keysOf(program.inputs)
+  const keys = keysOf(program.inputs, isSpecification)
   return (given: unknown): Effect.Effect<ReadonlyArray<Input>, BackendError> => Effect.suspend(() => {
     const inputs: Array<Input> = []
     for (const [i, [path, { kind, sizes }]] of wanted.entries()) {
@@ -166,16 +166,19 @@ export const inputsOf = <X extends Stretch>(state: HostState<X>, program: AnyPro
     }
     return inputs.length === wanted.length && countOf(given) === wanted.length
       ? Effect.succeed(inputs)
-      : state.fail(`run ${program.name}`, faults(wanted, given).join("\n  "),
+      : state.fail(`run ${program.name}`, faults(wanted, keys, given).join("\n  "),
         "Inputs are trees of the same form as the program's specification; elements lie in the order of its sizes.")
   })
 }
 
-/** The keys that lead to each specification of a tree, in the order of `leaves`. */
-const keysOf = (tree: unknown): ReadonlyArray<ReadonlyArray<string>> =>
-  isSpecification(tree) || typeof tree !== "object" || tree === null
-    ? [[]]
-    : Object.entries(tree).flatMap(([key, part]) => keysOf(part).map((rest) => [key, ...rest]))
+/** The keys that lead to each leaf of a tree, in the order of `entries`. */
+const keysOf = (tree: unknown, isLeaf: (value: unknown) => boolean): ReadonlyArray<ReadonlyArray<string>> =>
+  isLeaf(tree) ? [[]] : typeof tree !== "object" || tree === null ? []
+    : Object.entries(tree).flatMap(([key, part]) => keysOf(part, isLeaf).map((rest) => [key, ...rest]))
+
+/** Keys as a path; in quotes those that would be taken for several, or for none. */
+const pathOf = (keys: ReadonlyArray<string> = []): string =>
+  keys.map((key) => /^$|[."]/.test(key) ? JSON.stringify(key) : key).join(".")
 
 const child = (tree: unknown, key: string): unknown =>
   typeof tree === "object" && tree !== null && !isGiven(tree) && Object.prototype.propertyIsEnumerable.call(tree, key)
@@ -191,10 +194,12 @@ const countOf = (tree: unknown): number => {
 
 /** Every way in which what was given is not what is wanted. */
 const faults = (
-  wanted: ReadonlyArray<readonly [string, AnySpecification]>, given: unknown
+  wanted: ReadonlyArray<readonly [string, AnySpecification]>, keys: ReadonlyArray<ReadonlyArray<string>>, given: unknown
 ): ReadonlyArray<string> => {
-  const values = new Map(entries(given, isGiven))
-  const wrong = wanted.flatMap(([path, { kind, sizes }]) => {
+  const own = keysOf(given, isGiven)
+  const values = new Map(entries(given, isGiven).map(([, value], i) => [pathOf(own[i]), value]))
+  const wrong = wanted.flatMap(([, { kind, sizes }], i) => {
+    const path = pathOf(keys[i])
     const value = values.get(path)
     values.delete(path)
     const fault = value === undefined ? `${kind} ${describe(sizes)} was not given` : unfit(kind, sizes, value)

@@ -84,6 +84,7 @@ const close = <I, S, O>(
   const cells = tensors(state)
   const results = tensors(parts.outputs)
   const writes = tensors(parts.state ?? {})
+  checkPaths(name, { inputs: leafTensors, cells, outputs: results, "new state": writes })
   checkWrites(name, new Map(leaves(specification.state)), writes)
   const own = new Set([...leafTensors, ...cells].map(([, leaf]) => leaf))
   const stray = topological([...results, ...writes].map(([, node]) => node)).find(
@@ -97,6 +98,18 @@ const close = <I, S, O>(
   }
   return { name, inputs: specification.inputs, state: specification.state, outputs: parts.outputs, leaves: leafTensors,
     cells, results, writes }
+}
+
+const checkPaths = (program: string, trees: Readonly<Record<string, Named>>): void => {
+  const wrong = Object.entries(trees).flatMap(([tree, named]) => {
+    const paths = named.map(([path]) => path)
+    return paths.filter((path, i) => paths.indexOf(path) !== i).map((path) => [tree, path] as const)
+  })
+  if (wrong.length === 0) return
+  throw new ShapeError({
+    operation: `program ${program}`, place: "", invariant: "no two leaves of a tree may have one path", values: wrong,
+    remedy: "A path is the keys joined by dots: give other names to keys that hold dots."
+  })
 }
 
 const checkWrites = (name: string, cells: ReadonlyMap<string, AnySpecification>, writes: Named): void => {

@@ -64,8 +64,21 @@ describe("a refusal", () => {
           "reference, run deep: input a.more.0: the program has no such input", remedy)
         yield* says(run({ "a.c": 1, a: [2] } as never), "reference, run deep: input a.length: real [] was not given",
           "  input a.0: the program has no such input", remedy)
+        yield* says(run({ a: { length: 2, c: 1 } } as never),
+          "reference, run deep: input \"a.c\": real [] was not given",
+          "  input a.c: the program has no such input", remedy)
+        yield* says(run({ "a.c": 1, "a.length": 2 } as never),
+          "reference, run deep: input a.length: real [] was not given",
+          "  input \"a.length\": the program has no such input", remedy)
         const odd = yield* Effect.exit(run({ "a.c": 1, a: { length: 2 }, note: "text" } as never))
         assert.include(String(odd), 'tree: "note" is text, not a leaf')
+      }))
+    it.effect("of no inputs that are right, where a branch of the specification is absent", () =>
+      Effect.gen(function*() {
+        const specification = { inputs: { mask: undefined, x: Specification.real({}) }, state: {} }
+        const program = yield* Program.make("open", specification, ({ x }) => ({ outputs: { y: T.negate(x) } }))
+        const { run } = yield* (yield* (yield* Backend).compile(program)).bind({})
+        assert.deepStrictEqual([...(yield* run({ mask: undefined, x: 2 } as never)).y.elements], [-2])
       }))
     it.effect("of beginnings, and of what is written", () => Effect.gen(function*() {
       const backend = yield* Backend

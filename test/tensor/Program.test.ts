@@ -56,6 +56,19 @@ describe("make", () => {
       "  It was made for another program: build the expression inside this one, from the tensors it is given."
     ].join("\n"))
   }))
+  it.effect("refuses leaves of one path", () => Effect.gen(function*() {
+    const one = Specification.real({})
+    const twice = { "a.b": one, a: { b: one } }
+    const told = (inputs: object, outputs: object) => Effect.gen(function*() {
+      const { message } = yield* Effect.flip(
+        Program.makeGeneric("step", { inputs, state: {} }, () => ({ outputs }) as never))
+      return message
+    })
+    const says = (tree: string) => `program step: no two leaves of a tree may have one path\n  ${tree}  a.b\n` +
+      "  A path is the keys joined by dots: give other names to keys that hold dots."
+    assert.strictEqual(yield* told(twice, {}), says("inputs"))
+    assert.strictEqual(yield* told({}, { "a.b": T.values({}, [1]), a: { b: T.values({}, [2]) } }), says("outputs"))
+  }))
   it.effect("refuses a write that fits no cell", () => Effect.gen(function*() {
     const error = yield* Effect.flip(Program.makeGeneric("step", {
       inputs: { x }, state: { a: x, n: Specification.ids(row), b: x }

@@ -125,7 +125,10 @@ export const encode = (
 export interface Encoder {
   /** So many successive elements have codes of their own: pieces are multiples of it, in any order. */
   readonly together: number
-  /** Codes a piece, whose first element lies at place `start` of `lying`. Fails where one is not finite. */
+  /**
+   * Codes a piece, whose first element lies at place `start` of `lying`. Fails where one is not finite; throws a
+   * `ShapeError` for what is no piece.
+   */
   readonly add: (elements: BlockEncoder.Weights, start: number) => Result.Result<void, WeightError>
   /** Their codes, once all have been added. */
   readonly encoded: Encoded
@@ -146,7 +149,16 @@ export const encoder = (
   return {
     together,
     encoded: { codes, scales },
-    add: (elements, start) => add(elements, start) ? Result.void : Result.fail(notFinite(elements, start, lying, sizes))
+    add: (elements, start) => {
+      const { length } = elements
+      if (start < 0 || start % together > 0 || length % together > 0 || start + length > count(lying)) {
+        fail("block codes",
+          `a piece must begin at a multiple of ${together}, have a multiple of it, and end with the weights`,
+          [["piece", `${length} elements from ${start}`], ["weights", describe(lying)]],
+          "`together` says how many elements have codes of their own.")
+      }
+      return add(elements, start) ? Result.void : Result.fail(notFinite(elements, start, lying, sizes))
+    }
   }
 }
 

@@ -9,7 +9,7 @@
  * weights lie together, as in files, rows are coded as they come, and their codes turned in small squares; where rows
  * lie beside one another, no scale is known before all weights are.
  *
- * From     Cria's own; rounding as in `BlockEncoder`.
+ * From     Cria's own; the second form is that of `BlockEncoder`.
  * Checked  test/tensor/BlockEncoder.test.ts (the codes of the formula written out, in any layout and any pieces).
  *
  * @module

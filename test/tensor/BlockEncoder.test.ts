@@ -3,6 +3,7 @@ import { Result } from "effect"
 import * as fc from "fast-check"
 import * as BlockCodes from "../../src/tensor/BlockCodes.ts"
 import { count, type Sizes } from "../../src/tensor/Node.ts"
+import { ShapeError } from "../../src/tensor/ShapeError.ts"
 
 /** The codes of the formula as BlockCodes has it, weight by weight; `at` finds one by row and place in the row. */
 const plain = (
@@ -110,6 +111,23 @@ describe("the encoder of blocks and rows", () => {
     const expected = [...weights].map((weight) => 128 + Math.round(weight * (1 / scale)))
     assert.strictEqual(expected[4], 128)
     assert.deepStrictEqual([...codes], expected)
+  })
+
+  it("refuses what is no piece, of which codes would be left out or made of nothing", () => {
+    const scheme = { bits: 8, block: 16 } as const
+    const rows = BlockCodes.encoder({ out: 2, in: 32 }, ["in"], scheme)
+    const beside = BlockCodes.encoder({ in: 32, out: 2 }, ["in"], scheme)
+    const whole = BlockCodes.encoder({ in: 32, out: 2 }, ["in"], { bits: 8, block: "row" })
+    for (const [encoder, length, start] of [
+      [rows, 16, 0], [rows, 32, 16], [rows, 32, -32], [rows, 64, 32], [rows, 32, 0.5], [beside, 16, 0],
+      [beside, 32, 16], [whole, 32, 0], [whole, 64, 64]
+    ] as const) {
+      assert.throws(() => encoder.add(new Float32Array(length), start), ShapeError, `${length} elements from ${start}`)
+    }
+    assert.throws(() => rows.add(new Float32Array(16), 32), ShapeError, "block codes: a piece must begin at a " +
+      "multiple of 32, have a multiple of it, and end with the weights\n  piece    16 elements from 32\n  weights  " +
+      "[out: 2, in: 32]\n  `together` says how many elements have codes of their own.")
+    assert.isTrue(Result.isSuccess(beside.add(new Float32Array(32), 32)))
   })
 
   it("names what is not finite as it would lie in the model, whatever piece it is found in", () =>

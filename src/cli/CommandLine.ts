@@ -82,7 +82,8 @@ const withBounds = (message: string): string =>
 
 /** What the parser says is wrong; of an argument whose letters it took for flags, the argument. */
 const whole = (error: CliError.NonShowHelpErrors, args: ReadonlyArray<string>): CliError.NonShowHelpErrors => {
-  const letter = error._tag === "UnrecognizedOption" ? /^-([^-])$/u.exec(error.option)?.[1] : undefined
+  const letter = error._tag !== "UnrecognizedOption" || args.includes(error.option) ? undefined
+    : /^-([^-])$/u.exec(error.option)?.[1]
   const option = letter === undefined ? undefined : args.find((arg) => /^-[^-]/.test(arg) && arg.includes(letter))
   return error._tag !== "UnrecognizedOption" || option === undefined ? error
     : new CliError.UnrecognizedOption({ option, suggestions: [], ...error.command && { command: error.command } })
@@ -91,14 +92,15 @@ const whole = (error: CliError.NonShowHelpErrors, args: ReadonlyArray<string>): 
 /** Values that the parser took for flags, for they begin with a dash, as their flags would be given them. */
 const joined = (
   errors: ReadonlyArray<CliError.NonShowHelpErrors>, args: ReadonlyArray<string>
-): ReadonlyArray<{ readonly flag: string; readonly value: string }> =>
-  errors.flatMap((error) => {
-    if (error._tag !== "InvalidValue" || error.value !== "") return []
-    const flag = `--${error.option}`
-    const value = args[args.indexOf(flag) + 1]
-    return errors.some((other) => other._tag === "UnrecognizedOption" && other.option === value) && value !== undefined
-      ? [{ flag, value }] : []
+): ReadonlyArray<{ readonly flag: string; readonly value: string }> => {
+  const flags = errors.flatMap((error) =>
+    error._tag === "InvalidValue" && error.value === "" ? [`--${error.option}`] : [])
+  const unknown = errors.flatMap((error) => error._tag === "UnrecognizedOption" ? [error.option] : [])
+  return args.flatMap((flag, i) => {
+    const value = args[i + 1] ?? ""
+    return flags.includes(flag) && unknown.includes(value) ? [{ flag, value }] : []
   })
+}
 
 /** Tells what cannot be read of a line, and where its help is. */
 const presenter = (args: ReadonlyArray<string>): CliOutput.Presenter => ({

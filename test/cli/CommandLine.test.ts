@@ -64,6 +64,10 @@ describe("cria", () => {
         assert.strictEqual(errors, `error: Missing value for flag ${flag}. Expected: ${kind}\n` +
           `  A value that begins with a dash is joined to its flag: ${flag}="${value}"\n${help}`)
       }
+      assert.strictEqual((yield* run("generate", "a", "--stop", "-x", "--stop", "-xy")).errors,
+        "error: Missing value for flag --stop. Expected: TEXT\n" +
+          `  A value that begins with a dash is joined to its flag: --stop="-x"\n` +
+          `  A value that begins with a dash is joined to its flag: --stop="-xy"\n${help}`)
       assert.strictEqual((yield* run("generate", "a", "--stop", "--json")).errors,
         `error: Missing value for flag --stop. Expected: TEXT\n${help}`)
     }))

@@ -20,6 +20,7 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Gguf from "../format/Gguf.ts"
 import * as Llama2c from "../format/Llama2c.ts"
+import * as Onnx from "../format/Onnx.ts"
 import * as SafetensorsFile from "../format/SafetensorsFile.ts"
 import { elementCount, type Failure, type TensorFile, type Value } from "../format/TensorFile.ts"
 import * as TorchFile from "../format/TorchFile.ts"
@@ -33,17 +34,20 @@ import * as FailureMessage from "./FailureMessage.ts"
 import { pathArgument, switched } from "./Flags.ts"
 import * as Screen from "./Screen.ts"
 
+type Opened<A> = Effect.Effect<A, Failure, FileSystem.FileSystem | Path.Path | Scope.Scope>
+
 /** How a file of tensors is opened, by its name. */
 const openers: ReadonlyArray<{
   readonly ending: string
-  readonly open: (path: string) => Effect.Effect<TensorFile, Failure, FileSystem.FileSystem | Path.Path | Scope.Scope>
+  readonly open: (path: string) => Opened<TensorFile | Onnx.Model>
 }> = [
   { ending: ".safetensors", open: SafetensorsFile.open },
   { ending: ".safetensors.index.json", open: SafetensorsFile.openSharded },
   { ending: ".pth", open: TorchFile.open },
   { ending: ".pt", open: TorchFile.open },
   { ending: ".gguf", open: Gguf.open },
-  { ending: ".bin", open: Llama2c.open }
+  { ending: ".bin", open: Llama2c.open },
+  { ending: ".onnx", open: Onnx.open }
 ]
 
 /** Opens the file of a path, or all files of tensors of a folder: of a run, those of its newest snapshot. */
@@ -84,32 +88,79 @@ const shown = (value: Value): string => {
   return value.length <= 6 ? `[${first}]` : `[${first}, …] (${value.length})`
 }
 
-/** What a file says of itself and its tensors. */
-const reportOf = ({ entries, format, metadata, path }: TensorFile) => {
-  const tensors = [...entries.values()].map(({ bytes, group, name, sizes, type }) => ({
-    name, type, sizes, bytes, ...group === 1 ? {} : { group }
-  }))
-  return {
-    path, format,
-    bytes: tensors.reduce((sum, { bytes }) => sum + bytes, 0),
-    numbers: tensors.reduce((sum, { sizes }) => sum + elementCount(sizes), 0),
-    metadata: Object.fromEntries([...metadata].map(([key, value]) => [key, shown(value)])),
-    tensors
+interface Report {
+  readonly path: string
+  readonly format: string
+  readonly bytes: number
+  readonly numbers: number
+  readonly metadata: { readonly [key: string]: string }
+  readonly tensors: ReadonlyArray<Onnx.Tensor & { readonly group?: number }>
+  /** Of a model with its operators. */
+  readonly graph?: {
+    readonly producer: string
+    readonly inputs: ReadonlyArray<Onnx.Port>
+    readonly outputs: ReadonlyArray<Onnx.Port>
+    readonly opsets: { readonly [domain: string]: number }
+    readonly operators: { readonly [name: string]: number }
+    readonly unlisted: number
   }
 }
 
-type Report = ReturnType<typeof reportOf>
+/** What a file says of itself and its tensors. */
+const reportOf = (file: TensorFile | Onnx.Model): Report => {
+  const { metadata, path } = file
+  const tensors = "entries" in file
+    ? [...file.entries.values()].map(({ bytes, group, name, sizes, type }) => ({
+      name, type, sizes, bytes, ...group === 1 ? {} : { group }
+    }))
+    : file.tensors
+  return {
+    path,
+    format: "entries" in file ? file.format : `ONNX IR v${file.irVersion}`,
+    bytes: tensors.reduce((sum, { bytes }) => sum + bytes, 0),
+    numbers: tensors.reduce((sum, { sizes }) => sum + elementCount(sizes), 0),
+    metadata: Object.fromEntries([...metadata].map(([key, value]) => [key, shown(value)])),
+    tensors,
+    ..."entries" in file ? {} : { graph: {
+      producer: file.producer, inputs: file.inputs, outputs: file.outputs, opsets: Object.fromEntries(file.opsets),
+      operators: Object.fromEntries([...file.operators].sort(([, left], [, right]) => right - left)),
+      unlisted: file.unlisted
+    } }
+  }
+}
 
-const linesOf = ({ bytes, format, metadata, numbers, path, tensors }: Report): ReadonlyArray<string> => {
+/** What goes into a graph and comes out, and which operators compute. */
+const graphLinesOf = (
+  { inputs, operators, opsets, outputs, producer, unlisted }: NonNullable<Report["graph"]>
+): ReadonlyArray<string> => {
+  const ports = [...inputs.map((port) => ({ ...port, way: "input " })),
+    ...outputs.map((port) => ({ ...port, way: "output" }))]
+  const counts = Object.entries(operators)
+  const sum = counts.reduce((sum, [, count]) => sum + count, 0)
+  return [
+    `  producer ${producer === "" ? "that gave no name" : producer}`,
+    `  opsets ${Object.entries(opsets).map(([domain, version]) => `${domain} ${version}`).join(", ")}`,
+    ...ports.map(({ name, sizes, type, way }) =>
+      `  ${way} ${type}${sizes === undefined ? "" : ` [${sizes.join(", ")}]`} ${name}`),
+    `  ${sum} operators: ${counts.map(([name, count]) => `${count} ${name}`).join(", ")}`,
+    ...unlisted === 0 ? [] : [`  ${unlisted} tensors besides, which are sparse or stand within operators`]
+  ]
+}
+
+const linesOf = ({ bytes, format, graph, metadata, numbers, path, tensors }: Report): ReadonlyArray<string> => {
   const rows = tensors.map(({ bytes, sizes, type }) => [type, `[${sizes.join(", ")}]`, Screen.quantity(bytes, "B")])
-  const width = (column: number): number => Math.max(0, ...rows.map((row) => row[column]!.length))
+  const width = (column: number): number => rows.reduce((most, row) => Math.max(most, row[column]!.length), 0)
   const [first, second, third] = [0, 1, 2].map(width)
   return [
     `${path}: ${format}, ${tensors.length} tensors, ${Screen.quantity(numbers)} numbers in ` +
       Screen.quantity(bytes, "B"),
     ...Object.entries(metadata).map(([key, value]) => `  ${key} = ${value}`),
-    ...rows.map(([type = "", sizes = "", size = ""], i) =>
-      `  ${type.padEnd(first!)}  ${sizes.padEnd(second!)}  ${size.padStart(third!)}  ${tensors[i]!.name}`)
+    ...graph === undefined ? [] : graphLinesOf(graph),
+    ...rows.map(([type = "", sizes = "", size = ""], i) => {
+      const { beside, name } = tensors[i]!
+      return `  ${type.padEnd(first!)}  ${sizes.padEnd(second!)}  ${size.padStart(third!)}  ${name}` +
+        (beside === undefined ? "" : `, in ${beside.file}`)
+    })
   ]
 }
 
@@ -167,7 +218,7 @@ const showModel = Effect.fnUntraced(function*(
 /** The command. */
 export const command = Command.make("inspect", {
   path: pathArgument("path").pipe(Argument.withDescription(
-    "A .safetensors, .pth, .gguf or .bin of llama2.c, or a folder: a run, a snapshot, Hugging Face's, Meta's"
+    "A .safetensors, .pth, .gguf, .onnx or .bin of llama2.c, or a folder: a run, a snapshot, Hugging Face's, Meta's"
   )),
   json: switched("json", "Print one JSON object, with every tensor and all that is known of the model")
 }, Effect.fnUntraced(function*({ json, path }) {

@@ -95,10 +95,11 @@ export const fields = (
   return error === undefined ? Result.succeed(found) : Result.fail(error)
 }
 
-const unended = (end: number): string => end === -1 ? "end of message" : "more than 10 bytes"
+/** Why a varint does not end, from what {@link varintEnd} said. */
+export const unended = (end: number): string => end === -1 ? "end of message" : "more than 10 bytes"
 
 /** Where the varint at `at` ends; −1 if the message ends first, −2 if it is longer than any varint can be. */
-const varintEnd = (bytes: Uint8Array, at: number, to: number): number => {
+export const varintEnd = (bytes: Uint8Array, at: number, to: number): number => {
   for (let i = at; i < at + 10; i++) {
     if (i >= to) return -1
     if (bytes[i]! < 0x80) return i + 1
@@ -110,7 +111,7 @@ const varintEnd = (bytes: Uint8Array, at: number, to: number): number => {
  * The varint in `bytes[from, end)` as a number, exact below 2⁵³: larger ones are still large, which is all a length
  * needs.
  */
-const varintNumber = (bytes: Uint8Array, from: number, end: number): number => {
+export const varintNumber = (bytes: Uint8Array, from: number, end: number): number => {
   if (end - from === 1) return bytes[from]!
   let value = 0
   for (let i = end - 1; i >= from; i--) value = value * 128 + (bytes[i]! & 0x7f)

@@ -19,6 +19,25 @@ describe("cria inspect", () => {
       assert.match(own, /^\/run\/snapshot-00000000\/model.safetensors: safetensors, 21 tensors/)
       assert.include(own, "block.0.attention.query")
     }))
+  it.live("shows an ONNX model: its inputs, outputs, operators and tensors, and where those stand", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      yield* printed(disk, "export", "/hf", "--to", "onnx", "--length", "8", "--out", "/onnx")
+      const lines = (yield* printed(disk, "inspect", "/onnx")).split("\n")
+      assert.match(lines[0]!, /^\/onnx\/model\.onnx: ONNX IR v10, \d+ tensors, /)
+      assert.deepStrictEqual(lines.slice(1, 5), [
+        "  producer cria", "  opsets ai.onnx 23, com.microsoft 1", "  input  I32 [1, 8] ids",
+        "  output F32 [1, 8, 19] logits"
+      ])
+      assert.match(lines[5]!, /^ {2}\d+ operators: .*\b\d+ MatMul, /)
+      assert.lengthOf(lines.filter((line) => line.endsWith(", in model.onnx.data")), 21)
+      assert.match(lines.at(-2)!, /An ONNX model is written for others and not read: name what it was exported from/)
+      const json: unknown = JSON.parse(yield* printed(disk, "inspect", "/onnx/model.onnx", "--json"))
+      assert.nestedPropertyVal(json, "files[0].graph.inputs[0].name", "ids")
+      yield* disk.fileSystem.remove("/onnx/model.onnx.data")
+      assert.match(yield* told(disk, "inspect", "/onnx"),
+        /^error: \/onnx\/model\.onnx: cannot read this as ONNX\n {2}missing data: .*the file model\.onnx\.data beside/)
+    }))
   it.live("says last what is damaged, with the exit code 1, after all that can be shown", () =>
     Effect.gen(function*() {
       const disk = yield* withModel

@@ -8,9 +8,11 @@ import { Effect, Result } from "effect"
 import type { Scope, FileSystem, Path } from "effect"
 import * as fc from "fast-check"
 import { crc32 } from "node:zlib"
+import { encodeModel } from "../../src/backend/onnx/ModelProto.ts"
 import * as ByteFile from "../../src/format/ByteFile.ts"
 import * as Gguf from "../../src/format/Gguf.ts"
 import * as Llama2c from "../../src/format/Llama2c.ts"
+import * as Onnx from "../../src/format/Onnx.ts"
 import * as Pickle from "../../src/format/Pickle.ts"
 import * as Safetensors from "../../src/format/Safetensors.ts"
 import * as SafetensorsFile from "../../src/format/SafetensorsFile.ts"
@@ -102,7 +104,9 @@ const changed = (file: Uint8Array, { at: place, from: other, kind, size, value }
 }
 const damaged = (file: Uint8Array, changes: ReadonlyArray<Change>): Uint8Array => changes.reduce(changed, file)
 
-type Open = Effect.Effect<TensorFile.TensorFile, TensorFile.Failure, FileSystem.FileSystem | Path.Path | Scope.Scope>
+type Open = Effect.Effect<
+  TensorFile.TensorFile | Onnx.Model, TensorFile.Failure, FileSystem.FileSystem | Path.Path | Scope.Scope
+>
 
 /** Opens and reads everything; what cannot be had is a typed error that names the file, and nothing was too large. */
 const survives = async (files: Readonly<Record<string, Uint8Array>>, open: Open): Promise<"read" | "refused"> => {
@@ -121,6 +125,10 @@ const survives = async (files: Readonly<Record<string, Uint8Array>>, open: Open)
       return "refused"
     }
     const file = opened.success
+    if (!("entries" in file)) { // of which nothing more is read
+      for (const { bytes } of file.tensors) assert.isAtMost(bytes, 16 * whole) // a byte is a number of at most 128 bits
+      return "read"
+    }
     for (const { bytes, name, offset, sizes } of file.entries.values()) {
       assert.isAtMost(offset + bytes, whole)
       const raw = yield* Effect.result(file.readBytes(name))
@@ -243,6 +251,23 @@ describe("damaged files", () => {
     ],
     only,
     Gguf.open("/a")
+  )
+
+  const { "/onnx/external.data": data, ...models } = Fixture.files("onnx")
+  campaign(
+    "ONNX",
+    () => Promise.resolve([
+      models["/onnx/inline.onnx"]!, models["/onnx/external.onnx"]!,
+      encodeModel({
+        nodes: [{ op: "Gather", inputs: ["w", "x"], outputs: ["y"], attributes: { axis: { int: 0 } } }],
+        inputs: [{ name: "x", type: "i32", sizes: [1, 8] }],
+        outputs: [{ name: "y", type: "f32", sizes: [1, 8, 4] }],
+        initializers: [{ name: "w", type: "f32", sizes: [9, 4], bytes: new Uint8Array(144).fill(63) }],
+        externals: [{ name: "d", type: "f32", sizes: [9, 4], location: "external.data", offset: 1, length: 144 }]
+      })
+    ]),
+    (file) => ({ "/a": file, "/external.data": data! }),
+    Onnx.open("/a")
   )
 
   for (const version of [0, 1, 2]) {

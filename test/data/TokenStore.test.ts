@@ -112,7 +112,8 @@ describe("TokenStore", () => {
       const encode = (text: string) => text === "c" ? [3, 12, 29] : [1, 2]
       const store = TokenStore.fromTexts(["a", "b", "c"], { ...encoder, encode })
       assert.isUndefined(yield* TokenStore.requireVocabulary(store, 31))
-      assert.strictEqual((yield* Effect.flip(TokenStore.requireVocabulary({ ...store, bosId: 0 }, 30))).id, 30)
+      const { document, id, index, place } = yield* Effect.flip(TokenStore.requireVocabulary(store, 30))
+      assert.deepStrictEqual([index, document, place, id], [0, 0, 0, 30]) // the BOS
       const none = { ...store, tokens: store.tokens.map((id) => id === 30 ? 0 : id) }
       assert.strictEqual((yield* Effect.flip(TokenStore.requireVocabulary(none, 12))).message,
         "corpus: token 8, the token 2 of document 2 (from 0, its BOS counted), has the id 12: a model of 12 tokens " +

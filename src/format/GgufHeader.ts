@@ -32,7 +32,7 @@ const advice = {
   "cut short": "the file was cut short, as by an interrupted download, or a length was damaged: fetch it again",
   "metadata": "the metadata were damaged, or written by another program's mistake: convert the model again",
   "duplicate name": "two keys or tensors have one name: rename one of them and save again",
-  "unknown type": "the tensor is quantized in a way that is not read: convert the model with F16 or Q8_0 as its type",
+  "unknown type": "the tensor is quantized in a way that is not read: convert the model to F16, Q8_0 or Q4_0",
   "unfit sizes": "sizes or type were damaged: rows are whole blocks, and there are at most 4 axes",
   "outside the file": "the file was cut short, as by an interrupted download or a full disk: fetch it again",
   "overlap": "the offsets were edited or damaged, for no two tensors share bytes: fetch or convert the file again",

@@ -204,7 +204,8 @@ const advice = {
   "unknown tensor": "the name is misspelt, or the file holds another model: compare with the names it does hold",
   "unfit rows": "rows are counted from 0 along the outermost axis: compare with the sizes of the tensor",
   "rows cut a group": "a group of elements has one scale: ask for rows whose elements are whole groups, or for all",
-  "not reals": "f32 cannot hold these exactly, or no rule reads them: convert the tensor to F32, F16, BF16 or Q8_0",
+  "not reals": "f32 cannot hold these exactly, or no rule reads them: " +
+    "convert the tensor to F32, F16, BF16, Q8_0 or Q4_0",
   "not quantized": "the tensor has no codes and scales: read it as reals"
 } as const
 

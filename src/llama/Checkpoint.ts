@@ -97,7 +97,7 @@ const requireTensors = (
       if (entry === undefined) missing.add(`${where} ${expected}`)
       else if (shown(entry.sizes) !== expected) misfits.add(`${where} is ${shown(entry.sizes)}, not ${expected}`)
       else if (entry.type !== "F64" && TensorFile.types[entry.type].read === "bytes") {
-        misfits.add(`${where} is ${entry.type}, which is not read: convert it to F32, F16, BF16 or Q8_0`)
+        misfits.add(`${where} is ${entry.type}, which is not read: convert it to F32, F16, BF16, Q8_0 or Q4_0`)
       }
     }
   }

@@ -166,7 +166,8 @@ describe("TensorFile cases", () => {
       head,
       '  not reals: tensor "wide", byte 32: expected F32, F16, BF16, Q8_0, Q4_0 or I8_GROUPS; found "wide" of F64 [2]',
       cause,
-      "  not reals: f32 cannot hold these exactly, or no rule reads them: convert the tensor to F32, F16, BF16 or Q8_0"
+      "  not reals: f32 cannot hold these exactly, or no rule reads them: convert the tensor to F32, F16, BF16, " +
+        "Q8_0 or Q4_0"
     ])
     assert.deepStrictEqual(await message(({ readQuantized }) => readQuantized("w")), [
       head,

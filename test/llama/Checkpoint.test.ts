@@ -87,7 +87,7 @@ describe("open", () => {
         `${folder}/a: its tensors must be those that its description asks for`,
         "  missing (1): model.norm.weight [8]", "  not part of the model (1): lora.a",
         "  other sizes or types (2): model.layers.1.mlp.up_proj.weight is I32, which is not read: convert it to F32, " +
-        "F16, BF16 or Q8_0; lm_head.weight is [8, 12], not [12, 8]",
+        "F16, BF16, Q8_0 or Q4_0; lm_head.weight is [8, 12], not [12, 8]",
         "Weights and description belong to different models, or the download is not whole: fetch them again together."
       ].join("\n"))
       const text = yield* fileSystem.readFileString(`${folder}/a/config.json`)

@@ -59,7 +59,7 @@ export interface Block {
 /**
  * The blocks of a prompt: the longest that it fills, then shorter ones; a rest of more than half a block takes a whole
  * one, padded. A block that would pass the end of the context begins earlier, and computes some tokens again to the
- * same values. `sizes` ascend, and none is longer than `contextLength`.
+ * same values. `sizes` ascend from at least 1, and none is longer than `contextLength`.
  */
 export const blocks = (length: number, sizes: ReadonlyArray<number>, contextLength: number): ReadonlyArray<Block> => {
   const found: Array<Block> = []
@@ -81,8 +81,8 @@ const ascending = (lengths: ReadonlyArray<number>, contextLength: number): Reado
   [...new Set(lengths.map((length) => Math.min(length, contextLength)))].sort((a, b) => a - b)
 
 /**
- * The lengths of the blocks, among those by default, that a prompt of some length is cut into. Where no other prompt
- * comes, no program need be compiled for others.
+ * The lengths of the blocks, among those by default, that a prompt of some length is cut into, in a context of at least
+ * one token. Where no other prompt comes, no program need be compiled for others.
  */
 export const lengthsFor = (length: number, contextLength: number): ReadonlyArray<number> =>
   [...new Set(blocks(length, ascending(defaultLengths, contextLength), contextLength).map(({ size }) => size))]

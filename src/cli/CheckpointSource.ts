@@ -18,11 +18,13 @@ import * as Path from "effect/Path"
 import * as Schema from "effect/Schema"
 import * as Argument from "effect/cli/Argument"
 import * as Checkpoint from "../llama/Checkpoint.ts"
+import { parameterCount } from "../llama/Config.ts"
 import type { Model } from "../token/SentencePiece.ts"
 import type { Codec } from "../token/Tokenizer.ts"
 import * as BackendChoice from "./BackendChoice.ts"
 import { count, given, pathArgument, pathFlag } from "./Flags.ts"
 import * as RunFolder from "./RunFolder.ts"
+import * as Screen from "./Screen.ts"
 import * as Settings from "./Settings.ts"
 import * as TokenizerFile from "./tokenizer/TokenizerFile.ts"
 
@@ -114,6 +116,16 @@ export interface Source extends Omit<Checkpoint.Checkpoint, "tokenizer"> {
   /** Whether that is Meta's. */
   readonly isLegacy: boolean | undefined
 }
+
+type Sized = Pick<Checkpoint.Checkpoint, "config" | "isTied">
+
+/** How many parameters a checkpoint has: a head that is its embedding has none of its own. */
+export const countOf = ({ config, isTied }: Sized): number =>
+  parameterCount(config) - (isTied ? config.vocabSize * config.embedSize : 0)
+
+/** The number of parameters in words. */
+export const sizeOf = (checkpoint: Sized): string =>
+  `${Screen.quantity(countOf(checkpoint))} parameters${checkpoint.isTied ? " (the head is the embedding)" : ""}`
 
 /** Text to ids and back, as the model learned it; fails where the checkpoint has no tokenizer. */
 export const codecOf = ({ codec, path }: Source) =>

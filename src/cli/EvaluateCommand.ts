@@ -14,7 +14,6 @@ import * as Flag from "effect/cli/Flag"
 import * as Corpus from "../data/Corpus.ts"
 import * as TokenStore from "../data/TokenStore.ts"
 import * as Perplexity from "../evaluate/Perplexity.ts"
-import { parameterCount } from "../llama/Config.ts"
 import * as Transformer from "../llama/Transformer.ts"
 import * as BackendChoice from "./BackendChoice.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
@@ -72,7 +71,7 @@ const perplexity = Command.make("perplexity", flags, Effect.fnUntraced(function*
   const windowCount = Perplexity.spanCount(store.tokens.length - 1, { window, stride })
   const batchSize = Option.isSome(given.batchSize) ? mostWindows : Math.min(mostWindows, Math.max(1, windowCount))
   const width = given.weights === "f32" ? "" : `${given.weights}, `
-  yield* print(`model       ${path}, ${Screen.quantity(parameterCount(config))} parameters, ${width}on ${name}`)
+  yield* print(`model       ${path}, ${CheckpointSource.sizeOf(checkpoint)}, ${width}on ${name}`)
   yield* print(`text        ${corpus.name}: ${texts.length === 1 ? "1 document" : `${texts.length} documents`}, ` +
     `${Screen.quantity(store.bytes, "B")}, ${Screen.quantity(store.tokens.length)} tokens`)
   yield* print(windowCount < 2 ? `windows     one of ${window} tokens holds the whole text`

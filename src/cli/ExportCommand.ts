@@ -15,7 +15,6 @@ import * as Flag from "effect/cli/Flag"
 import * as Export from "../backend/onnx/Export.ts"
 import * as CheckpointWriter from "../llama/CheckpointWriter.ts"
 import { CheckpointExistsError } from "../llama/checkpoint/CheckpointError.ts"
-import { parameterCount } from "../llama/Config.ts"
 import * as Transformer from "../llama/Transformer.ts"
 import { causal } from "../llama/Visibility.ts"
 import * as Durable from "../store/Durable.ts"
@@ -31,6 +30,7 @@ type Type = typeof types[number]
 
 const targets = ["huggingface", "meta", "gguf", "llama2c", "onnx"] as const
 const types = ["f32", "f16", "bf16", "q8"] as const
+const versions = { 0: "f32", 1: "f32", 2: "q8" } as const
 
 /** The numbers that each form holds; the first by default. */
 const held = {
@@ -64,6 +64,20 @@ export class LengthError extends Schema.TaggedError<LengthError>()("LengthError"
     return `--length ${this.length}: ` + (this.contextLength === undefined
       ? "only an ONNX model is written for a number of tokens: leave it out, or give --to onnx"
       : `the model reads 1 to ${this.contextLength} tokens`)
+  }
+}
+
+/** A version of llama2.c's files that is asked of another form, or does not hold the numbers. */
+export class VersionUnfitError extends Schema.TaggedError<VersionUnfitError>()("VersionUnfitError", {
+  target: Schema.String,
+  version: Schema.String,
+  type: Schema.String
+}) {
+  override get message() {
+    return `--llama2c-version ${this.version}: ` + (this.target !== "llama2c"
+      ? "only a file for llama2.c has these versions: leave it out, or give --to llama2c"
+      : `it does not hold ${this.type}, for 0 and 1 hold f32, and 2 holds q8: give --type ` +
+        (this.version === "2" ? "q8" : "f32") + ", or leave the version out")
   }
 }
 
@@ -117,7 +131,7 @@ const saysMore = ({ codec, generation }: CheckpointSource.Source) =>
 /** Writes a model in a form. */
 const write = <E, R>(
   target: Target, out: string, source: CheckpointWriter.Source<E, R> & Pick<CheckpointSource.Source, "format">,
-  type: Type, length: Option.Option<number>
+  type: Type, length: Option.Option<number>, version: keyof typeof versions
 ) => {
   const dtype = type === "q8" ? "F32" : dtypes[type]
   switch (target) {
@@ -128,7 +142,7 @@ const write = <E, R>(
     case "gguf": return CheckpointWriter.gguf(out, source, {
       type: type === "q8" ? "Q8_0" : type === "f16" ? "F16" : "F32"
     })
-    case "llama2c": return CheckpointWriter.llama2c(out, source, { version: type === "q8" ? 2 : 0 })
+    case "llama2c": return CheckpointWriter.llama2c(out, source, { version })
     case "onnx": return onnx(out, source, Option.getOrElse(length, () => source.config.contextLength))
   }
 }
@@ -142,12 +156,21 @@ export const command = Command.make("export", {
   out: pathFlag("out").pipe(Flag.withMetavar("PATH"), Flag.withDescription("Where it goes; must not exist")),
   type: given(Flag.Literals("type", types), "TYPE", "The numbers of the weights: f32 (the default), f16, bf16, or q8 " +
     "(8 bit with scales)"),
+  llama2cVersion: given(Flag.Literals("llama2c-version", ["0", "1", "2"]), "VERSION", "llama2c: 0 (what its run " +
+    "reads; the default of f32), 1 (the same numbers behind a better header) or 2 (what its runq reads; always of q8)"),
   length: count("length", "onnx: tokens that the model takes, always so many; its longest sequence by default")
-}, Effect.fnUntraced(function*({ length, out, to, type, ...from }) {
+}, Effect.fnUntraced(function*({ length, llama2cVersion, out, to, type, ...from }) {
   const chosen = Option.getOrElse(type, () => "f32" as const)
   const known: ReadonlyArray<Type> = held[to]
   if (to !== "onnx" && Option.isSome(length)) return yield* new LengthError({ length: length.value })
   if (!known.includes(chosen)) return yield* new TypeUnfitError({ target: to, type: chosen, held: known })
+  const version = Option.match(llama2cVersion, {
+    onNone: () => chosen === "q8" ? 2 : 0,
+    onSome: (given) => given === "0" ? 0 : given === "1" ? 1 : 2
+  })
+  if (Option.isSome(llama2cVersion) && (to !== "llama2c" || versions[version] !== chosen)) {
+    return yield* new VersionUnfitError({ target: to, version: llama2cVersion.value, type: chosen })
+  }
   const ending = endings[to]
   if (ending !== undefined && !out.endsWith(ending)) return yield* new EndingError({ path: out, target: to, ending })
   const screen = yield* Screen.make
@@ -160,7 +183,7 @@ export const command = Command.make("export", {
   if (pieces !== undefined && (yield* (yield* FileSystem.FileSystem).exists(file))) { // or half would be written
     return yield* new CheckpointExistsError({ path: file })
   }
-  yield* write(to, out, source, chosen, length)
+  yield* write(to, out, source, chosen, length, version)
   if (pieces !== undefined) {
     yield* CheckpointWriter.llama2cTokenizer(file, pieces)
     yield* screen.print(`${file}: ${pieces.pieces.length} pieces`)
@@ -168,7 +191,7 @@ export const command = Command.make("export", {
   if (to !== "huggingface" && (yield* saysMore(source))) {
     yield* screen.print(`${to} has no place for what the model's folder says of generation: that is not kept`)
   }
-  yield* screen.print(`${out}: ${Screen.quantity(parameterCount(source.config))} parameters, ${to}, ${chosen}` +
+  yield* screen.print(`${out}: ${CheckpointSource.sizeOf(source)}, ${to}, ${chosen}` +
     (source.tokenizer === undefined ? ", without a tokenizer (--tokenizer names one)" : ""))
 }, Effect.scoped)).pipe(
   Command.withShortDescription("Write a model in a form that others load"),

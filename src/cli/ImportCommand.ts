@@ -10,7 +10,6 @@ import * as Option from "effect/Option"
 import * as Path from "effect/Path"
 import * as Command from "effect/cli/Command"
 import * as CheckpointWriter from "../llama/CheckpointWriter.ts"
-import { parameterCount } from "../llama/Config.ts"
 import * as CheckpointSource from "./CheckpointSource.ts"
 import { given, pathFlag } from "./Flags.ts"
 import * as Host from "./Host.ts"
@@ -31,7 +30,7 @@ export const command = Command.make("import", {
     from: source.format,
     environment: { engine: { name: "import", version: source.format }, cpu: { model, features }, threadCount: 0 }
   })
-  yield* screen.print(`${target}: ${Screen.quantity(parameterCount(source.config))} parameters from ${source.format}` +
+  yield* screen.print(`${target}: ${CheckpointSource.sizeOf(source)} from ${source.format}` +
     (source.tokenizer === undefined ? ", without a tokenizer (--tokenizer names one)" : ""))
 }, Effect.scoped)).pipe(
   Command.withShortDescription("Make a checkpoint of others Cria's own"),

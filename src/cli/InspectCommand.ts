@@ -26,10 +26,10 @@ import { elementCount, type Failure, type TensorFile, type Value } from "../form
 import * as TorchFile from "../format/TorchFile.ts"
 import * as Checkpoint from "../llama/Checkpoint.ts"
 import { CheckpointConfigError, CheckpointFormatError } from "../llama/checkpoint/CheckpointError.ts"
-import { parameterCount } from "../llama/Config.ts"
 import * as Snapshot from "../store/Snapshot.ts"
 import { TokenizerFileError, UnsupportedModelError } from "../token/Tokenizer.ts"
 import { TokenizerJsonError } from "../token/TokenizerJson.ts"
+import * as CheckpointSource from "./CheckpointSource.ts"
 import * as FailureMessage from "./FailureMessage.ts"
 import { pathArgument, switched } from "./Flags.ts"
 import * as Screen from "./Screen.ts"
@@ -187,7 +187,9 @@ const modelOf = (path: string) =>
       found: Option.getOrUndefined(Option.map(own, ({ model, path }) => ({
         path, isFit: Result.isSuccess(Checkpoint.withVocabulary(checkpoint, model.pieces.length))
       }))),
-      model: { format, config, isTied, parameters: parameterCount(config), tokenizer: Option.getOrNull(pieces) }
+      model: {
+        format, config, isTied, parameters: CheckpointSource.countOf(checkpoint), tokenizer: Option.getOrNull(pieces)
+      }
     }
   })
 
@@ -200,10 +202,9 @@ const isForeign = (error: Error): boolean =>
 const showModel = Effect.fnUntraced(function*(
   { damages, found, model, noTokenizer }: Effect.Success<ReturnType<typeof modelOf>>
 ) {
-  const { config, format, isTied, parameters, tokenizer } = model
+  const { config, format, tokenizer } = model
   const sizes = Object.entries(config).map(([key, value]) => `${key} ${value}`).join(", ")
-  yield* Console.log(`model: ${format}, ${Screen.quantity(parameters)} parameters` +
-    (isTied ? ", of which the head is the embedding" : ""))
+  yield* Console.log(`model: ${format}, ${CheckpointSource.sizeOf(model)}`)
   yield* Console.log(`  ${sizes}`)
   const other = tokenizer === null || tokenizer === config.vocabSize ? ""
     : ` in ${found?.path}, and the model knows ${config.vocabSize} tokens: ` + (found?.isFit === true

@@ -17,12 +17,33 @@ describe("cria export", () => {
       yield* printed(disk, "export", "/meta", "--to", "gguf", "--out", "/a.gguf", "--context-length", "32")
       yield* printed(disk, "export", "/a.gguf", "--to", "llama2c", "--out", "/b.bin")
       assert.strictEqual(yield* printed(disk, "export", "/b.bin", "--to", "huggingface", "--out", "/again"),
-        "/again: 4.53 k parameters, huggingface, f32, without a tokenizer (--tokenizer names one)\n")
+        "/again: 4.22 k parameters (the head is the embedding), huggingface, f32, " +
+          "without a tokenizer (--tokenizer names one)\n")
       const read = (path: string) => disk.fileSystem.readFile(path)
       yield* printed(disk, "export", "/hf", "--to", "huggingface", "--out", "/direct")
       for (const name of ["config.json", "model.safetensors"]) {
         assert.deepStrictEqual(yield* read(`/again/${name}`), yield* read(`/direct/${name}`), name)
       }
+    }))
+  it.live("writes the version of llama2.c's files that is asked for, where it holds the numbers", () =>
+    Effect.gen(function*() {
+      const disk = yield* withModel
+      const out = (version: string, ...more: ReadonlyArray<string>) =>
+        ["export", "/hf", "--to", "llama2c", "--llama2c-version", version, "--out", `/v${version}.bin`, ...more]
+      for (const [version, type] of [["0", "f32"], ["1", "f32"], ["2", "q8"]] as const) {
+        yield* printed(disk, ...out(version, "--type", type))
+        assert.include(yield* printed(disk, "inspect", `/v${version}.bin`), `/v${version}.bin: llama2.c v${version}, `)
+      }
+      yield* printed(disk, "export", "/hf", "--to", "llama2c", "--out", "/plain.bin")
+      assert.deepStrictEqual(yield* disk.fileSystem.readFile("/plain.bin"), yield* disk.fileSystem.readFile("/v0.bin"))
+      const unheld = (version: string, type: string, right: string) => `error: --llama2c-version ${version}: it does ` +
+        `not hold ${type}, for 0 and 1 hold f32, and 2 holds q8: give --type ${right}, or leave the version out\n`
+      assert.strictEqual(yield* told(disk, ...out("2")), unheld("2", "f32", "q8"))
+      assert.strictEqual(yield* told(disk, ...out("1", "--type", "q8")), unheld("1", "q8", "f32"))
+      assert.strictEqual(
+        yield* told(disk, "export", "/hf", "--to", "gguf", "--llama2c-version", "1", "--out", "/a.gguf"),
+        "error: --llama2c-version 1: only a file for llama2.c has these versions: leave it out, or give --to llama2c\n"
+      )
     }))
   it.live("writes the forward pass for ONNX Runtime", () =>
     Effect.gen(function*() {

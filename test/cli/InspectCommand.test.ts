@@ -12,7 +12,7 @@ describe("cria inspect", () => {
       const lines = (yield* printed(disk, "inspect", "/hf")).split("\n")
       assert.strictEqual(lines[0], "/hf/model.safetensors: safetensors, 20 tensors, 4.22 k numbers in 16.9 kB")
       assert.include(lines, "  F32  [19, 16]  1.22 kB  model.embed_tokens.weight")
-      assert.include(lines, "model: huggingface, 4.53 k parameters, of which the head is the embedding")
+      assert.include(lines, "model: huggingface, 4.22 k parameters (the head is the embedding)")
       assert.include(lines, "  tokenizer none")
       yield* printed(disk, "import", "/hf", "--out", "/run")
       const own = yield* printed(disk, "inspect", "/run")

@@ -78,21 +78,25 @@ layer(Layer.merge(OnnxRuntime.layer(), Layer.succeed(Tokenizer.Tokenizer, codec)
       }
     }))
 
-  it.effect.each([[2, 1], [1, 3]] as const)("refuses places outside the cache, which stays as it is: %d blocks of %d", (
-    [batch, position]
+  it.effect.each([
+    [2, 1, "by tables"], [2, 1, "before"], [1, 3, "before"]
+  ] as const)("refuses places outside the cache, which stays as it is: %d blocks of %d, heads turned %s", (
+    [batch, position, turned]
   ) =>
     Effect.gen(function*() {
       const backend = yield* Backend
-      const cache = KeyValueCache.specification(model.config, { batch, source: contextLength })
+      const [own, weights] = turned === "by tables" ? [divisible, yield* divisibleParameters]
+        : [model, yield* parameters(3)]
+      const cache = KeyValueCache.specification(own.config, { batch, source: contextLength })
       const program = yield* Program.make("step", {
         inputs: { ids: Specification.ids({ batch, position }), starts: Specification.ids({ batch }) },
-        state: { parameters: model.specification, cache }
+        state: { parameters: own.specification, cache }
       }, (inputs, state) => {
-        const { cache, hidden } = KeyValueCache.extend(model, state.parameters, state.cache, inputs)
+        const { cache, hidden } = KeyValueCache.extend(own, state.parameters, state.cache, inputs)
         return { outputs: { hidden }, state: { cache } }
       })
       const cells = yield* backend.allocate(cache)
-      const { run } = yield* (yield* backend.compile(program)).bind({ parameters: yield* parameters(3), cache: cells })
+      const { run } = yield* (yield* backend.compile(program)).bind({ parameters: weights, cache: cells })
       const ids = Int32Array.from({ length: batch * position }, (_, i) => i + 1)
       const starts = (first: number) => Int32Array.of(first, 0).subarray(0, batch)
       yield* run({ ids, starts: starts(contextLength - position) })

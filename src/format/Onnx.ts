@@ -232,7 +232,9 @@ const portOf = (message: Message): Port | TensorFile.Problem => {
   if (tensor === undefined) return { name, type: other?.[1] ?? "unknown" }
   const code = numberOf(tensor, 1) ?? 0
   const type = code === 0 ? "unknown" : types[code]?.[0]
-  if (type === undefined) return problem("unknown type", null, message.start, `a type of ${name} to 26`, `${code}`)
+  if (type === undefined) {
+    return problem("unknown type", null, message.start, `a type from 1 to 26 of ${JSON.stringify(name)}`, `${code}`)
+  }
   const shape = messagesOf(tensor, 2).at(-1)
   if (shape === undefined) return { name, type }
   return {

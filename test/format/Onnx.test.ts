@@ -135,6 +135,8 @@ describe("ONNX models", () => {
     await is('duplicate name: tensor "w", byte 15: expected each name once; found it twice',
       modelOf(tensorOf(int(1, 0)), tensorOf(int(1, 0))))
     await is('unknown type: tensor "w", byte 6: expected a type from 1 to 26; found 99', modelOf(tensorOf(int(2, 99))))
+    await is('unknown type: byte 6: expected a type from 1 to 26 of "x"; found 99',
+      modelOf(message(11, text(1, "x"), message(2, message(1, int(1, 99))))))
     await is('unfit sizes: tensor "w", byte 6: expected 8 bytes for F32 [2]; found 3 bytes',
       modelOf(tensorOf(int(1, 2), bytes(9, 0, 0, 0))))
     await is('unfit sizes: tensor "w", byte 6: expected numbers for F32 [2]; found 0 at most',

@@ -86,8 +86,12 @@ describe("cria", () => {
         "LATIN1 -t UTF-8)\n"
       assert.include((yield* run("generate", "caf�")).errors,
         `error: Invalid value for argument <prompt>: "caf�". ${text}`)
-      assert.include((yield* run("generate", "a", "--stop", "�")).errors,
-        `error: Invalid value for flag --stop: "�". ${text}`)
+      for (const args of [
+        ["generate", "a", "--stop"], ["tokenizer", "train", "--required-characters"],
+        ["tokenizer", "train", "--symbol"]
+      ]) {
+        assert.include((yield* run(...args, "�")).errors, `error: Invalid value for flag ${args.at(-1)}: "�". ${text}`)
+      }
     }))
   it.live("says of a number that is too great to be told from others how great it may be", () =>
     Effect.gen(function*() {

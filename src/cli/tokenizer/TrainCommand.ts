@@ -15,7 +15,7 @@ import * as Corpus from "../../data/Corpus.ts"
 import * as Key from "../../random/Key.ts"
 import * as Trainer from "../../token/Trainer.ts"
 import * as Utf8 from "../../token/Utf8.ts"
-import { given, pathFlag } from "../Flags.ts"
+import { given, pathFlag, textFlag } from "../Flags.ts"
 import * as Screen from "../Screen.ts"
 import { corpusLayer } from "../Training.ts"
 import * as TokenizerFile from "./TokenizerFile.ts"
@@ -26,7 +26,7 @@ const switchOf = (name: string, isOn: boolean, description: string) =>
   Flag.Boolean(name).pipe(Flag.withDefault(isOn), Flag.withDescription(description))
 
 const symbols = (name: string, description: string) =>
-  Flag.String(name).pipe(Flag.atLeast(0), Flag.withMetavar("PIECE"), Flag.withDescription(description))
+  textFlag(name).pipe(Flag.atLeast(0), Flag.withMetavar("PIECE"), Flag.withDescription(description))
 
 const flags = {
   text: pathFlag("text").pipe(
@@ -45,7 +45,7 @@ const flags = {
   ),
   characterCoverage: given(Flag.Finite("character-coverage"), "SHARE", "The share of the text, by character, whose " +
     `characters become pieces; rarer ones are left to the bytes; ${defaults.characterCoverage} by default`),
-  requiredCharacters: given(Flag.String("required-characters"), "TEXT", "Characters that become pieces however rare"),
+  requiredCharacters: given(textFlag("required-characters"), "TEXT", "Characters that become pieces however rare"),
   maxPieceLength: given(Flag.Int("max-piece-length"), "COUNT", "Most characters of a piece; " +
     `${defaults.maxPieceLength} by default`),
   maxLineBytes: given(Flag.Int("max-line-bytes"), "COUNT", "Longer lines are passed over, and counted; " +

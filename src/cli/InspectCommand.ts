@@ -139,10 +139,10 @@ const graphLinesOf = (
   const sum = counts.reduce((sum, [, count]) => sum + count, 0)
   return [
     `  producer ${producer === "" ? "that gave no name" : producer}`,
-    `  opsets ${Object.entries(opsets).map(([domain, version]) => `${domain} ${version}`).join(", ")}`,
+    `  opsets ${Object.entries(opsets).map(([domain, version]) => `${domain} ${version}`).join(", ") || "none"}`,
     ...ports.map(({ name, sizes, type, way }) =>
       `  ${way} ${type}${sizes === undefined ? "" : ` [${sizes.join(", ")}]`} ${name}`),
-    `  ${sum} operators: ${counts.map(([name, count]) => `${count} ${name}`).join(", ")}`,
+    `  ${sum} operators${sum === 0 ? "" : ": "}${counts.map(([name, count]) => `${count} ${name}`).join(", ")}`,
     ...unlisted === 0 ? [] : [`  ${unlisted} tensors besides, which are sparse or stand within operators`]
   ]
 }

@@ -125,6 +125,8 @@ describe("ONNX models", () => {
       Uint8Array.of(8, 255))
     await is("wire format: byte 2: expected field 7 of at most 1 bytes in a model; found 100 bytes",
       Uint8Array.of(0x3a, 100, 0))
+    await is("wire format: byte 6: expected field 1 of at most 0 bytes in a graph; found 2 bytes",
+      Uint8Array.of(8, 10, 0x3a, 2, 0x0a, 2, 0x22, 0))
     await is("wire format: byte 0: expected a length in field 7 in a model; found wire type 0", Uint8Array.of(0x38, 0))
     await is("wire format: byte 0: expected a number in field 1 in a model; found wire type 5",
       Uint8Array.of(0x0d, 0, 0, 0, 0))

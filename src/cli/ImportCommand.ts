@@ -30,7 +30,7 @@ export const command = Command.make("import", {
     from: source.format,
     environment: { engine: { name: "import", version: source.format }, cpu: { model, features }, threadCount: 0 }
   })
-  yield* screen.print(`${target}: ${CheckpointSource.sizeOf(source)} from ${source.format}` +
+  yield* screen.print(`${target}: ${CheckpointSource.sizeOf({ ...source, isTied: false })} from ${source.format}` +
     (source.tokenizer === undefined ? ", without a tokenizer (--tokenizer names one)" : ""))
 }, Effect.scoped)).pipe(
   Command.withShortDescription("Make a checkpoint of others Cria's own"),

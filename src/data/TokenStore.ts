@@ -59,12 +59,16 @@ export class TokenRangeError extends Schema.TaggedError<TokenRangeError>()("Toke
   line: Schema.Int,
   index: Schema.Int,
   id: Schema.Number,
-  bosId: Schema.Int,
+  bosId: Schema.Number,
   vocabSize: Schema.Int
 }) {
   override get message() {
-    return `token ${this.index} of the document at ${this.file}:${this.line} has the id ${this.id}: ids must be ` +
-      `whole numbers in [0, ${this.vocabSize}), and the BOS ${this.bosId} must not occur inside a document\n` +
+    const isBos = this.id === this.bosId && foreignAt([this.id], this.vocabSize) === 0
+    return (isBos
+      ? `the BOS before the document at ${this.file}:${this.line} has the id ${this.id}: ids must be whole numbers in ` +
+        `[0, ${this.vocabSize})\n`
+      : `token ${this.index} of the document at ${this.file}:${this.line} has the id ${this.id}: ids must be whole ` +
+        `numbers in [0, ${this.vocabSize}), and the BOS ${this.bosId} must not occur inside a document\n`) +
       "  likely encode, vocabulary size and BOS are of different models: take all three from one tokenizer"
   }
 }
@@ -210,6 +214,7 @@ const builder = ({ bosId, vocabSize }: Encoder) => {
   const allocate = (length: number) => vocabSize <= 65536 ? new Uint16Array(length) : new Int32Array(length)
   const full: Array<Uint16Array | Int32Array> = []
   const starts: Array<number> = []
+  const holds = (id: number): boolean => Number.isInteger(id) && id >= 0 && id < vocabSize
   let chunk = allocate(0)
   let used = 0 // of the current chunk
   let tokens = 0
@@ -225,11 +230,12 @@ const builder = ({ bosId, vocabSize }: Encoder) => {
   }
   return {
     add: (document: Document.Document, ids: ArrayLike<number>): TokenRangeError | undefined => {
+      if (!holds(bosId)) return new TokenRangeError({ ...document.source, index: 0, id: bosId, bosId, vocabSize })
       starts.push(tokens)
       push(bosId)
       for (let index = 0; index < ids.length; index++) {
         const id = ids[index]!
-        if (!(Number.isInteger(id) && id >= 0 && id < vocabSize && id !== bosId)) {
+        if (!holds(id) || id === bosId) {
           return new TokenRangeError({ ...document.source, index, id, bosId, vocabSize })
         }
         push(id)

@@ -9,7 +9,7 @@ describe("cria import", () => {
     Effect.gen(function*() {
       const disk = yield* withModel
       assert.strictEqual(yield* printed(disk, "import", "/hf"),
-        "runs/hf: 4.22 k parameters (the head is the embedding) from huggingface, " +
+        "runs/hf: 4.53 k parameters from huggingface, " +
           "without a tokenizer (--tokenizer names one)\n")
       const file = "runs/hf/snapshot-00000000/manifest.json"
       const manifest: unknown = JSON.parse(yield* disk.fileSystem.readFileString(file))

@@ -96,6 +96,16 @@ describe("TokenStore", () => {
       })
     }))
 
+    it.effect("refuses a BOS outside the vocabulary", () => Effect.gen(function*() {
+      for (const bosId of [31, 65536, -1, 0.5]) {
+        const error = yield* Effect.flip(TokenStore.tokenize(Stream.fromIterable(documents(["a", "b"])),
+          { ...encoder, bosId, validationShare: 0.5 }))
+        assert.strictEqual(error.message,
+          `the BOS before the document at list:1 has the id ${bosId}: ids must be whole numbers in [0, 31)\n` +
+            "  likely encode, vocabulary size and BOS are of different models: take all three from one tokenizer")
+      }
+    }))
+
     it.effect("refuses ids outside the vocabulary and a BOS inside a document, by place", () => Effect.gen(function*() {
       for (const id of [31, -1, 0.5, Number.NaN, 30]) {
         const error = yield* TokenStore.tokenize(Stream.fromIterable(documents(["a", "b", "c"])), {

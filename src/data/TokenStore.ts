@@ -65,8 +65,8 @@ export class TokenRangeError extends Schema.TaggedError<TokenRangeError>()("Toke
   override get message() {
     const isBos = this.id === this.bosId && foreignAt([this.id], this.vocabSize) === 0
     return (isBos
-      ? `the BOS before the document at ${this.file}:${this.line} has the id ${this.id}: ids must be whole numbers in ` +
-        `[0, ${this.vocabSize})\n`
+      ? `the BOS before the document at ${this.file}:${this.line} has the id ${this.id}: ids must be whole numbers ` +
+        `in [0, ${this.vocabSize})\n`
       : `token ${this.index} of the document at ${this.file}:${this.line} has the id ${this.id}: ids must be whole ` +
         `numbers in [0, ${this.vocabSize}), and the BOS ${this.bosId} must not occur inside a document\n`) +
       "  likely encode, vocabulary size and BOS are of different models: take all three from one tokenizer"

@@ -59,6 +59,10 @@ export const open = Effect.fnUntraced(function*(
   const checkpoint = yield* Checkpoint.open(path, Option.isNone(contextLength) ? {} : {
     contextLength: contextLength.value
   })
+  if (checkpoint.format === "meta" && Option.isNone(contextLength)) {
+    yield* Console.error(`${path} does not say the longest sequence, as no folder of Meta's does: ` +
+      `${checkpoint.config.contextLength} is taken (--context-length N says another)`)
+  }
   const read = Option.isSome(tokenizer)
     ? yield* TokenizerFile.open(tokenizer.value)
     : Option.getOrUndefined(yield* checkpoint.tokenizer)

@@ -125,9 +125,15 @@ const presenter = (args: ReadonlyArray<string>): CliOutput.Presenter => ({
   }
 })
 
+/** Arguments whose letters the parser refuses one by one, as `whole` tells, without those that it takes for flags. */
+const withoutHelp = (args: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const end = args.indexOf("--")
+  return args.map((arg, i) => (end < 0 || i < end) && /^-[^-]*[^-hv]/.test(arg) ? arg.replaceAll(/[hv]/g, "") : arg)
+}
+
 /** Runs the command line on its arguments; a failure is told, and stays one. */
 export const run = (version: string, args: ReadonlyArray<string>) =>
-  Command.runWith(command, { version })(args).pipe(
+  Command.runWith(command, { version })(withoutHelp(args)).pipe(
     Effect.provideService(CliOutput.Presenter, presenter(args)),
     Effect.tapCause((cause) => Effect.gen(function*() {
       yield* Effect.logDebug(Cause.pretty(cause))

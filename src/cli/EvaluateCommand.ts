@@ -35,6 +35,7 @@ const flags = {
   ),
   tokenizer: given(pathFlag("tokenizer"), "PATH", "Another tokenizer file (.model, .json, .bin); by default the " +
     "one beside the model"),
+  contextLength: CheckpointSource.flags.contextLength,
   window: count("window", "Tokens that the model sees at once; its context by default"),
   stride: count("stride", "How far each window begins behind the last: a token sees at least window − stride tokens " +
     "before it, or all that there are, so a shorter stride is more exact and slower; half a window by default"),
@@ -50,9 +51,12 @@ const flags = {
 const perplexity = Command.make("perplexity", flags, Effect.fnUntraced(function*(given) {
   const checkpoint = yield* CheckpointSource.open({
     path: Option.isSome(given.model) ? given.model.value : yield* RunFolder.latest,
-    tokenizer: given.tokenizer, contextLength: Option.none()
+    tokenizer: given.tokenizer, contextLength: given.contextLength
   })
   const { config, format, path } = checkpoint
+  if (Option.isSome(given.contextLength) && format !== "meta") {
+    return yield* new CheckpointSource.ContextLengthError({ path, contextLength: config.contextLength })
+  }
   const window = Option.getOrElse(given.window, () => config.contextLength)
   const stride = Option.getOrElse(given.stride, () => Math.max(1, Math.ceil(window / 2)))
   const mostWindows = Option.getOrElse(given.batchSize, () => Math.max(1, Math.floor(1024 / Math.max(1, window))))

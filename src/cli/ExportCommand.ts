@@ -191,6 +191,10 @@ export const command = Command.make("export", {
   if (to !== "huggingface" && (yield* saysMore(source))) {
     yield* screen.print(`${to} has no place for what the model's folder says of generation: that is not kept`)
   }
+  if (to === "meta") {
+    yield* screen.print("meta has no place for the longest sequence: " +
+      `where it is read, --context-length ${contextLength} says it`)
+  }
   yield* screen.print(`${out}: ${CheckpointSource.sizeOf(source)}, ${to}, ${chosen}` +
     (source.tokenizer === undefined ? ", without a tokenizer (--tokenizer names one)" : ""))
 }, Effect.scoped)).pipe(

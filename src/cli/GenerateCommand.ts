@@ -42,7 +42,7 @@ import * as Weights from "./Weights.ts"
 
 const flags = {
   prompt: textArgument("prompt").pipe(
-    Argument.withDescription("What to continue; without it, the file, or all of standard input as " +
+    Argument.withDescription("What to continue; without it, the file, or all of standard input (-) as " +
       "one prompt, whose last line break is no part of it; one that begins with a dash stands last, behind --"),
     Argument.optional
   ),
@@ -236,7 +236,8 @@ export const command = Command.make("generate", flags, Effect.fnUntraced(functio
   const { candidates } = given
   if (given.greedy && candidates > 1) return yield* new GreedyCandidatesError({ candidates })
   const asked = yield* Input.unlessFile(given.prompt, given.promptFile, "--prompt-file")
-  const single = Option.isSome(given.prompt) ? asked : asked?.replace(/\r?\n$/, "") // the shell's, not the prompt's
+  const isSaid = Option.isSome(given.prompt) && given.prompt.value !== "-"
+  const single = isSaid ? asked : asked?.replace(/\r?\n$/, "") // the shell's, not the prompt's
   const place = yield* placeOf(given)
   const source = yield* CheckpointSource.open({ ...given, path: place })
   const codec = yield* CheckpointSource.codecOf(source)

@@ -12,14 +12,17 @@ import * as Stream from "effect/Stream"
 import * as SourceFile from "../data/SourceFile.ts"
 import { FlagConflictError } from "./Flags.ts"
 
-/** The argument, or what standard input gives, "" where that is a terminal; undefined where a file is named instead. */
+/**
+ * The argument, or for none and for - what standard input gives, "" where that is a terminal; undefined where a file is
+ * named instead.
+ */
 export const unlessFile = Effect.fnUntraced(function*(
   argument: Option.Option<string>, file: Option.Option<string>, flag: string
 ) {
   if (Option.isSome(argument) && Option.isSome(file)) {
     return yield* new FlagConflictError({ flags: ["the argument", flag] })
   }
-  if (Option.isSome(argument)) return argument.value
+  if (Option.isSome(argument) && argument.value !== "-") return argument.value
   if (Option.isSome(file)) return undefined
   const stdio = yield* Stdio.Stdio
   return (yield* stdio.stdinIsTerminal) ? ""

@@ -80,7 +80,7 @@ const sizesOf = (sizes: Sizes, over: ReadonlyArray<string>, { bits, block }: Sch
   if (!(block >= 16 && Number.isInteger(Math.log2(block)) && summed > 0 && summed % block === 0)) {
     fail("block codes", `the block must be a power of two from 16 on that divides ${summed}, the size of ${
       over.map((axis) => `"${axis}"`).join(" · ")}`, [["weights", describe(sizes)], ["block", String(block)]],
-    "Choose a smaller block, or leave these weights as they are.")
+    "Choose a smaller block, one scale for each row (block: \"row\"), or leave these weights as they are.")
   }
   const rest = omit(sizes, over)
   return {

@@ -42,7 +42,7 @@ describe("cria", () => {
     Effect.gen(function*() {
       const said = (...args: ReadonlyArray<string>) => Effect.map(run(...args), ({ errors }) => errors)
       const help = (name: string) => `  ${name} --help explains what it takes.\n`
-      for (const prompt of ["-one", "- One day", "-s", "--one day", "--one"]) {
+      for (const prompt of ["-one", "- One day", "-s", "--one day", "--one", "-have a day", "-hv this"]) {
         assert.strictEqual(yield* said("generate", "--seed", "1", prompt),
           `error: Unrecognized flag: ${prompt} in command cria generate\n  If it is a prompt: cria generate -- "-…", ` +
             `with all flags before --; or a line of --prompt-file -.\n${help("cria generate")}`)

@@ -117,6 +117,27 @@ describe("cria evaluate perplexity", () => {
       assert.strictEqual(yield* sizeOf("--window", "32", "--batch-size", "5"), 5)
     }))
 
+  it.live("takes the context of a folder of Meta's, which does not say it, and tells what it takes", () =>
+    Effect.gen(function*() {
+      const disk = MemoryDisk.make()
+      yield* withFiles(disk, Object.fromEntries((yield* trained).files()))
+      assert.include((yield* cria(disk, ["export", "/runs/a", "--to", "meta", "--out", "/meta"])).output,
+        "meta has no place for the longest sequence: where it is read, --context-length 32 says it\n")
+      const measured = (...args: ReadonlyArray<string>) =>
+        cria(disk, ["evaluate", "perplexity", "--text", "/texts/novel.txt", "--json", ...args])
+      const lossOf = ({ output }: { readonly output: string }) => Number(JSON.parse(output).loss)
+      const own = lossOf(yield* measured("--model", "/runs/a"))
+      const asked = yield* measured("--model", "/meta", "--context-length", "32")
+      assert.closeTo(lossOf(asked), own, 1e-6)
+      assert.notInclude(asked.errors, "does not say")
+      const assumed = yield* measured("--model", "/meta", "--window", "32")
+      assert.closeTo(lossOf(assumed), own, 1e-6)
+      assert.include(assumed.errors, "/meta does not say the longest sequence, as no folder of Meta's does: 4096 is " +
+        "taken (--context-length N says another)\n")
+      const { errors } = yield* measured("--model", "/runs/a", "--context-length", "16")
+      assert.include(errors, "says itself that its longest sequence has 32 tokens")
+    }))
+
   it.live("shows how far it has come on a terminal, and nothing of it stays", () =>
     Effect.gen(function*() {
       const args = ["evaluate", "perplexity", "--model", "/runs/a", "--text", "/texts/novel.txt"]

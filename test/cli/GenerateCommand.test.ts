@@ -75,7 +75,9 @@ describe("cria generate", () => {
     }))
   it.live("takes the prompt from standard input alike", () =>
     Effect.gen(function*() {
-      assert.strictEqual((yield* generate([], "It was")).output, (yield* generate(["It was"])).output)
+      const { output } = yield* generate(["It was"])
+      assert.strictEqual((yield* generate([], "It was")).output, output)
+      assert.strictEqual((yield* generate(["-"], "It was\n")).output, output)
     }))
   it.live("drops one line break that ends standard input, or the only line of a file; not that of an argument", () =>
     Effect.gen(function*() {

@@ -190,7 +190,7 @@ describe("block codes", () => {
         "block codes: the block must be a power of two from 16 on that divides 48, the size of \"in\"",
         "  weights  [in: 48, out: 2]",
         `  block    ${block}`,
-        "  Choose a smaller block, or leave these weights as they are."
+        "  Choose a smaller block, one scale for each row (block: \"row\"), or leave these weights as they are."
       ].join("\n"))
     }
   })

@@ -182,7 +182,7 @@ const pathOf = (keys: ReadonlyArray<string> = []): string =>
 
 const child = (tree: unknown, key: string): unknown =>
   typeof tree === "object" && tree !== null && !isGiven(tree) && Object.prototype.propertyIsEnumerable.call(tree, key)
-    ? tree[key as never] : undefined
+    ? Reflect.get(tree, key) : undefined
 
 /** How many leaves a tree has, whatever they are. */
 const countOf = (tree: unknown): number => {

@@ -27,7 +27,9 @@ import * as Lock from "../Lock.ts"
 import { alignment, allocate, type Buffer, isRemote, minimumBytes, type Remote } from "./Buffer.ts"
 import { type EngineError, failure } from "./EngineError.ts"
 import { fewestBytes } from "./HandedWeights.ts"
+import * as CodeMemory from "../machine/CodeMemory.ts"
 import * as LargePages from "./LargePages.ts"
+import { layOut, machineDomain, type MachineOperator } from "./MachineOperator.ts"
 import { elementCount, elements, elementTypeOf } from "./ModelProto.ts"
 import {
   type Declared, type Device, type Interface, make as makeSession, type Native, type Optimization
@@ -97,7 +99,8 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
   const version: string = koffi.decode(getVersion, koffi.proto("str", []))()
   const api = koffi.decode(getApi, koffi.proto("void *", ["uint32_t"]))(apiVersion)
   if (api === null) throw new Error(`it is ONNX Runtime ${version}, which does not have API version ${apiVersion}`)
-  const functions: ReadonlyArray<unknown> = koffi.decode(api, "void *", 217)
+  const functions: ReadonlyArray<unknown> = koffi.decode(api, "void *", 275)
+  const addresses: ReadonlyArray<number | bigint> = koffi.decode(api, "uintptr_t", 275)
   const native = (index: number, parameters: string, result = "uintptr_t"): NativeFunction =>
     koffi.decode(functions[index], koffi.proto(result, [...parameters].map((kind) => parameterTypes[kind] ?? kind)))
 
@@ -191,7 +194,37 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
   const createAllocator = native(131, "aaa")
   const createContainer = native(166, "a")
   const allocateMemory = native(75, "ana")
+  const codeMemory = process.env["CRIA_NO_MACHINE"] ? undefined : CodeMemory.make(koffi)
+  const createDomain = native(26, "sa")
+  const addToDomain = native(27, "aa")
+  const addDomain = native(28, "aa")
+  const releaseDomain = native(101, "a", "void")
+  const addressOfFunction = (index: number): number => Number(addresses[index])
+  const engineFunctions = {
+    getInput: addressOfFunction(90), getOutput: addressOfFunction(91), getData: addressOfFunction(51),
+    parallelFor: addressOfFunction(274)
+  }
   return {
+    runsMachineCode: codeMemory !== undefined,
+    /** Operators of our own for one session: they live as long as it does. */
+    createDomain: (operators: ReadonlyArray<MachineOperator>) => {
+      if (codeMemory === undefined) throw new Error("machine code does not run here")
+      const { length } = layOut(operators, 0, engineFunctions).bytes
+      let tables: ReadonlyArray<number> = []
+      const code = codeMemory.map(length, (address) => {
+        const laid = layOut(operators, address, engineFunctions)
+        tables = laid.tables
+        return laid.bytes
+      })
+      const domain = made(createDomain(machineDomain, outAddress))
+      for (const table of tables) check(addToDomain(domain, table))
+      const release = () => {
+        releaseDomain(domain)
+        code.free()
+      }
+      return { domain, release }
+    },
+    addDomain: (options: number, domain: number): void => check(addDomain(options, domain)),
     path, threads, spin, version, failed, environment,
     pages: LargePages.make(koffi),
     providers: providers.map((name) => name.replace("ExecutionProvider", "").toLowerCase()),
@@ -472,12 +505,15 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
   if (provider !== undefined) library.optionsWith(levels.all, provider)
   const load = (
     model: Uint8Array, level: Optimization, handed: ReadonlyArray<Handed>, onHost?: ReadonlySet<string>,
-    container?: number
+    container?: number, domain?: number
   ): Effect.Effect<number, EngineError> => {
-    if (provider === undefined && handed.length === 0) return loadModel(library, model, library.options[level])
+    if (provider === undefined && handed.length === 0 && domain === undefined) {
+      return loadModel(library, model, library.options[level])
+    }
     const handOver = (options: number) => Effect.try({
       try: () => {
         if (weightsFile !== undefined && handed.length > 0) library.handOver(options, dirname(weightsFile), handed)
+        if (domain !== undefined) library.addDomain(options, domain)
       },
       catch: (cause) => failure("BadModel", "createSession", cause)
     })
@@ -494,6 +530,14 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
     }),
     ({ tensor }) => Effect.sync(() => library.releaseValue(tensor))
   )
+  const domainOf = (operators: ReadonlyArray<MachineOperator>): Effect.Effect<number, EngineError, Scope.Scope> =>
+    Effect.map(Effect.acquireRelease(
+      Effect.try({
+        try: () => library.createDomain(operators),
+        catch: (cause) => failure("BadModel", "createSession", cause)
+      }),
+      ({ release }) => Effect.sync(release)
+    ), ({ domain }) => domain)
   const containers = new Map<object, { holders: number; readonly container: number }>()
   const containerOf = (sharing: object): Effect.Effect<number, EngineError, Scope.Scope> => {
     const take = Effect.try({
@@ -518,17 +562,19 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
     provider: provider?.name.toLowerCase() ?? "cpu",
     version: library.version,
     threads: library.threads,
+    runsMachineCode: library.runsMachineCode && provider === undefined,
     providers: library.providers,
     allocate: allocate(library.addressOf, library.pages.prefer),
     ...provider === undefined && weightsFile !== undefined ? { weightsFile: basename(weightsFile) } : {},
     createSession: Effect.fnUntraced(function*(
-      model, { onHost, optimization = "all", sharing, weights = new Map<string, Buffer>() } = {}
+      model, { onHost, operators = [], optimization = "all", sharing, weights = new Map<string, Buffer>() } = {}
     ) {
-      // both are freed after the session
+      // all are freed after the session
+      const domain = operators.length === 0 ? undefined : yield* domainOf(operators)
       const handed = yield* Effect.forEach(weights, ([name, buffer]) => hand(name, buffer))
       const container = sharing === undefined || handed.length === 0 ? undefined : yield* containerOf(sharing)
       const session = makeSession(
-        load(model, optimization, handed, onHost, container).pipe(Effect.flatMap((session) => Effect.try({
+        load(model, optimization, handed, onHost, container, domain).pipe(Effect.flatMap((session) => Effect.try({
           try: () => nativeSession(library, session, handed, runs, provider),
           catch: (cause) => {
             library.releaseSession(session)

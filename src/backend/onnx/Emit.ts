@@ -13,15 +13,18 @@
 import type { Instruction, Lowered, Port } from "../../tensor/Instruction.ts"
 import type { Precision } from "../Backend.ts"
 import { kernels } from "./Kernel.ts"
+import type { MachineOperator } from "./MachineOperator.ts"
 import type { ElementType, Graph, Node, Value } from "./ModelProto.ts"
 import { productSum, writeInstruction } from "./Operator.ts"
-import { elementType, makeWriter, type Writer } from "./Writer.ts"
+import { elementType, type Machine, makeWriter, type Writer } from "./Writer.ts"
 
 /** An ONNX graph, and what is known of its names. */
 export interface Emitted {
   readonly graph: Graph
   /** The shape in which each input, cell and result is declared, by graph name. */
   readonly shapes: ReadonlyMap<string, ReadonlyArray<number>>
+  /** Operators of our own that the graph has. */
+  readonly operators: ReadonlyArray<MachineOperator>
   /** Cells that must be all zeros when a run begins. */
   readonly cleared: ReadonlyArray<string>
   /** The instruction that each node belongs to, as text, by the name of the node's first output. */
@@ -43,9 +46,11 @@ export const watchName = (port: Port): string => `watch:${port.name}`
 
 /** Emits a program. `constants` holds the bytes of cells that are frozen; cells on a device are not cleared. */
 export const emit = (
-  lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>, provider = "cpu"
+  lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>, provider = "cpu",
+  machine?: Omit<Machine, "frozen">
 ): Emitted => {
-  const writer = makeWriter(lowered, precision, provider)
+  const frozenNames = new Map([...constants].map(([path, bytes]) => [`cell:${path}` as string, bytes] as const))
+  const writer = makeWriter(lowered, precision, provider, machine && { ...machine, frozen: (name) => frozenNames.get(name) })
   const ends: ReadonlyArray<readonly [Port, string]> = [
     ...lowered.writes.map((port) => [port, writeName(port)] as const),
     ...lowered.outputs.map((port) => [port, outputName(port)] as const),
@@ -80,8 +85,9 @@ export const emit = (
   const read = new Set(nodes.flatMap(readsOf))
   return {
     graph: {
-      nodes, inputs, outputs, initializers: [...frozen, ...writer.initializers.filter(({ name }) => read.has(name))]
+      nodes, inputs, outputs, initializers: [...frozen, ...writer.initializers].filter(({ name }) => read.has(name))
     },
+    operators: [...writer.operators.values()],
     shapes: new Map([...inputs, ...frozen, ...outputs].map(({ name, sizes }) => [name, sizes])),
     cleared: cleared.map(({ port }) => port.name),
     places

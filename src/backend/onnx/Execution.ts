@@ -17,10 +17,11 @@ import { cellName, emit, inputName, outputName, watchName, writeName } from "./E
 import { EngineError, failure } from "./EngineError.ts"
 import { handOver } from "./HandedWeights.ts"
 import { type ElementType, encodeModel } from "./ModelProto.ts"
+import { packOnce } from "./MachineProduct.ts"
 import { placement } from "./Placement.ts"
 import type { Interface, Run, Session } from "./Session.ts"
 import { type Region, type Tiling, tiling } from "./Tiling.ts"
-import { elementType } from "./Writer.ts"
+import { elementType, type Pack } from "./Writer.ts"
 
 /** Where a cell lies in memory of the host: an arena, and a place there, at a multiple of 64 bytes. */
 export interface Located {
@@ -74,11 +75,19 @@ export const compile = (
 /** The engine reads graphs of less than 2 GiB; a little is left for the rest. */
 export const largestGraph = 2 ** 31 - 2 ** 24
 
+const packs = new WeakMap<Interface, Pack>()
+const packOf = (engine: Interface): Pack => {
+  const found = packs.get(engine) ?? packOnce((length) => Effect.runSync(engine.allocate("f32", [length])).data)
+  packs.set(engine, found)
+  return found
+}
+
 const load = Effect.fnUntraced(function*(
   engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>,
   sharing?: object
 ) {
-  const emitted = emit(lowered, precision, constants, engine.provider)
+  const machine = engine.runsMachineCode ? { threads: engine.threads, pack: packOf(engine) } : undefined
+  const emitted = emit(lowered, precision, constants, engine.provider, machine)
   const { graph, weights } = engine.weightsFile === undefined
     ? { graph: emitted.graph, weights: [] }
     : handOver(emitted.graph, engine.weightsFile)
@@ -96,6 +105,7 @@ const load = Effect.fnUntraced(function*(
   const session = yield* engine.createSession(model, {
     optimization: precision === "f32" ? "all" : "basic",
     weights: handed,
+    operators: emitted.operators,
     ...sharing === undefined ? {} : { sharing },
     ...engine.provider === "webgpu" ? { onHost: onHost(emitted.graph) } : {}
   })

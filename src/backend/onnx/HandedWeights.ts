@@ -12,6 +12,7 @@
  * @module
  */
 import { readsOf } from "./Emit.ts"
+import { machineDomain } from "./MachineOperator.ts"
 import type { Graph, Initializer, Node } from "./ModelProto.ts"
 
 /** Operators that take weights as they are, and the operand that a weight may be. */
@@ -19,6 +20,9 @@ const readers: Readonly<Record<string, ReadonlyArray<number>>> = {
   MatMul: [1], FusedMatMul: [1], Gemm: [1], MatMulNBits: [1, 2], MatMulIntegerToFloat: [1, 3],
   Gather: [0]
 }
+
+const readsWeight = ({ domain, op }: Node, operand: number): boolean =>
+  domain === machineDomain ? operand > 0 : readers[op]?.includes(operand) ?? false
 
 /** The fewest bytes of a weight that is handed over; the file that it is said to stand in has fewer. */
 export const fewestBytes = 2 ** 16
@@ -36,7 +40,7 @@ export const handOver = (
   }
   const isOperand = ({ name }: Initializer): boolean => graph.nodes.every((node) => {
     const reads = readsOf(node).filter((read) => read === name)
-    const allowed = node.inputs.filter((input, i) => input === name && (readers[node.op]?.includes(i) ?? false))
+    const allowed = node.inputs.filter((input, i) => input === name && (readsWeight(node, i)))
     return reads.length === 0 || !folds.has(node) && reads.length === allowed.length
   })
   const isWeight = (initializer: Initializer): boolean =>

@@ -133,6 +133,7 @@ export const make = (options: Options = {}): Effect.Effect<Interface, EngineErro
           provider: "cpu",
           version: api.env.versions.node ?? "unknown",
           threads,
+          runsMachineCode: false,
           providers: binding.listSupportedBackends().map(({ name }) => name),
           allocate: allocate(() => 0),
           createSession: (model, { optimization = "all" } = {}) =>

@@ -107,7 +107,7 @@ export const encodeModel = (graph: Graph, options: { readonly opset?: number } =
   writeInt(writer, 1, 10)
   writeText(writer, 2, "cria")
   writeNested(writer, 7, () => writeGraph(writer, graph))
-  for (const [domain, version] of [["", options.opset ?? 23], ["com.microsoft", 1]] as const) {
+  for (const [domain, version] of [["", options.opset ?? 23], ["com.microsoft", 1], ["cria", 1]] as const) {
     writeNested(writer, 8, () => {
       writeText(writer, 1, domain)
       writeInt(writer, 2, version)

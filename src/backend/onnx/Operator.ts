@@ -16,6 +16,7 @@
 import type { Instruction, Primitive } from "../../tensor/Instruction.ts"
 import type { BinaryFunction, Kind, Relation, UnaryFunction } from "../../tensor/Node.ts"
 import type { Precision } from "../Backend.ts"
+import { panelsOf, panelProductNode } from "./MachineProduct.ts"
 import { kernels } from "./Kernel.ts"
 import { elementCount, elements, type Node } from "./ModelProto.ts"
 import {
@@ -236,6 +237,13 @@ const writeProduct = (writer: Writer, primitive: Of<"matmul">, x: number, y: num
   const { scale, transposeLeft, transposeRight } = primitive
   const isPlain = scale === 1 && !transposeLeft && !transposeRight
   const [count = 1, size = 1] = value(output).shape
+  if (fuses && scale === 1 && !transposeLeft && value(x).shape.length === 2 && count <= fewRows) {
+    const panels = panelsOf(writer, y, transposeRight)
+    const { shape } = rowsOf(writer, x, output)
+    if (panels !== undefined) {
+      return panelProductNode(writer, rowsOf(writer, x, output), panels, target(output, [...shape.slice(0, -1), size]).name)
+    }
+  }
   if (fuses && isPlain && value(x).shape.length === 2 && count <= fewRows) {
     const { name: rows, shape } = rowsOf(writer, x, output)
     return node("MatMul", [rows, name(y)], [target(output, [...shape.slice(0, -1), size]).name])
@@ -258,11 +266,14 @@ const writeProduct = (writer: Writer, primitive: Of<"matmul">, x: number, y: num
 
 /** A product with matrices that were joined (see `JoinedProducts`): each output is a part of its rows. */
 const writeJoined = (writer: Writer, { inputs, outputs }: Instruction): void => {
-  const { fresh, fuses, give, giveParts, longs, name, node, one, value } = writer
+  const { fresh, fuses, give, giveParts, longs, name, node, value } = writer
   const [x = -1, y = -1] = inputs
   const rows = fuses ? rowsOf(writer, x) : { name: name(x), shape: value(x).shape }
   const outer = rows.shape.slice(0, -1)
-  const whole = one("MatMul", [rows.name, name(y)])
+  const panels = fuses ? panelsOf(writer, y, false) : undefined
+  const whole = fresh()
+  if (panels !== undefined) panelProductNode(writer, rows, panels, whole)
+  else node("MatMul", [rows.name, name(y)], [whole])
   const parts = outputs.map((id) => elementCount(value(id).shape) / elementCount(outer))
   const names = parts.map(fresh)
   node("Split", [whole, longs(parts)], names, { axis: { int: -1 } })

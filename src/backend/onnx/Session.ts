@@ -16,6 +16,7 @@ import { hrtime } from "node:process"
 import type * as Lock from "../Lock.ts"
 import { type Buffer, describe, isRemote, type Remote } from "./Buffer.ts"
 import { type EngineError, failure } from "./EngineError.ts"
+import type { MachineOperator } from "./MachineOperator.ts"
 import { elementCount, elements, type ElementType } from "./ModelProto.ts"
 
 /** The buffers of a binding, by the model's names. */
@@ -97,6 +98,8 @@ export interface Interface {
    * Absent where weights must stand in the model.
    */
   readonly weightsFile?: string
+  /** Whether operators may be machine code of Cria's own: not on every processor, and not on a device. */
+  readonly runsMachineCode: boolean
   /** A zeroed buffer. */
   readonly allocate: <T extends ElementType>(
     type: T, sizes: ReadonlyArray<number>
@@ -112,6 +115,8 @@ export interface Interface {
        * be safe while others run on x64 only.
        */
       readonly sharing?: object
+      /** Operators of our own that the model has, where `runsMachineCode`. */
+      readonly operators?: ReadonlyArray<MachineOperator>
       /** Names of nodes that a device is to leave to the processor. */
       readonly onHost?: ReadonlySet<string>
     }

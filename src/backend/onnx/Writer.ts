@@ -9,6 +9,8 @@
 import type { Instruction, Lowered, Primitive, Value } from "../../tensor/Instruction.ts"
 import type { Kind } from "../../tensor/Node.ts"
 import type { Precision } from "../Backend.ts"
+import type { Sizes } from "../machine/PanelProduct.ts"
+import type { MachineOperator } from "./MachineOperator.ts"
 import { type Attribute, elementCount, type ElementType, type Initializer, type Node } from "./ModelProto.ts"
 
 /** Settings of an operator. */
@@ -32,6 +34,10 @@ export interface Writer {
   readonly precision: Precision
   /** Whether products take transposed operands and a scale, and norms a sum: neither in float64 nor on WebGPU. */
   readonly fuses: boolean
+  /** Frozen cells, packed for operators of our own; absent where there are none. */
+  readonly machine?: Machine
+  /** Operators of our own that nodes name. */
+  readonly operators: Map<string, MachineOperator>
   /** Whether a branch waits for nothing: a condition on a device has to be fetched from there. */
   readonly branches: boolean
   readonly nodes: Array<Node>
@@ -82,6 +88,17 @@ export interface Writer {
   readonly reshape: (tensor: Lying, shape: ReadonlyArray<number>) => string
 }
 
+/** What operators of our own have to know. */
+export interface Machine {
+  readonly threads: number
+  /** The bytes of a frozen cell, by its graph's name, if it is one. */
+  readonly frozen: (name: string) => Uint8Array | undefined
+  readonly pack: Pack
+}
+
+/** Packs a matrix of float32 in panels. */
+export type Pack = (bytes: Uint8Array, sizes: Omit<Sizes, "rows">, isTransposed: boolean) => Uint8Array
+
 /** ONNX Runtime's own operators. */
 export const microsoft = "com.microsoft"
 
@@ -130,7 +147,7 @@ export const productNode = (
 
 /** A writer of an empty graph. */
 export const makeWriter = (
-  lowered: Lowered, precision: Precision, provider: string
+  lowered: Lowered, precision: Precision, provider: string, machine?: Machine
 ): Writer => {
   const nodes: Array<Node> = []
   const initializers: Array<Initializer> = []
@@ -217,6 +234,7 @@ export const makeWriter = (
     node(isSame ? "Identity" : "Reshape", isSame ? [given.name] : [given.name, longs(shape)], [name])
   }
   return {
+    ...machine === undefined ? {} : { machine }, operators: new Map(),
     precision, fuses: precision === "f32" && provider !== "webgpu", branches: provider === "cpu", nodes, initializers,
     fresh, node, one, once, literal, longs, filled, value, lying,
     reshape, target, give,

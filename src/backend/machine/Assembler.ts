@@ -1,7 +1,7 @@
 /**
  * Machine code as a value: instructions of x86-64 with AVX-512, and what assembles them.
  *
- *     assemble([move("rax", at("rdi")), …, ret])   the bytes of a function
+ *     assemble([load("rax", at("rdi")), …, end])   the bytes of a function
  *
  * An instruction is a list of bytes, a place that can be jumped to, or a jump there. Vectors are numbered, 0 to 31, and
  * hold 16 float32 each; registers have their names, memory is a register and a distance in bytes.
@@ -46,13 +46,14 @@ export type Code = ReadonlyArray<Instruction>
 
 const isBytes = (instruction: Instruction): instruction is ReadonlyArray<number> => Array.isArray(instruction)
 
-/** The bytes of some code. Throws a `RangeError` for a jump to a place that it does not have. */
+/** The bytes of some code. Throws a `RangeError` for a place that it has twice, or jumps to and does not have. */
 export const assemble = (code: Code): Uint8Array => {
   const offsets = new Map<Place, number>()
   let length = 0
   for (const instruction of code) {
     if (isBytes(instruction)) length += instruction.length
     else if ("to" in instruction) length += instruction.bytes.length + 4
+    else if (offsets.has(instruction)) throw new RangeError(`${instruction.place} is a place that the code has twice`)
     else offsets.set(instruction, length)
   }
   const bytes = new Uint8Array(length)
@@ -70,7 +71,7 @@ export const assemble = (code: Code): Uint8Array => {
 }
 
 const int32 = (value: number): ReadonlyArray<number> => {
-  if (value !== (value | 0)) throw new RangeError(`${value} takes more than 32 bits`)
+  if (value !== (value | 0)) throw new RangeError(`${value} is no whole number of 32 bits`)
   return [value & 255, value >> 8 & 255, value >> 16 & 255, value >> 24 & 255]
 }
 
@@ -115,8 +116,6 @@ export const copy = onRegisters(0x89)
 export const add = onRegisters(0x01)
 /** target ← target − source */
 export const subtract = onRegisters(0x29)
-/** Compares, for a jump behind it. */
-export const compare = onRegisters(0x39)
 /** Tests, for a jump behind it, whether both have a bit in common. */
 export const test = onRegisters(0x85)
 /** register ← register + value */
@@ -164,16 +163,10 @@ export const place = (text: string): Place => ({ place: text })
 
 const jumpIf = (condition: number) => (to: Place): Instruction => ({ bytes: [0x0f, 0x80 | condition], to })
 
-/** Jumps where the last comparison, test or sum was equal, or zero. */
-export const jumpIfEqual = jumpIf(4)
-/** Jumps where it was not. */
+/** Jumps where the last comparison, test or sum was not equal, or not zero. */
 export const jumpIfNotEqual = jumpIf(5)
 /** Jumps where it was less, numbers having a sign. */
 export const jumpIfLess = jumpIf(12)
-/** Jumps where it was less or equal, numbers having a sign. */
-export const jumpIfLessOrEqual = jumpIf(14)
-/** Jumps. */
-export const jump = (to: Place): Instruction => ({ bytes: [0xe9], to })
 
 /** Asks for the 64 bytes around some memory, before they are read; never faults. */
 export const prefetch = (memory: Memory): Instruction => {
@@ -224,20 +217,14 @@ const ofTwo = (opcode: Opcode) => {
   return (target: number, memory: Memory, mask = 0): Instruction => inMemory(target, 0, memory, mask)
 }
 
-const fma: Opcode = { table: 2, prefix: 1, code: 0xb8 }
-
-/** target ← target + first · second */
-export const multiplyAdd = vectors(fma)
 /** target ← target + first · the one number in memory */
-export const multiplyAddNumber = withMemory(fma, { isSpread: true })
+export const multiplyAddNumber = withMemory({ table: 2, prefix: 1, code: 0xb8 }, { isSpread: true })
 /** target ← first + second */
 export const addVectors = vectors({ table: 1, prefix: 0, code: 0x58 })
 /** target ← 16 numbers of memory */
 export const loadVector = ofTwo({ table: 1, prefix: 0, code: 0x10 })
 /** 16 numbers of memory ← source; those of the mask, where one is given */
 export const storeVector = ofTwo({ table: 1, prefix: 0, code: 0x11 })
-/** target ← the one number in memory, 16 times */
-export const spread = ofTwo({ table: 2, prefix: 1, code: 0x18 })
 
 const exclusiveOr = vectors({ table: 1, prefix: 1, code: 0xef })
 

@@ -25,11 +25,12 @@ import { basename, dirname } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as Lock from "../Lock.ts"
 import { alignment, allocate, type Buffer, isRemote, minimumBytes, type Remote } from "./Buffer.ts"
+import * as CodeMemory from "./CodeMemory.ts"
 import { type EngineError, failure } from "./EngineError.ts"
 import { fewestBytes } from "./HandedWeights.ts"
-import * as CodeMemory from "../machine/CodeMemory.ts"
 import * as LargePages from "./LargePages.ts"
-import { layOut, machineDomain, type MachineOperator } from "./MachineOperator.ts"
+import * as MachineDomain from "./MachineDomain.ts"
+import type { MachineOperator } from "./MachineOperator.ts"
 import { elementCount, elements, elementTypeOf } from "./ModelProto.ts"
 import {
   type Declared, type Device, type Interface, make as makeSession, type Native, type Optimization
@@ -44,6 +45,9 @@ export interface Options {
   readonly spin?: boolean
   /** Path of an ONNX Runtime library, in place of the one inside the package onnxruntime-node. */
   readonly library?: string
+  /** Whether products of few rows may run machine code of our own, which a processor with AVX-512 and Linux takes; true
+   * by default. */
+  readonly machineCode?: boolean
   /** Who computes, as the library calls it, and its settings; the processor by default, and whatever it cannot. */
   readonly provider?: Provider
 }
@@ -100,7 +104,8 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
   const api = koffi.decode(getApi, koffi.proto("void *", ["uint32_t"]))(apiVersion)
   if (api === null) throw new Error(`it is ONNX Runtime ${version}, which does not have API version ${apiVersion}`)
   const functions: ReadonlyArray<unknown> = koffi.decode(api, "void *", 275)
-  const addresses: ReadonlyArray<number | bigint> = koffi.decode(api, "uintptr_t", 275)
+  const table: ReadonlyArray<number | bigint> = koffi.decode(api, "uintptr_t", 275)
+  const addressAt = (index: number): number => Number(table[index])
   const native = (index: number, parameters: string, result = "uintptr_t"): NativeFunction =>
     koffi.decode(functions[index], koffi.proto(result, [...parameters].map((kind) => parameterTypes[kind] ?? kind)))
 
@@ -194,37 +199,30 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
   const createAllocator = native(131, "aaa")
   const createContainer = native(166, "a")
   const allocateMemory = native(75, "ana")
-  const codeMemory = process.env["CRIA_NO_MACHINE"] ? undefined : CodeMemory.make(koffi)
-  const createDomain = native(26, "sa")
-  const addToDomain = native(27, "aa")
-  const addDomain = native(28, "aa")
-  const releaseDomain = native(101, "a", "void")
-  const addressOfFunction = (index: number): number => Number(addresses[index])
-  const engineFunctions = {
-    getInput: addressOfFunction(90), getOutput: addressOfFunction(91), getData: addressOfFunction(51),
-    parallelFor: addressOfFunction(274)
-  }
-  return {
-    runsMachineCode: codeMemory !== undefined,
-    /** Operators of our own for one session: they live as long as it does. */
-    createDomain: (operators: ReadonlyArray<MachineOperator>) => {
-      if (codeMemory === undefined) throw new Error("machine code does not run here")
-      const { length } = layOut(operators, 0, engineFunctions).bytes
-      let tables: ReadonlyArray<number> = []
-      const code = codeMemory.map(length, (address) => {
-        const laid = layOut(operators, address, engineFunctions)
-        tables = laid.tables
-        return laid.bytes
-      })
-      const domain = made(createDomain(machineDomain, outAddress))
-      for (const table of tables) check(addToDomain(domain, table))
-      const release = () => {
-        releaseDomain(domain)
-        code.free()
-      }
-      return { domain, release }
+  const createSession = native(8, "aanaa")
+  const [releaseSession, releaseOptions] = [native(95, "a", "void"), native(100, "a", "void")]
+  const [createDomain, addToDomain, addDomain] = [native(26, "sa"), native(27, "aa"), native(28, "aa")]
+  const machine: MachineDomain.Functions = {
+    makeDomain: (name) => made(createDomain(name, outAddress)),
+    addOperator: (domain, table) => check(addToDomain(domain, table)),
+    addDomain: (options, domain) => check(addDomain(options, domain)),
+    releaseDomain: native(101, "a", "void"),
+    makeOptions: () => sessionOptions(0), releaseOptions,
+    makeSession: (model, options, out) => {
+      const [bytes, place] = [Number(koffi.address(model)), Number(koffi.address(out))]
+      check(createSession(environment, bytes, model.length, options, place))
+      return Number(out[0])
     },
-    addDomain: (options: number, domain: number): void => check(addDomain(options, domain)),
+    releaseSession,
+    called: { getInput: addressAt(90), getOutput: addressAt(91), getData: addressAt(51), parallelFor: addressAt(274) }
+  }
+  const codeMemory = CodeMemory.make(koffi)
+  const makeDomain = codeMemory === undefined ? undefined // nor where no session can be made: the next one says why
+    : Result.getOrUndefined(Result.try(() => MachineDomain.make(codeMemory, machine)))
+  return {
+    /** Puts operators of our own in memory, where machine code runs. */
+    makeDomain,
+    addDomain: machine.addDomain,
     path, threads, spin, version, failed, environment,
     pages: LargePages.make(koffi),
     providers: providers.map((name) => name.replace("ExecutionProvider", "").toLowerCase()),
@@ -239,8 +237,8 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
       check(addConfiguration(options, "session.model_external_initializers_file_folder_path", folder))
       for (const { name, tensor } of handed) check(addInitializer(options, name, tensor))
     },
-    releaseOptions: native(100, "a", "void"),
-    createSession: native(8, "aanaa"),
+    releaseOptions,
+    createSession,
     /** Where sessions keep what they pack of weights that they are handed. */
     createContainer: (): number => made(createContainer(outAddress)),
     releaseContainer: native(167, "a", "void"),
@@ -265,7 +263,7 @@ const open = (koffi: Koffi, path: string, threads: number, spin: boolean) => {
     free: (allocator: number, address: number): void => check(freeMemory(allocator, address)),
     run: native(9, "aaaanana"),
     releaseValue: native(96, "a", "void"),
-    releaseSession: native(95, "a", "void")
+    releaseSession
   }
 }
 
@@ -484,7 +482,7 @@ const table = (addresses: ReadonlyArray<number>): BigUint64Array => {
 /** The engine over the C library. Fails where koffi or the library is missing, or the pool is pinned differently. */
 export const make = (options: Options = {}): Effect.Effect<Interface, EngineError> =>
   Effect.flatMap(openOnce(options), (library) => Effect.try({
-    try: (): Interface => over(library, options.provider),
+    try: (): Interface => over(library, options.provider, options.machineCode),
     catch: (cause) => failure("MissingProvider", "its C library", `provider: ${options.provider?.name}`,
       `built into this library: ${library.providers.join(", ")}`, cause)
   }))
@@ -500,7 +498,7 @@ const weightsFile = Result.getOrUndefined(Result.try(() => {
 
 const levels: Record<Optimization, number> = { off: 0, basic: 1, extended: 2, all: 99 }
 
-const over = (library: Library, provider: Provider | undefined): Interface => {
+const over = (library: Library, provider: Provider | undefined, machineCode = true): Interface => {
   // Fails here where it cannot be had. These options are kept, and with them the device, until the process ends.
   if (provider !== undefined) library.optionsWith(levels.all, provider)
   const load = (
@@ -533,7 +531,10 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
   const domainOf = (operators: ReadonlyArray<MachineOperator>): Effect.Effect<number, EngineError, Scope.Scope> =>
     Effect.map(Effect.acquireRelease(
       Effect.try({
-        try: () => library.createDomain(operators),
+        try: () => {
+          if (library.makeDomain === undefined) throw new Error("machine code does not run here")
+          return library.makeDomain(operators)
+        },
         catch: (cause) => failure("BadModel", "createSession", cause)
       }),
       ({ release }) => Effect.sync(release)
@@ -562,7 +563,7 @@ const over = (library: Library, provider: Provider | undefined): Interface => {
     provider: provider?.name.toLowerCase() ?? "cpu",
     version: library.version,
     threads: library.threads,
-    runsMachineCode: library.runsMachineCode && provider === undefined,
+    runsMachineCode: machineCode && library.makeDomain !== undefined && provider === undefined,
     providers: library.providers,
     allocate: allocate(library.addressOf, library.pages.prefer),
     ...provider === undefined && weightsFile !== undefined ? { weightsFile: basename(weightsFile) } : {},

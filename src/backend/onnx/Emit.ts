@@ -44,13 +44,21 @@ export const writeName = (port: Port): string => `write:${port.name}`
 /** The graph's name of a watched value. */
 export const watchName = (port: Port): string => `watch:${port.name}`
 
-/** Emits a program. `constants` holds the bytes of cells that are frozen; cells on a device are not cleared. */
+/**
+ * Emits a program. `constants` holds the bytes of cells that are frozen; cells on a device are not cleared. With
+ * `machine` some products are operators of our own, of which the graph then names some.
+ */
 export const emit = (
   lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>, provider = "cpu",
   machine?: Omit<Machine, "frozen">
 ): Emitted => {
-  const frozenNames = new Map([...constants].map(([path, bytes]) => [`cell:${path}` as string, bytes] as const))
-  const writer = makeWriter(lowered, precision, provider, machine && { ...machine, frozen: (name) => frozenNames.get(name) })
+  const frozenCells = new Map<string, Uint8Array>(lowered.cells.flatMap((port) => {
+    const bytes = constants.get(port.name)
+    return bytes === undefined ? [] : [[cellName(port), bytes]]
+  }))
+  const writer = makeWriter(lowered, precision, provider, machine === undefined ? undefined : {
+    ...machine, frozen: (name) => frozenCells.get(name)
+  })
   const ends: ReadonlyArray<readonly [Port, string]> = [
     ...lowered.writes.map((port) => [port, writeName(port)] as const),
     ...lowered.outputs.map((port) => [port, outputName(port)] as const),

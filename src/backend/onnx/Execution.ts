@@ -17,7 +17,6 @@ import { cellName, emit, inputName, outputName, watchName, writeName } from "./E
 import { EngineError, failure } from "./EngineError.ts"
 import { handOver } from "./HandedWeights.ts"
 import { type ElementType, encodeModel } from "./ModelProto.ts"
-import { packOnce } from "./MachineProduct.ts"
 import { placement } from "./Placement.ts"
 import type { Interface, Run, Session } from "./Session.ts"
 import { type Region, type Tiling, tiling } from "./Tiling.ts"
@@ -57,37 +56,39 @@ export interface Compiled {
   readonly bind: (locate: Locate) => Effect.Effect<Execution, EngineError>
 }
 
-/**
- * Compiles a program; `constants` holds the bytes of cells that are frozen. Programs with the same `sharing` share what
- * the engine makes of them.
- */
+/** What programs that hold the same constants share. */
+export interface Shared {
+  /** What stands for the constants: with the same one, what the engine packs of them is there once. */
+  readonly sharing?: object
+  /** Where products are operators of our own: what packs weights for them. */
+  readonly pack?: Pack
+}
+
+/** Compiles a program; `constants` holds the bytes of cells that are frozen. */
 export const compile = (
   engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>,
-  sharing?: object
+  shared: Shared = {}
 ): Effect.Effect<Compiled, EngineError, Scope.Scope> => {
   // tiles pay where an update waits for memory; to a device each would be copied by itself
   const plan = engine.provider === "cpu" ? tiling(lowered, new Set(constants.keys())) : undefined
   return plan === undefined
-    ? whole(engine, lowered, precision, constants, sharing)
-    : tiled(engine, plan, precision, constants, sharing)
+    ? whole(engine, lowered, precision, constants, shared)
+    : tiled(engine, plan, precision, constants, shared)
 }
 
 /** The engine reads graphs of less than 2 GiB; a little is left for the rest. */
 export const largestGraph = 2 ** 31 - 2 ** 24
 
-const packs = new WeakMap<Interface, Pack>()
-const packOf = (engine: Interface): Pack => {
-  const found = packs.get(engine) ?? packOnce((length) => Effect.runSync(engine.allocate("f32", [length])).data)
-  packs.set(engine, found)
-  return found
-}
-
 const load = Effect.fnUntraced(function*(
   engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>,
-  sharing?: object
+  shared: Shared = {}
 ) {
-  const machine = engine.runsMachineCode ? { threads: engine.threads, pack: packOf(engine) } : undefined
-  const emitted = emit(lowered, precision, constants, engine.provider, machine)
+  const { pack, sharing } = shared
+  const machine = pack === undefined ? undefined : { threads: engine.threads, pack }
+  const emitted = yield* Effect.try({
+    try: () => emit(lowered, precision, constants, engine.provider, machine),
+    catch: (cause) => cause instanceof EngineError ? cause : failure("BadModel", "createSession", cause)
+  })
   const { graph, weights } = engine.weightsFile === undefined
     ? { graph: emitted.graph, weights: [] }
     : handOver(emitted.graph, engine.weightsFile)
@@ -114,11 +115,11 @@ const load = Effect.fnUntraced(function*(
 
 const whole = Effect.fnUntraced(function*(
   engine: Interface, lowered: Lowered, precision: Precision, constants: ReadonlyMap<string, Uint8Array>,
-  sharing?: object
+  shared: Shared = {}
 ): Effect.fn.Return<Compiled, EngineError, Scope.Scope> {
   const count = lowered.outputs.length + lowered.writes.length + lowered.watched.length
   if (count === 0) return nothing(engine, lowered, precision)
-  const { cleared, graph, places, session, shapes } = yield* load(engine, lowered, precision, constants, sharing)
+  const { cleared, graph, places, session, shapes } = yield* load(engine, lowered, precision, constants, shared)
   const { copied, inPlace } = placement(graph, lowered.writes, engine.provider !== "cpu")
   const shapeOf = ({ value }: Port, name: string) => shapes.get(name) ?? lowered.values[value]?.shape ?? []
   const makeBuffers = (ports: ReadonlyArray<Port>, nameOf: (port: Port) => string) =>
@@ -239,10 +240,10 @@ const tilesOf = (length: number): ReadonlyArray<readonly [start: number, length:
 
 const tiled = Effect.fnUntraced(function*(
   engine: Interface, { head, regions }: Tiling, precision: Precision, constants: ReadonlyMap<string, Uint8Array>,
-  sharing?: object
+  shared: Shared = {}
 ): Effect.fn.Return<Compiled, EngineError, Scope.Scope> {
   const scope = yield* Effect.scope
-  const first = yield* whole(engine, head, precision, constants, sharing)
+  const first = yield* whole(engine, head, precision, constants, shared)
   const sessions = new Map<string, Session>()
   const sessionFor = Effect.fnUntraced(function*({ program, structure }: Region, length: number) {
     const key = `${length} ${structure}`

@@ -40,7 +40,7 @@ export const handOver = (
   }
   const isOperand = ({ name }: Initializer): boolean => graph.nodes.every((node) => {
     const reads = readsOf(node).filter((read) => read === name)
-    const allowed = node.inputs.filter((input, i) => input === name && (readsWeight(node, i)))
+    const allowed = node.inputs.filter((input, i) => input === name && readsWeight(node, i))
     return reads.length === 0 || !folds.has(node) && reads.length === allowed.length
   })
   const isWeight = (initializer: Initializer): boolean =>

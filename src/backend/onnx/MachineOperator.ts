@@ -54,7 +54,8 @@ export const layOut = (
     return base + start
   }
   const code = (...instructions: Code): number => put(assemble(instructions))
-  const words = (values: ReadonlyArray<number>): number => put(new Uint8Array(BigInt64Array.from(values, BigInt).buffer))
+  const words = (values: ReadonlyArray<number>): number =>
+    put(new Uint8Array(BigInt64Array.from(values, BigInt).buffer))
   const answer = (value: number): number => code(set("rax", value), end)
   const text = (content: string): number => put(new TextEncoder().encode(`${content}\0`))
   /** The answer to (the operator, an index). */

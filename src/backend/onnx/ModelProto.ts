@@ -107,7 +107,9 @@ export const encodeModel = (graph: Graph, options: { readonly opset?: number } =
   writeInt(writer, 1, 10)
   writeText(writer, 2, "cria")
   writeNested(writer, 7, () => writeGraph(writer, graph))
-  for (const [domain, version] of [["", options.opset ?? 23], ["com.microsoft", 1], ["cria", 1]] as const) {
+  const own = new Set(graph.nodes.flatMap(({ domain = "com.microsoft" }) => domain === "com.microsoft" ? [] : [domain]))
+  const domains = ["com.microsoft", ...own].map((domain) => [domain, 1] as const)
+  for (const [domain, version] of [["", options.opset ?? 23] as const, ...domains]) {
     writeNested(writer, 8, () => {
       writeText(writer, 1, domain)
       writeInt(writer, 2, version)

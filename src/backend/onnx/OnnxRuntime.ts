@@ -32,6 +32,7 @@ import { EngineError, type Reason } from "./EngineError.ts"
 import { type Compiled, compile as compileLowered, type Execution, largestGraph } from "./Execution.ts"
 import { halfFrozen, joinOnce, joinProducts } from "./JoinedProducts.ts"
 import { hasKernel, kernels } from "./Kernel.ts"
+import { packOnce } from "./MachineProduct.ts"
 import { sumsAreExact } from "./Saturation.ts"
 import type { Interface } from "./Session.ts"
 
@@ -104,6 +105,8 @@ const makeOver = <X extends HostState.Stretch>(
     !decomposed.has(composite.name) && hasKernel(composite, inputs)
   const { allocate, copy, read, seal, view, write } = state
   const join = joinOnce()
+  const pack = !engine.runsMachineCode ? undefined
+    : packOnce((length) => Effect.runSync(engine.allocate("f32", [length])).data)
   let programs = 0 // that are loaded
 
   const load = Effect.fnUntraced(function*<I, S, O>(
@@ -127,7 +130,9 @@ const makeOver = <X extends HostState.Stretch>(
     const joined = joinProducts(lowered, constants, own)
     const [sharing] = [...sealed].flatMap((path) => values.get(path) ?? []) // the first stands for all
     const compiled = yield* Effect.mapError(
-      compileLowered(engine, joined.lowered, precision, joined.constants, sharing),
+      compileLowered(engine, joined.lowered, precision, joined.constants, {
+        ...sharing === undefined ? {} : { sharing }, ...pack === undefined ? {} : { pack }
+      }),
       fromEngine(`compile ${program.name}`)
     )
     return { lowered, compiled }

@@ -16,7 +16,7 @@
 import type { Instruction, Primitive } from "../../tensor/Instruction.ts"
 import type { BinaryFunction, Kind, Relation, UnaryFunction } from "../../tensor/Node.ts"
 import type { Precision } from "../Backend.ts"
-import { panelsOf, panelProductNode } from "./MachineProduct.ts"
+import { panelsOf, writePanelProduct } from "./MachineProduct.ts"
 import { kernels } from "./Kernel.ts"
 import { elementCount, elements, type Node } from "./ModelProto.ts"
 import {
@@ -239,14 +239,10 @@ const writeProduct = (writer: Writer, primitive: Of<"matmul">, x: number, y: num
   const [count = 1, size = 1] = value(output).shape
   if (fuses && scale === 1 && !transposeLeft && value(x).shape.length === 2 && count <= fewRows) {
     const panels = panelsOf(writer, y, transposeRight)
-    const { shape } = rowsOf(writer, x, output)
-    if (panels !== undefined) {
-      return panelProductNode(writer, rowsOf(writer, x, output), panels, target(output, [...shape.slice(0, -1), size]).name)
-    }
-  }
-  if (fuses && isPlain && value(x).shape.length === 2 && count <= fewRows) {
-    const { name: rows, shape } = rowsOf(writer, x, output)
-    return node("MatMul", [rows, name(y)], [target(output, [...shape.slice(0, -1), size]).name])
+    const rows = rowsOf(writer, x, output)
+    const result = [...rows.shape.slice(0, -1), size]
+    if (panels !== undefined) return writePanelProduct(writer, rows, panels, target(output, result).name)
+    if (isPlain) return node("MatMul", [rows.name, name(y)], [target(output, result).name])
   }
   const result = target(output).name
   if (fuses) {
@@ -272,7 +268,7 @@ const writeJoined = (writer: Writer, { inputs, outputs }: Instruction): void => 
   const outer = rows.shape.slice(0, -1)
   const panels = fuses ? panelsOf(writer, y, false) : undefined
   const whole = fresh()
-  if (panels !== undefined) panelProductNode(writer, rows, panels, whole)
+  if (panels !== undefined) writePanelProduct(writer, rows, panels, whole)
   else node("MatMul", [rows.name, name(y)], [whole])
   const parts = outputs.map((id) => elementCount(value(id).shape) / elementCount(outer))
   const names = parts.map(fresh)

@@ -2,7 +2,7 @@
  * Memory that holds machine code: written first, then made executable, and never both at once.
  *
  * From     mmap(2), mprotect(2); proc(5), cpuinfo.
- * Checked  test/backend/machine/CodeMemory.test.ts.
+ * Checked  test/backend/onnx/CodeMemory.test.ts.
  *
  * @module
  */
@@ -28,10 +28,10 @@ export interface Mapping {
   readonly free: () => void
 }
 
-/** What the processor has to know for the code of this folder. */
+/** What the processor has to know for the code of the folder machine. */
 const features = ["avx512f"]
 
-/** Whether the flags of a processor, as Linux writes them, have all that the code of this folder needs. */
+/** Whether the flags of a processor, as Linux writes them, have all that code of Cria's needs. */
 export const knowsVectors = (cpuInfo: string): boolean => {
   const flags = new Set(/^flags\s*:(.*)$/m.exec(cpuInfo)?.[1]?.split(" "))
   return features.every((feature) => flags.has(feature))

@@ -2,7 +2,7 @@
  * Products of few rows with frozen weights, as operators of Cria's own: the weights lie in panels.
  *
  * The engine's product of few rows waits for its weights and then multiplies; this one has them fetched meanwhile. Of
- * more rows the engine's is as quick.
+ * more rows the engine's is left: prompts run at nine tenths of the processor's rate and more.
  *
  * From     Cria's own.
  * Checked  test/backend/onnx/MachineProduct.test.ts.

@@ -105,7 +105,7 @@ describe("a product with frozen weights", () => {
     assert.deepStrictEqual(yield* nodesOf(32, []), [])
   }))
 
-  it.effect("reads a constant in each shape that it is read in", () => Effect.gen(function*() {
+  it.effect("reads a constant along either axis", () => Effect.gen(function*() {
     const { compile, allocate } = yield* Backend
     const program = yield* Program.makeGeneric("shapes", {
       inputs: { x: Specification.real({ batch: 1, embed: 17 }), z: Specification.real({ batch: 1, hidden: 16 }) },
